@@ -1,0 +1,151 @@
+"""Every setting of a run, its default, and the checks that need nothing but the settings.
+
+A config file is a Python file with `get_config(arg: str = "")` that starts from
+`default_config()` and returns it changed. The result is locked: a field that is not listed here,
+or of another type, is refused with the nearest valid name.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bert_jax.errors import UserError
+
+# Changing one of these on a resumed run changes where or how it is computed or shown, never the
+# batches, the masks or the update; everything else makes it another run.
+FREE_TO_CHANGE = (
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "corpus.directory",
+    "corpus.workers",
+    "stream.workers",
+    "mesh",
+)
+
+
+def default_config() -> ConfigDict:
+    """All fields of a run with their defaults; see docs/configuration.md."""
+    config = ConfigDict()
+    config.seed = 0
+    config.total_steps = 1000
+    config.warmup_steps = 100
+    config.global_batch_size = 32
+    config.learning_rate = 1e-3  # the peak, reached after warmup_steps
+    config.log_every = 20
+    config.eval_every = 500
+    config.checkpoint_every = 500
+    config.keep_checkpoints = 3  # the newest ones; older ones are deleted
+
+    config.corpus = corpus = ConfigDict()
+    corpus.source = "docs:"  # kind:location, e.g. text:/data/*.txt.gz
+    corpus.directory = ""  # where the token store lives; empty: <workdir>/corpus
+    corpus.language = "en"  # ISO 639 code, for splitting sentences
+    corpus.split_sentences = True  # the nsp objective needs sentences
+    corpus.heldout_fraction = 0.01  # share of the documents kept for evaluation
+    corpus.workers = 0  # processes that encode; 0: one a core. Never changes the bytes
+
+    config.tokenizer = tokenizer = ConfigDict()
+    tokenizer.kind = "unigram"  # sentencepiece unigram, trained on a sample of the corpus
+    tokenizer.path = ""  # an existing sentencepiece model instead of training one
+    tokenizer.vocab_size = 8192  # pieces, the five special ones included
+    tokenizer.lowercase = False
+    tokenizer.character_coverage = 0.9995
+    tokenizer.sample_bytes = 20_000_000  # of text to train on
+
+    config.stream = stream = ConfigDict()
+    stream.objective = "packed"  # packed: rows of several documents, MLM; nsp: pairs, MLM + NSP
+    stream.sequence_length = 128
+    stream.mask_rate = 0.15  # share of the tokens to predict
+    stream.mask_share = 0.8  # of those, replaced by [MASK]
+    stream.random_share = 0.1  # of those, replaced by a random ordinary piece; the rest is kept
+    stream.short_fraction = 0.1  # nsp: share of pairs cut to a random shorter length
+    stream.workers = 2  # threads that build batches ahead of the step
+    # Phases of one run, in order: dicts with `until` (share of total_steps at which the phase
+    # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate.
+    stream.phases = ()
+
+    config.model = model = ConfigDict()
+    model.hidden_size = 128
+    model.num_hidden_layers = 4
+    model.num_attention_heads = 4
+    model.intermediate_size = 512
+    model.max_position_embeddings = 512
+    model.position = "learned"  # learned | rotary | sinusoidal
+    model.norm = "post"  # post | pre
+    model.feed_forward = "gelu"  # gelu | geglu
+    model.use_bias = True  # in the linear layers and norms
+    model.token_types = 2  # segment A/B embeddings; 0: none
+    model.next_sentence = True  # the pooler and the next-sentence head
+    model.norm_epsilon = 1e-12
+    model.dropout = 0.1  # after the embeddings and each sub-layer
+    model.attention_dropout = 0.1  # on the attention probabilities
+    model.initializer_range = 0.02
+    model.local_attention = 0  # window of the local layers in tokens, both sides; 0: no local layers
+    model.global_every = 3  # with local_attention: every n-th layer stays global
+    model.rope_theta = 160_000.0  # of the global layers
+    model.local_rope_theta = 10_000.0  # of the local layers
+    model.compute_dtype = "float32"  # of the matrix products; parameters stay float32
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.999
+    optimizer.epsilon = 1e-6
+    optimizer.weight_decay = 0.01
+    optimizer.clip_norm = 1.0  # of the whole gradient; 0: no clipping
+    optimizer.final_learning_rate = 0.0  # share of the peak at total_steps (linear decay)
+    optimizer.muon_learning_rate = 0.02
+    optimizer.muon_momentum = 0.95
+    optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss
+
+    config.mesh = mesh = ConfigDict()
+    mesh.data = -1  # replicas of the parameters; -1: all devices that are left
+    mesh.fsdp = 1  # devices that share one copy of the parameters
+    mesh.tensor = 1  # devices that share one layer's heads and feed-forward
+    mesh.micro_batches = 1  # gradient accumulation: parts of the batch computed one after another
+    return config.lock()
+
+
+def load_config(path: str, arg: str = "") -> ConfigDict:
+    """The config of the file `path`, as `--config=path:arg` gives it."""
+    import runpy
+
+    return runpy.run_path(path)["get_config"](arg)
+
+
+def from_dict(values: Mapping[str, Any]) -> ConfigDict:
+    """A config from its resolved values (`config.json`).
+
+    Raises:
+      UserError: `values` has a field that this version does not know, or one of another type.
+    """
+    config = default_config()
+    for name, value in flatten(values).items():
+        group, _, field = name.rpartition(".")
+        target = config[group] if group else config
+        if field not in target:
+            raise UserError(f"config field {name!r} is not known to this version of bert_jax")
+        if isinstance(value, list):
+            value = tuple(value)
+        target[field] = value
+    return config
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as JSON text, one field a line."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"model": {"norm": "pre"}}` -> `{"model.norm": "pre"}`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

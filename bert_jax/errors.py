@@ -1,0 +1,9 @@
+"""The one exception that a user is meant to see."""
+
+
+class UserError(Exception):
+    """Something the user can mend: the message names the file, field or flag, the value, the mend.
+
+    Commands print it as one line and exit with status 1; everything else is a bug and keeps its
+    traceback.
+    """
