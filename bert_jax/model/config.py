@@ -1,0 +1,94 @@
+"""The choices that make an encoder, checked once."""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from bert_jax.errors import UserError
+
+Position = Literal["learned", "rotary", "sinusoidal"]
+Norm = Literal["post", "pre"]
+FeedForward = Literal["gelu", "geglu"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """One encoder; the fields are those of `config.model` and the size of the vocabulary.
+
+    Raises:
+      UserError: a choice is not known, the heads do not divide the width, or a size is not positive.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    position: Position
+    norm: Norm
+    feed_forward: FeedForward
+    use_bias: bool
+    token_types: int
+    next_sentence: bool
+    norm_epsilon: float
+    dropout: float
+    attention_dropout: float
+    initializer_range: float
+    local_attention: int
+    global_every: int
+    rope_theta: float
+    local_rope_theta: float
+    compute_dtype: str
+
+    @classmethod
+    def create(cls, model: ConfigDict, vocab_size: int) -> "ModelConfig":
+        """The `model` group of a run's config, with the size of its tokenizer's vocabulary."""
+        return cls(vocab_size=vocab_size, **model.to_dict())
+
+    def __post_init__(self):
+        """Refuse what no encoder can have."""
+        choices = {"position": Position, "norm": Norm, "feed_forward": FeedForward}
+        for name, values in choices.items():
+            _expect(name, getattr(self, name), get_args(values))
+        _expect("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"config.model.{name} is {getattr(self, name)}: set it to 1 or more")
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"config.model.hidden_size {self.hidden_size} is not a multiple of "
+                f"config.model.num_attention_heads {self.num_attention_heads}: change one of them"
+            )
+        if self.position == "rotary" and self.head_size % 2:
+            raise UserError(
+                f"rotary positions need an even head width, and config.model.hidden_size / "
+                f"num_attention_heads is {self.head_size}: change one of them"
+            )
+        if self.local_attention and self.global_every < 1:
+            raise UserError(
+                f"config.model.global_every is {self.global_every}: set it to 1 or more "
+                "(every n-th layer stays global)"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head, H."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Type of the matrix products."""
+        return jnp.dtype(self.compute_dtype)
+
+    def window(self, layer: int) -> int:
+        """Width of the attention window of `layer` in tokens, both sides; 0: all of the row."""
+        is_global = self.local_attention == 0 or layer % self.global_every == 0
+        return 0 if is_global else self.local_attention
+
+
+def _expect(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"config.model.{name} is {value!r}: choose one of {', '.join(allowed)}")

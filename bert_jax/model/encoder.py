@@ -1,0 +1,245 @@
+"""The transformer encoder (https://arxiv.org/abs/1810.04805; https://arxiv.org/abs/2412.13663).
+
+Axes: B batch, L length, N heads, H head width, D model width, F feed-forward width.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from bert_jax.model.attention import attend, rotary_angles, rotate, visibility
+from bert_jax.model.config import ModelConfig
+from bert_jax.model.dropout import dropout, split_key
+
+Angles = tuple[Float[Array, "B L 1 H/2"], Float[Array, "B L 1 H/2"]]
+
+
+def truncated_normal(deviation: float) -> nnx.Initializer:
+    """BERT's initialiser: normal, cut at two deviations, no rescaling to make up for the cut."""
+
+    def draw(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
+        return deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+    return draw
+
+
+def layer_norm(config: ModelConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Layer norm over D, always computed in float32."""
+    return nnx.LayerNorm(
+        config.hidden_size,
+        epsilon=config.norm_epsilon,
+        use_bias=config.use_bias,
+        use_fast_variance=False,
+        dtype=jnp.float32,
+        rngs=rngs,
+    )
+
+
+def linear(
+    config: ModelConfig,
+    inputs: int | tuple[int, ...],
+    outputs: int | tuple[int, ...],
+    rngs: nnx.Rngs,
+    deviation: float | None = None,
+) -> nnx.LinearGeneral:
+    """A linear map of the last axes `inputs` to `outputs`."""
+    axes = 1 if isinstance(inputs, int) else len(inputs)
+    return nnx.LinearGeneral(
+        inputs,
+        outputs,
+        axis=tuple(range(-axes, 0)),
+        use_bias=config.use_bias,
+        dtype=config.dtype,
+        kernel_init=truncated_normal(deviation or config.initializer_range),
+        rngs=rngs,
+    )
+
+
+def residual_deviation(config: ModelConfig) -> float:
+    """Initial deviation of the maps that write into the residual stream.
+
+    Pre-norm encoders scale it by 1/sqrt(2 layers), as ModernBERT does, so that the stream's
+    variance does not grow with depth.
+    """
+    if config.norm == "pre":
+        return config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
+    return config.initializer_range
+
+
+class Embeddings(nnx.Module):
+    """Tokens, and for the classic encoder positions and segments; summed, normed, dropped."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        """Draw the tables."""
+        self.config = config
+
+        def table(rows: int) -> nnx.Embed:
+            init = truncated_normal(config.initializer_range)
+            return nnx.Embed(rows, config.hidden_size, embedding_init=init, rngs=rngs)
+
+        self.tokens = table(config.vocab_size)
+        if config.position == "learned":
+            self.positions = table(config.max_position_embeddings)
+        if config.token_types:
+            self.token_types = table(config.token_types)
+        self.norm = layer_norm(config, rngs)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        dropout_key: PRNGKeyArray | None,
+    ) -> Float[Array, "B L D"]:
+        """Embed a batch."""
+        config = self.config
+        x = self.tokens(input_ids)
+        if config.token_types:
+            x += self.token_types(token_type_ids)
+        if config.position == "learned":
+            x += self.positions(position_ids)
+        if config.position == "sinusoidal":
+            x += sinusoids(position_ids, config.hidden_size)
+        x = self.norm(x).astype(config.dtype)
+        return dropout(x, config.dropout, dropout_key)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        """Draw the projections."""
+        heads = (config.num_attention_heads, config.head_size)
+        self.config = config
+        self.qkv = linear(config, config.hidden_size, (3, *heads), rngs)
+        self.output = linear(config, heads, config.hidden_size, rngs, residual_deviation(config))
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        visible: Bool[Array, "B 1 L L"],
+        angles: Angles | None,
+        dropout_key: PRNGKeyArray | None,
+    ) -> Float[Array, "B L D"]:
+        """Mix the positions that see each other."""
+        query, key, value = jnp.unstack(self.qkv(x), axis=2)  # B L N H each
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        mixed = attend(
+            query,
+            key,
+            value,
+            visible,
+            dropout_rate=self.config.attention_dropout,
+            dropout_key=dropout_key,
+        )
+        return self.output(mixed)
+
+
+class FeedForward(nnx.Module):
+    """GELU, or GeGLU (https://arxiv.org/abs/2002.05202), with the exact (erf) GELU of BERT."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        """Draw the two maps."""
+        self.config = config
+        width = config.intermediate_size
+        inner = width if config.feed_forward == "gelu" else (2, width)
+        self.input = linear(config, config.hidden_size, inner, rngs)
+        self.output = linear(config, width, config.hidden_size, rngs, residual_deviation(config))
+
+    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """Transform each position by itself."""
+        inner = self.input(x)  # B L F, or B L 2 F
+        if self.config.feed_forward == "gelu":
+            return self.output(jax.nn.gelu(inner, approximate=False))
+        activated, gate = jnp.unstack(inner, axis=2)  # B L F each
+        return self.output(jax.nn.gelu(activated, approximate=False) * gate)
+
+
+class Layer(nnx.Module):
+    """Attention and feed-forward, each with a norm and a residual path."""
+
+    def __init__(self, config: ModelConfig, index: int, *, rngs: nnx.Rngs):
+        """Draw layer `index`."""
+        self.config = config
+        self.attention = Attention(config, rngs=rngs)
+        # The embeddings are normed, so a pre-norm encoder's first layer needs no norm (ModernBERT).
+        if config.norm == "post" or index > 0:
+            self.attention_norm = layer_norm(config, rngs)
+        self.feed_forward = FeedForward(config, rngs=rngs)
+        self.feed_forward_norm = layer_norm(config, rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        visible: Bool[Array, "B 1 L L"],
+        angles: Angles | None,
+        dropout_key: PRNGKeyArray | None,
+    ) -> Float[Array, "B L D"]:
+        """One layer on."""
+        config = self.config
+        keys = split_key(dropout_key, 3)
+
+        def attention(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+            return dropout(self.attention(x, visible, angles, keys[0]), config.dropout, keys[1])
+
+        def feed_forward(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+            return dropout(self.feed_forward(x), config.dropout, keys[2])
+
+        if config.norm == "post":
+            x = self.attention_norm(x + attention(x)).astype(config.dtype)
+            return self.feed_forward_norm(x + feed_forward(x)).astype(config.dtype)
+        normed = self.attention_norm(x) if hasattr(self, "attention_norm") else x
+        x = x + attention(normed.astype(config.dtype))
+        return x + feed_forward(self.feed_forward_norm(x).astype(config.dtype))
+
+
+class Encoder(nnx.Module):
+    """Embeddings and the stack of layers."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        """Draw all parameters."""
+        self.config = config
+        self.embeddings = Embeddings(config, rngs=rngs)
+        self.layers = nnx.List(
+            [Layer(config, index, rngs=rngs) for index in range(config.num_hidden_layers)]
+        )
+        if config.norm == "pre":
+            self.final_norm = layer_norm(config, rngs)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        segment_ids: Int[Array, "B L"],
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Hidden states of a batch (contract C5); those of padding mean nothing."""
+        config = self.config
+        keys = split_key(dropout_key, config.num_hidden_layers + 1)
+        windows = {config.window(index) for index in range(config.num_hidden_layers)}
+        visible = {window: visibility(segment_ids, window) for window in windows}
+        angles = {window: self.angles(position_ids, window) for window in windows}
+        x = self.embeddings(input_ids, token_type_ids, position_ids, keys[-1])
+        for index, layer in enumerate(self.layers):
+            window = config.window(index)
+            x = layer(x, visible[window], angles[window], keys[index])
+        return self.final_norm(x).astype(config.dtype) if config.norm == "pre" else x
+
+    def angles(self, position_ids: Int[Array, "B L"], window: int) -> Angles | None:
+        """The rotary angles of the layers with this window; None where positions are not rotary."""
+        if self.config.position != "rotary":
+            return None
+        theta = self.config.local_rope_theta if window else self.config.rope_theta
+        return rotary_angles(position_ids, self.config.head_size, theta)
+
+
+def sinusoids(position_ids: Int[Array, "B L"], width: int) -> Float[Array, "B L D"]:
+    """Fixed positions: sines, then cosines (https://arxiv.org/abs/1706.03762, section 3.5)."""
+    cos, sin = rotary_angles(position_ids, width, 10_000.0)  # B L 1 D/2
+    return jnp.concatenate([sin, cos], axis=-1)[:, :, 0]
