@@ -1,0 +1,1 @@
+"""Corpus preparation: any text in, a token store out."""

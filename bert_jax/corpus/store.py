@@ -1,0 +1,191 @@
+"""The token store: token ids of documents in flat arrays on disk, opened as memory maps.
+
+A store is a directory:
+
+    manifest.json               what it was made from, counts, hashes; written last
+    tokenizer/                  the tokenizer of the ids
+    train/00000/tokens.npy      one directory a shard and split, four arrays each (see `Shard`)
+    heldout/00000/tokens.npy
+
+A shard is the encoding of one part of the input, so the bytes of a store are a function of its
+sources and settings: never of the number of workers, the order they finish in or interruptions.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt
+
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer"
+SPLITS = ("train", "heldout")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shard:
+    """Documents one after another; every document has a sentence, every sentence a token.
+
+    Attributes:
+      tokens: [T], the ids of all documents, each framed: [CLS] ids... [SEP].
+      document_offsets: [D + 1], document d is
+        `tokens[document_offsets[d]:document_offsets[d + 1]]`, its frame included.
+      sentence_offsets: [S], index in `tokens` at which a sentence begins. It ends where the next
+        one begins, the last one of a document at the document's [SEP].
+      document_sentences: [D + 1], the sentences of document d are
+        `document_sentences[d]:document_sentences[d + 1]`.
+    """
+
+    tokens: UInt[np.ndarray, "T"]
+    document_offsets: Int64[np.ndarray, "D+1"]
+    sentence_offsets: Int64[np.ndarray, "S"]
+    document_sentences: Int64[np.ndarray, "D+1"]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.document_offsets) - 1
+
+    @property
+    def num_sentences(self) -> int:
+        return len(self.sentence_offsets)
+
+    @classmethod
+    def open(cls, directory: Path) -> "Shard":
+        """Maps the arrays of a shard into memory; nothing is read yet."""
+        return cls(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+
+
+ARRAYS = tuple(field.name for field in dataclasses.fields(Shard))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """The shards of one split, in the order of the sources."""
+
+    shards: tuple[Shard, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens with the frames of the documents."""
+        return sum(shard.num_tokens for shard in self.shards)
+
+    @property
+    def num_documents(self) -> int:
+        return sum(shard.num_documents for shard in self.shards)
+
+    @property
+    def num_sentences(self) -> int:
+        return sum(shard.num_sentences for shard in self.shards)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenStore:
+    """A complete store on disk; `open` makes one.
+
+    Attributes:
+      directory: where it stands.
+      manifest: the content of its manifest.json.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, directory: str | Path) -> "TokenStore":
+        """Opens a finished store, and checks that every file is there in its full size.
+
+        Raises:
+          UserError: no store there, one of another version, or one with damaged files.
+        """
+        directory = Path(directory)
+        manifest = read_manifest(directory)
+        for name, facts in manifest["files"].items():
+            path = directory / name
+            size = path.stat().st_size if path.is_file() else None
+            if size != facts["bytes"]:
+                found = "is missing" if size is None else f"has {size} bytes"
+                raise UserError(
+                    f"the token store {directory} is damaged: {name} {found}, the manifest says "
+                    f"{facts['bytes']} bytes; delete the directory and prepare it again"
+                )
+        return cls(directory, manifest)
+
+    def verify(self) -> None:
+        """Compares every file with its hash in the manifest; reads the whole store.
+
+        Raises:
+          UserError: a file differs.
+        """
+        for name, facts in self.manifest["files"].items():
+            if file_sha256(self.directory / name) != facts["sha256"]:
+                raise UserError(
+                    f"the token store {self.directory} is damaged: the content of {name} is not "
+                    "what its manifest says; delete the directory and prepare it again"
+                )
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over the tokenizer and all arrays: equal fingerprints, equal batches."""
+        return self.manifest["fingerprint"]
+
+    @property
+    def tokenizer_directory(self) -> Path:
+        return self.directory / TOKENIZER
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.load(self.tokenizer_directory)
+
+    def split(self, name: str) -> Split:
+        """The shards of the split `name`, one of `SPLITS`."""
+        shards = self.manifest["splits"][name]["shards"]
+        return Split(tuple(Shard.open(self.directory / shard) for shard in shards))
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of the store in `directory`.
+
+    Raises:
+      UserError: there is none, or it has another format version.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise UserError(f"{directory} holds no finished token store: {path} is missing")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a token store's manifest ({error}); delete {directory} and prepare it "
+            "again"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"the token store {directory} has format version {version}, this bert_jax reads "
+            f"version {FORMAT_VERSION}; delete the directory and prepare it again"
+        )
+    return manifest
+
+
+def fingerprint(files: dict[str, dict[str, Any]]) -> str:
+    """Hash over names and contents of the files of a store, as its manifest lists them."""
+    hashes = {name: facts["sha256"] for name, facts in files.items()}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
