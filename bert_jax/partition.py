@@ -1,0 +1,120 @@
+"""The mesh of devices and who holds which part of the parameters and of the batch."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from bert_jax.errors import UserError
+from bert_jax.policies import assign, name_of
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))  # rows are spread over all devices but those that share a layer
+
+# fsdp splits the width D of every matrix, tensor splits heads, feed-forward and vocabulary.
+PARAMETERS = (
+    (r"tokens\.embedding", ("tensor", "fsdp")),  # [V, D]
+    (r"(positions|token_types)\.embedding", (None, "fsdp")),  # [max, D]
+    (r"qkv\.kernel", ("fsdp", None, "tensor", None)),  # [D, 3, N, H]
+    (r"qkv\.bias", (None, "tensor", None)),  # [3, N, H]
+    (r"attention\.output\.kernel", ("tensor", None, "fsdp")),  # [N, H, D]
+    (r"feed_forward\.input\.kernel", ("fsdp", ..., "tensor")),  # [D, F] or [D, 2, F]
+    (r"feed_forward\.input\.bias", (..., "tensor")),  # [F] or [2, F]
+    (r"feed_forward\.output\.kernel", ("tensor", "fsdp")),  # [F, D]
+    (r"(mlm_head\.transform|pooler)\.kernel", ("fsdp", None)),  # [D, D]
+    (r"mlm_head\.bias", ("tensor",)),  # [V]
+    (r"bias|scale|classifier\.kernel", ()),
+    (r"step|count|ns_coeffs", ()),  # of the state and the optimizer
+)
+
+
+def make_mesh(config: ConfigDict) -> Mesh:
+    """All devices of all processes as the grid data x fsdp x tensor of `config.mesh`.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    sizes = [config[axis] for axis in AXES]
+    devices = jax.device_count()
+    if sizes[0] == -1 and devices % math.prod(sizes[1:]) == 0:
+        sizes[0] = devices // math.prod(sizes[1:])
+    if math.prod(sizes) != devices:
+        text = " x ".join(f"{axis}={config[axis]}" for axis in AXES)
+        raise UserError(
+            f"config.mesh is {text}, but there are {devices} devices: "
+            "make the product equal (data=-1 takes all that are left)"
+        )
+    # Auto axes: the compiler propagates shardings, which cuDNN attention still needs.
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def state_shardings(mesh: Mesh, state: Any) -> Any:
+    """The sharding of each leaf of a train state, or of a parameter tree (arrays or shapes).
+
+    Raises:
+      UserError: an axis of the mesh does not divide a parameter.
+    """
+
+    def sharding(path: jax.tree_util.KeyPath, leaf: Any, axes: tuple) -> NamedSharding:
+        if ... in axes:  # stands for as many unsplit axes as the parameter has in its place
+            place = axes.index(...)
+            unsplit = (None,) * (leaf.ndim - len(axes) + 1)
+            axes = (*axes[:place], *unsplit, *axes[place + 1 :])
+        for size, axis in zip(leaf.shape, axes, strict=False):
+            if axis is not None and size % mesh.shape[axis]:
+                raise UserError(
+                    f"config.mesh.{axis}={mesh.shape[axis]} does not divide {size}, a size of the "
+                    f"parameter {name_of(path)} {leaf.shape}: choose another mesh or model size"
+                )
+        return NamedSharding(mesh, P(*axes))
+
+    return jax.tree.map_with_path(sharding, state, assign(PARAMETERS, state))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows of a batch over the data and fsdp axes."""
+    return NamedSharding(mesh, BATCH)
+
+
+def check_batch_size(mesh: Mesh, global_batch_size: int, micro_batches: int) -> None:
+    """Refuse a batch whose rows cannot be spread evenly.
+
+    Raises:
+      UserError: the batch does not divide over the devices and micro-batches.
+    """
+    parts = mesh.shape["data"] * mesh.shape["fsdp"] * micro_batches
+    if micro_batches < 1 or global_batch_size % parts:
+        raise UserError(
+            f"config.global_batch_size {global_batch_size} does not divide over data="
+            f"{mesh.shape['data']} x fsdp={mesh.shape['fsdp']} x micro_batches={micro_batches} "
+            f"= {parts} parts: make it a multiple of {max(parts, 1)}"
+        )
+
+
+def process_rows(mesh: Mesh, global_batch_size: int) -> slice:
+    """The rows of the global batch that this process's devices hold.
+
+    Read off the sharding, so that it holds for any order of devices and processes.
+    """
+    places = batch_sharding(mesh).addressable_devices_indices_map((global_batch_size,))
+    rows = {index[0].indices(global_batch_size)[:2] for index in places.values() if index}
+    start, stop = min(first for first, _ in rows), max(last for _, last in rows)
+    if sum(last - first for first, last in rows) != stop - start:
+        raise ValueError(f"this process's rows {sorted(rows)} are not one range")
+    return slice(start, stop)
+
+
+def place_batch(mesh: Mesh, rows: dict[str, np.ndarray], global_batch_size: int) -> dict:
+    """The global batch on the devices, from the rows that this process built."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(
+            sharding, array, (global_batch_size, *array.shape[1:])
+        )
+        for name, array in rows.items()
+    }
+

@@ -1,0 +1,177 @@
+"""The state of a run, the pretraining loss, and the step that is compiled.
+
+The loss of a batch is a sum over its predictions divided by their number, over the whole global
+batch: neither devices nor micro-batches with different numbers of predictions change it.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from ml_collections import ConfigDict
+
+from bert_jax import model as model_lib
+from bert_jax import partition
+from bert_jax.model import Bert, ModelConfig
+from bert_jax.optimizer import learning_rate_schedule, make_optimizer
+
+Batch = dict[str, Array]
+Sums = dict[str, Float[Array, ""]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class TrainState:
+    """All that changes in a run; the rest follows from the config, the corpus and `step`."""
+
+    step: Int[Array, ""]
+    params: Any
+    opt_state: Any
+
+
+def initial_state(
+    config: ConfigDict, model: ModelConfig, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step, a function of `config.seed`."""
+    params = model_lib.initialize(model, stream_key(config.seed, "parameters"))
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def stream_key(seed: int, name: str) -> PRNGKeyArray:
+    """The key of one named use of randomness."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def pretraining_sums(model: Bert, batch: Batch, dropout_key: PRNGKeyArray | None) -> Sums:
+    """Losses and hits of a batch, summed over its predictions and pairs, and their numbers."""
+    outputs = model(batch, dropout_key)
+    sums = _named("mlm", *_cross_entropy(
+        outputs.mlm_logits, batch["masked_labels"], batch["masked_weights"]
+    ))
+    if outputs.nsp_logits is not None and "next_sentence_label" in batch:
+        label = batch["next_sentence_label"]
+        weight = (label >= 0).astype(jnp.float32)  # -1 marks the padding rows of an evaluation
+        sums |= _named("nsp", *_cross_entropy(outputs.nsp_logits, jnp.maximum(label, 0), weight))
+    return sums
+
+
+def prediction_counts(batch: Batch) -> Sums:
+    """How many predictions and pairs the whole batch asks for."""
+    counts = {"mlm": batch["masked_weights"].sum()}
+    if "next_sentence_label" in batch:
+        counts["nsp"] = (batch["next_sentence_label"] >= 0).sum().astype(jnp.float32)
+    return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The compiled functions of a run on a mesh."""
+
+    init: Callable[[], TrainState]
+    train: Callable[[TrainState, Batch], tuple[TrainState, Sums]]
+    evaluate: Callable[[Any, Batch], Sums]
+    abstract_state: TrainState  # shapes, types and shardings: what a checkpoint is restored into
+
+
+def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
+    """Jit the run's functions with the state and the batch spread over `mesh`.
+
+    The state is donated to the train step. Evaluation takes the parameters alone.
+    """
+    optimizer = make_optimizer(config)
+    structure, _ = model_lib.abstract(model)
+    shapes = jax.eval_shape(lambda: initial_state(config, model, optimizer))
+    state_shardings = partition.state_shardings(mesh, shapes)
+    rows = partition.batch_sharding(mesh)
+    schedule = learning_rate_schedule(config)
+    next_sentence_weight = config.optimizer.next_sentence_weight
+    micro_batches = config.mesh.micro_batches
+
+    def loss(params: Any, batch: Batch, counts: Sums, key: PRNGKeyArray) -> tuple[Array, Sums]:
+        sums = pretraining_sums(nnx.merge(structure, params), batch, key)
+        total = sums["mlm_loss"] / counts["mlm"]
+        if "nsp_loss" in sums:
+            total += next_sentence_weight * sums["nsp_loss"] / counts["nsp"]
+        return total, sums
+
+    def gradients(params: Any, batch: Batch, key: PRNGKeyArray) -> tuple[Any, Sums]:
+        counts = {name: jnp.maximum(n, 1.0) for name, n in prediction_counts(batch).items()}
+        gradient = jax.grad(loss, has_aux=True)
+        if micro_batches == 1:
+            return gradient(params, batch, counts, key)
+        parts = jax.tree.map(lambda rows: split_rows(rows, micro_batches), batch)
+
+        def add(total: Any, index: Array) -> tuple[Any, None]:
+            part = jax.tree.map(lambda rows: rows[index], parts)
+            part_key = jax.random.fold_in(key, index)
+            return jax.tree.map(jnp.add, total, gradient(params, part, counts, part_key)), None
+
+        first = jax.tree.map(lambda rows: rows[0], parts)
+        zeros = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(gradient, params, first, counts, key),
+        )
+        return jax.lax.scan(add, zeros, jnp.arange(micro_batches))[0]
+
+    def train(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+        key = jax.random.fold_in(stream_key(config.seed, "dropout"), state.step)
+        gradient, sums = gradients(state.params, batch, key)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        sums["grad_norm"] = optax.global_norm(gradient)
+        sums["learning_rate"] = config.learning_rate * schedule(state.step)
+        return TrainState(state.step + 1, params, opt_state), sums
+
+    def evaluate(params: Any, batch: Batch) -> Sums:
+        return pretraining_sums(nnx.merge(structure, params), batch, None)
+
+    everywhere = jax.NamedSharding(mesh, partition.P())
+    return Steps(
+        init=jax.jit(
+            lambda: initial_state(config, model, optimizer), out_shardings=state_shardings
+        ),
+        train=jax.jit(
+            train,
+            in_shardings=(state_shardings, rows),
+            out_shardings=(state_shardings, everywhere),
+            donate_argnums=0,
+        ),
+        evaluate=jax.jit(
+            evaluate, in_shardings=(state_shardings.params, rows), out_shardings=everywhere
+        ),
+        abstract_state=jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            state_shardings,
+        ),
+    )
+
+
+def split_rows(rows: Array, parts: int) -> Array:
+    """[B, ...] to [parts, B / parts, ...], every part with rows of every device.
+
+    Part i takes the rows i, i + parts, ...: consecutive rows live on one device, so that nothing
+    moves between devices.
+    """
+    size = rows.shape[0] // parts
+    return rows.reshape(size, parts, *rows.shape[1:]).swapaxes(0, 1)
+
+
+def _cross_entropy(
+    logits: Float[Array, "*N K"], labels: Int[Array, "*N"], weights: Float[Array, "*N"]
+) -> tuple[Array, Array, Array]:
+    """Summed loss in nats, summed hits, and the number of predictions."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    return (losses * weights).sum(), (hits * weights).sum(), weights.sum()
+
+
+def _named(prefix: str, loss: Array, hits: Array, count: Array) -> Sums:
+    return {f"{prefix}_loss": loss, f"{prefix}_hits": hits, f"{prefix}_count": count}
