@@ -1,0 +1,108 @@
+"""What all commands share: flags, one-line errors, and how the process uses its memory."""
+
+import ctypes
+import errno
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from bert_jax.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_config() -> None:
+    """Define `--config=FILE[:arg]` (with `--config.field=value`), `--workdir` and `--distributed`."""
+    config_flags.DEFINE_config_file(
+        "config", None, "Config file, with an argument after a colon: configs/bert.py:tiny"
+    )
+    flags.mark_flag_as_required("config")
+    flags.DEFINE_string(
+        "workdir", None, "Where the run lives. Default: runs/<config file>[-<argument>]"
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Meet the run's other processes through jax.distributed: under SLURM, Open MPI, GKE and on "
+        "TPU pods as found, else by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID",
+    )
+
+
+def config() -> ConfigDict:
+    """The run's config as the command line gives it."""
+    return FLAGS.config
+
+
+def workdir() -> Path:
+    """The run's directory as the command line gives it."""
+    if FLAGS.workdir:
+        return Path(FLAGS.workdir)
+    file, _, arg = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    return Path("runs") / "-".join(filter(None, [Path(file).stem, arg]))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags and run `main`; what the user can mend ends in one line and status 1."""
+    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what the process frees, instead of handing it back to the kernel.
+
+    XLA allocates a step's large buffers anew at every step on a CPU; with glibc's defaults each
+    comes from the kernel, zeroed page by page, which costs a tenth of the time and more. Elsewhere
+    than on glibc nothing happens.
+    """
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(arena_max, 1)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = FLAGS(argv)
+        if "config" in FLAGS and FLAGS.config is not None:
+            FLAGS.config.lock()  # raises now where the file could not be loaded
+    except (UserError, flags.Error):
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(_config_problem(str(error))) from error
+    if unknown := rest[1:]:
+        raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --")
+    return rest
+
+
+def _config_problem(message: str) -> str:
+    """One line from what ml_collections says of a bad config file or field."""
+    if match := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', message):
+        return f"the config has no field {match[2]!r}: did you mean {match[1]!r}?"
+    if match := re.search(r"Key \"(.*?)\" does not exist|^\"?'(\w+)'", message):
+        return f"the config has no field {match[1] or match[2]!r}: see docs/configuration.md"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return f"--config: {lines[-1]}"
+
+
+def _guarded(action: Callable):
+    try:
+        return action()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except flags.Error as error:
+        sys.exit(f"error: {error}\nRun with --help for the flags.")
+    except Exception as error:
+        if "No space left on device" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
+            place = getattr(error, "filename", None) or "the workdir"
+            sys.exit(
+                f"error: the disk that holds {place} is full: free some space and run the same "
+                "command again; it goes on from the last thing that was written whole"
+            )
+        raise
