@@ -1,0 +1,184 @@
+"""The batch at a step, without TensorFlow: a pure function that can be called anywhere."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Int64, UInt32
+from ml_collections import ConfigDict
+
+from bert_jax.corpus.store import Split, TokenStore
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.stream import randomness
+from bert_jax.stream.masking import Masking, mask_rows, num_predictions
+from bert_jax.stream.packed import PackedExamples
+from bert_jax.stream.pairs import PairExamples
+from bert_jax.stream.permutation import permute
+from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.rows import Batch
+
+# (global batch size) -> the contiguous rows of the global batch that this process builds
+RowsOf = Callable[[int], slice]
+
+# Evaluation never changes: neither with the run's seed nor with its masking.
+EVALUATION_SEED = 0xE7A1
+EVALUATION_MASKING = Masking(rate=0.15, mask_share=0.8, random_share=0.1)
+
+
+def all_rows(global_batch_size: int) -> slice:
+    """The rows of the only process."""
+    return slice(0, global_batch_size)
+
+
+class TrainBatches:
+    """The global batch at every step of a run; `batch(step, rows_of)` computes one.
+
+    Attributes:
+      phases: of the run.
+    """
+
+    def __init__(self, store: TokenStore, config: ConfigDict):
+        """Opens the train split.
+
+        Raises:
+          UserError: the config makes no sense, or not with this corpus.
+        """
+        self.phases = phases(config)
+        self._seed = config.seed
+        self._order_key = randomness.key(config.seed, "order")
+        self._vocabulary = store.vocabulary
+        self._shares = (config.stream.mask_share, config.stream.random_share)
+        split = store.split("train")
+        self._examples = {
+            phase.sequence_length: _examples(
+                config.stream.objective,
+                split,
+                store.vocabulary,
+                phase.sequence_length,
+                config.stream.short_fraction,
+            )
+            for phase in self.phases
+        }
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase of `step`."""
+        return next(phase for phase in self.phases if step < phase.stop)
+
+    def num_examples(self, phase: Phase) -> int:
+        """Examples in an epoch at the length of `phase`."""
+        return self._examples[phase.sequence_length].size
+
+    def batch(self, step: int, rows_of: RowsOf = all_rows) -> Batch:
+        """Rows of the global batch at `step`, any step of the run, at the same cost."""
+        phase = self.phase_at(step)
+        examples = self._examples[phase.sequence_length]
+        rows = rows_of(phase.global_batch_size)
+        step_begin = phase.first_example + (step - phase.start) * phase.global_batch_size
+        first, count = step_begin + rows.start, rows.stop - rows.start
+        counter = np.arange(first, first + count)
+        epoch, position = np.divmod(counter, examples.size)
+        return _batch(
+            examples,
+            permute(position, epoch, examples.size, self._order_key),
+            epoch,
+            first,
+            Masking(phase.mask_rate, *self._shares),
+            phase.sequence_length,
+            self._vocabulary,
+            self._seed,
+        )
+
+
+class EvaluationBatches:
+    """All examples of a split in fixed batches: same order and masks in every run and version.
+
+    `batch(i)` is this process's rows of global batch i. The last one is filled up with padding
+    rows: `masked_weights` 0, `segment_ids` 0, `next_sentence_label` -1.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        split: str,
+        objective: str,
+        sequence_length: int,
+        batch_size: int,
+        rows_of: RowsOf = all_rows,
+    ):
+        """Opens the split.
+
+        Raises:
+          UserError: the objective does not go with this split.
+        """
+        self._vocabulary = store.vocabulary
+        self._length = sequence_length
+        self._batch_size = batch_size
+        self._rows = rows_of(batch_size)
+        self._examples = _examples(
+            objective, store.split(split), store.vocabulary, sequence_length, short_fraction=0.0
+        )
+
+    def __len__(self) -> int:
+        return -(-self._examples.size // self._batch_size)
+
+    def batch(self, index: int) -> Batch:
+        """The rows of global batch `index` that are this process's."""
+        first = index * self._batch_size + self._rows.start
+        count = self._rows.stop - self._rows.start
+        real = min(max(self._examples.size - first, 0), count)
+        batch = _batch(
+            self._examples,
+            np.arange(first, first + real),
+            np.zeros(real, np.int64),
+            first,
+            EVALUATION_MASKING,
+            self._length,
+            self._vocabulary,
+            EVALUATION_SEED,
+        )
+        fill = {"input_ids": self._vocabulary.pad_id, "next_sentence_label": -1}
+        return {
+            name: np.pad(
+                array,
+                [(0, count - real)] + [(0, 0)] * (array.ndim - 1),
+                constant_values=fill.get(name, 0),
+            )
+            for name, array in batch.items()
+        }
+
+
+def _examples(
+    objective: str,
+    split: Split,
+    vocabulary: Vocabulary,
+    sequence_length: int,
+    short_fraction: float,
+) -> PackedExamples | PairExamples:
+    if objective == "packed":
+        return PackedExamples(split, vocabulary, sequence_length)
+    return PairExamples(split, vocabulary, sequence_length, short_fraction)
+
+
+def _batch(
+    examples: PackedExamples | PairExamples,
+    index: Int64[np.ndarray, "B"],
+    epoch: Int64[np.ndarray, "B"],
+    first_counter: int,
+    masking: Masking,
+    sequence_length: int,
+    vocabulary: Vocabulary,
+    seed: int,
+) -> Batch:
+    def bits(purpose: str, width: int) -> UInt32[np.ndarray, "B W"]:
+        return randomness.bits(seed, purpose, first_counter, len(index), width)
+
+    rows = examples.rows(index, epoch, bits("examples", examples.random_width))
+    predictions = num_predictions(masking.rate, sequence_length)
+    masked = mask_rows(
+        rows["input_ids"],
+        rows["segment_ids"],
+        masking,
+        vocabulary,
+        bits("positions", sequence_length),
+        bits("replacements", 2 * predictions),
+    )
+    return {**rows, **masked}

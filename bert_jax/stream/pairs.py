@@ -1,0 +1,218 @@
+"""Sentence pairs: does B follow A, or is it from another document?
+
+After `create_pretraining_data.py` of google-research/bert, in closed form over a whole batch.
+"""
+
+import numpy as np
+from jaxtyping import Int64, UInt32
+
+from bert_jax.corpus.store import Split
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+from bert_jax.stream import shards
+from bert_jax.stream.randomness import below
+from bert_jax.stream.rows import Batch, framed_rows
+
+# Random numbers of a row: one a choice, and coins for the cuts of A and of B.
+_CHOICES = 6
+_COIN_WORDS = 16
+_COINS = 32 * _COIN_WORDS
+
+
+class PairExamples:
+    """Row i is a pair from window i of the documents that have two sentences or more.
+
+    A document of n tokens has ceil(n / (L - 3)) windows of equal length; the chunk of a window is
+    the sentences that start in it, two at least. The chunk is split at a random sentence border
+    into A and B. For half of the pairs, whatever the corpus, B comes from another document
+    instead, from a random sentence on.
+
+    Attributes:
+      size: number of rows in an epoch.
+      random_width: random numbers that a row needs.
+    """
+
+    random_width = _CHOICES + 2 * _COIN_WORDS
+
+    def __init__(
+        self, split: Split, vocabulary: Vocabulary, sequence_length: int, short_fraction: float
+    ):
+        """Counts the windows of every document.
+
+        Args:
+          split: what the pairs are taken from.
+          vocabulary: of the ids.
+          sequence_length: L.
+          short_fraction: share of the pairs that are made for a random shorter length.
+
+        Raises:
+          UserError: there are no pairs, or none that do not follow each other.
+        """
+        self._length = sequence_length
+        self._vocabulary = vocabulary
+        self._short_fraction = short_fraction
+        self._tokens = [np.asarray(shard.tokens) for shard in split.shards]
+        self._documents = [np.asarray(shard.document_offsets) for shard in split.shards]
+        self._sentences = [np.asarray(shard.sentence_offsets) for shard in split.shards]
+        self._document_sentences = [np.asarray(shard.document_sentences) for shard in split.shards]
+        self._document_ends = np.cumsum([shard.num_documents for shard in split.shards])
+        windows = [
+            _windows(documents, sentences, sequence_length - 3)
+            for documents, sentences in zip(self._documents, self._document_sentences, strict=True)
+        ]
+        self._window_ends = np.cumsum(np.concatenate(windows)) if windows else np.zeros(0, int)
+        self._num_documents = len(self._window_ends)
+        if self._num_documents < 2:
+            raise UserError(
+                f"config.stream.objective='nsp' needs two documents in every split, one has "
+                f"{self._num_documents}; give config.corpus.source more documents, raise "
+                "config.corpus.heldout_fraction, or set config.stream.objective='packed'"
+            )
+        self.size = int(self._window_ends[-1])
+        if not self.size:
+            raise UserError(
+                "config.stream.objective='nsp' needs documents of two sentences, there is none; "
+                "set config.corpus.split_sentences=True or config.stream.objective='packed'"
+            )
+
+    def rows(
+        self,
+        index: Int64[np.ndarray, "B"],
+        epoch: Int64[np.ndarray, "B"],
+        random: UInt32[np.ndarray, "B W"],
+    ) -> Batch:
+        """The rows `index`; what is random in them hangs on `random` alone."""
+        del epoch  # the numbers in `random` are of the epoch
+        choices = random[:, :_CHOICES].T
+        coins_a, coins_b = np.split(random[:, _CHOICES:], 2, axis=1)
+        longest = self._length - 3
+        is_short = choices[0] < self._short_fraction * 2**32
+        target = np.where(is_short, 2 + below(choices[1], longest - 1), longest)
+
+        document, shard, a_begin, b_begin, b_end = self._chunks(index, target, choices[2])
+        is_random = (choices[3] >> np.uint32(31)).astype(bool)
+        a_length = b_begin - a_begin
+        other, other_begin, other_end = self._other_documents(
+            document, target - a_length, choices[4], choices[5]
+        )
+        b_shard = np.where(is_random, other, shard)
+        b_begin = np.where(is_random, other_begin, b_begin)
+        b_length = np.where(is_random, other_end, b_end) - b_begin
+
+        a_kept, b_kept = truncated_lengths(a_length, b_length, target)
+        a_begin = a_begin + coin_flips(a_length - a_kept, coins_a)
+        b_begin = b_begin + coin_flips(b_length - b_kept, coins_b)
+
+        ids = np.zeros((len(index), self._length), np.int32)
+        row = np.arange(len(index))
+        place = row * self._length
+        shards.copy_spans(self._tokens, shard, a_begin, a_kept, ids, place + 1)
+        shards.copy_spans(self._tokens, b_shard, b_begin, b_kept, ids, place + a_kept + 2)
+        ids[:, 0] = self._vocabulary.cls_id
+        ids[row, a_kept + 1] = self._vocabulary.sep_id
+        ids[row, a_kept + b_kept + 2] = self._vocabulary.sep_id
+        rows = framed_rows(ids, a_kept + b_kept + 3, self._vocabulary)
+        is_second = np.arange(self._length) >= (a_kept + 2)[:, None]
+        rows["token_type_ids"] = (is_second & (rows["segment_ids"] > 0)).astype(np.int32)
+        return {**rows, "next_sentence_label": is_random.astype(np.int32)}
+
+    def _chunks(
+        self,
+        index: Int64[np.ndarray, "B"],
+        target: Int64[np.ndarray, "B"],
+        random: UInt32[np.ndarray, "B"],
+    ) -> tuple[Int64[np.ndarray, "B"], ...]:
+        """Document, shard, and where A begins, B begins and B ends in the shard's tokens."""
+        document = np.searchsorted(self._window_ends, index, side="right")
+        first_window = np.where(document > 0, self._window_ends[document - 1], 0)
+        window, count = index - first_window, self._window_ends[document] - first_window
+        shard, text_begin, text_end, _, sentence_end = self._locate(document)
+        size = text_end - text_begin
+        window_begin = text_begin + size * window // count
+        window_end = text_begin + size * (window + 1) // count
+
+        first = np.minimum(self._sentence_from(shard, window_begin), sentence_end - 2)
+        begin = shards.take(self._sentences, shard, first)
+        last = self._sentence_from(shard, np.minimum(window_end, begin + target))
+        last = np.maximum(last, first + 2)
+        border = first + 1 + below(random, last - first - 1)
+        b_begin = shards.take(self._sentences, shard, border)
+        return document, shard, begin, b_begin, self._end(shard, last, sentence_end, text_end)
+
+    def _other_documents(
+        self,
+        document: Int64[np.ndarray, "B"],
+        wanted: Int64[np.ndarray, "B"],
+        random_document: UInt32[np.ndarray, "B"],
+        random_sentence: UInt32[np.ndarray, "B"],
+    ) -> tuple[Int64[np.ndarray, "B"], ...]:
+        """Shard, begin and end of about `wanted` tokens of a document that is not `document`."""
+        other = below(random_document, self._num_documents - 1)
+        other += other >= document
+        shard, _, text_end, sentence_begin, sentence_end = self._locate(other)
+        first = sentence_begin + below(random_sentence, sentence_end - sentence_begin)
+        begin = shards.take(self._sentences, shard, first)
+        enough = np.minimum(begin + np.maximum(wanted, 1), text_end)
+        last = self._sentence_from(shard, enough)
+        return shard, begin, self._end(shard, last, sentence_end, text_end)
+
+    def _locate(self, document: Int64[np.ndarray, "B"]) -> tuple[Int64[np.ndarray, "B"], ...]:
+        """Shard, begin and end of the text in its tokens, first and last + 1 of its sentences."""
+        shard = np.searchsorted(self._document_ends, document, side="right")
+        local = document - np.where(shard > 0, self._document_ends[shard - 1], 0)
+        return (
+            shard,
+            shards.take(self._documents, shard, local) + 1,
+            shards.take(self._documents, shard, local + 1) - 1,
+            shards.take(self._document_sentences, shard, local),
+            shards.take(self._document_sentences, shard, local + 1),
+        )
+
+    def _sentence_from(
+        self, shard: Int64[np.ndarray, "B"], token: Int64[np.ndarray, "B"]
+    ) -> Int64[np.ndarray, "B"]:
+        """The first sentence that begins at `token` or behind it."""
+        return shards.search(self._sentences, shard, token)
+
+    def _end(
+        self,
+        shard: Int64[np.ndarray, "B"],
+        sentence: Int64[np.ndarray, "B"],
+        sentence_end: Int64[np.ndarray, "B"],
+        text_end: Int64[np.ndarray, "B"],
+    ) -> Int64[np.ndarray, "B"]:
+        """Where the sentence before `sentence` ends: at its begin, or with the document."""
+        is_last = sentence == sentence_end
+        return np.where(is_last, text_end, shards.take(self._sentences, shard, sentence - is_last))
+
+
+def truncated_lengths(
+    a: Int64[np.ndarray, "B"], b: Int64[np.ndarray, "B"], target: Int64[np.ndarray, "B"]
+) -> tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]:
+    """What is left of lengths a and b when the longer one (B, if equal) is cut until both fit."""
+    a_kept = np.minimum(a, np.maximum(target - b, (target + 1) // 2))
+    return a_kept, np.minimum(b, target - a_kept)
+
+
+def coin_flips(
+    count: Int64[np.ndarray, "B"], coins: UInt32[np.ndarray, "B C"]
+) -> Int64[np.ndarray, "B"]:
+    """Heads among `count` fair coins: which of the cut tokens come from the front.
+
+    Beyond the 512 coins of `coins`, all of them are flipped and their deviation from the mean is
+    stretched to that of `count` coins.
+    """
+    tossed = np.clip(count[:, None] - 32 * np.arange(_COIN_WORDS), 0, 32).astype(np.uint64)
+    shown = coins & ((np.uint64(1) << tossed) - np.uint64(1)).astype(np.uint32)
+    heads = np.bitwise_count(shown).sum(axis=1, dtype=np.int64)
+    stretched = count / 2 + (heads - _COINS / 2) * np.sqrt(count / _COINS)
+    many = np.clip(np.rint(stretched), 0, count).astype(np.int64)
+    return np.where(count <= _COINS, heads, many)
+
+
+def _windows(
+    documents: Int64[np.ndarray, "_"], sentences: Int64[np.ndarray, "_"], longest: int
+) -> Int64[np.ndarray, "_"]:
+    """Number of windows of each document of a shard."""
+    sizes = np.diff(documents) - 2
+    return np.where(np.diff(sentences) >= 2, -(-sizes // longest), 0)

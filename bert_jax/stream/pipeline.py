@@ -1,0 +1,114 @@
+"""Batches built ahead of the step by tf.data: its threads, its prefetching, none of its state."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from bert_jax.corpus.store import TokenStore
+from bert_jax.stream.batches import EvaluationBatches, RowsOf, TrainBatches
+from bert_jax.stream.phases import phases
+from bert_jax.stream.rows import Batch
+
+# The accelerators belong to JAX.
+tf.config.set_visible_devices([], "GPU")
+
+_AHEAD = 4  # batches that wait for the step
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchStream:
+    """The batches `build(index)` for each of `indices`, in order; can be iterated again.
+
+    Attributes:
+      build: makes a batch, always with the same fields and shapes.
+      indices: of the batches.
+      workers: threads that build them.
+    """
+
+    build: Callable[[int], Batch]
+    indices: range
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self.indices:
+            return iter(())
+        first = self.build(self.indices.start)
+        names = tuple(first)
+        types = [array.dtype for array in first.values()]
+
+        @tf.autograph.experimental.do_not_convert
+        def build(index: tf.Tensor) -> dict[str, tf.Tensor]:
+            arrays = tf.numpy_function(
+                lambda i: list(self.build(int(i)).values()), [index], types, stateful=False
+            )
+            return dict(zip(names, arrays, strict=True))
+
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = self.workers
+        options.threading.max_intra_op_parallelism = 1
+        rest = (
+            tf.data.Dataset.range(self.indices.start + 1, self.indices.stop)
+            .map(build, num_parallel_calls=self.workers, deterministic=True)
+            .prefetch(_AHEAD)
+            .with_options(options)
+        )
+        return itertools.chain([first], rest.as_numpy_iterator())
+
+
+def train_batches(
+    store: TokenStore, config: ConfigDict, start_step: int, stop_step: int, rows: RowsOf
+) -> Iterator[Batch]:
+    """The batches of the steps start_step ... stop_step - 1, of each this process's rows.
+
+    Args:
+      store: the corpus.
+      config: of the run.
+      start_step: the first step; any one costs the same.
+      stop_step: the step behind the last one.
+      rows: of a global batch of the given size, the contiguous rows that this process builds.
+
+    Raises:
+      UserError: the config makes no sense, or not with this corpus; at the call, not later.
+    """
+    batches = TrainBatches(store, config)
+    streams = [
+        BatchStream(
+            lambda step: batches.batch(step, rows),
+            range(max(start_step, phase.start), min(stop_step, phase.stop)),
+            config.stream.workers,
+        )
+        for phase in batches.phases
+    ]
+    return itertools.chain.from_iterable(streams)
+
+
+def evaluation_batches(
+    store: TokenStore,
+    split: str,
+    config: ConfigDict,
+    batch_size: int,
+    rows: RowsOf,
+    sequence_length: int | None = None,
+) -> BatchStream:
+    """All of a split in fixed batches, the same in every run, of each this process's rows.
+
+    Args:
+      store: the corpus.
+      split: its split, "heldout" or "train".
+      config: of the run; gives the objective.
+      batch_size: over all processes.
+      rows: of a global batch of the given size, the contiguous rows that this process builds.
+      sequence_length: L; the last phase's if not given.
+
+    Raises:
+      UserError: the config makes no sense, or not with this corpus.
+    """
+    length = sequence_length or phases(config)[-1].sequence_length
+    batches = EvaluationBatches(store, split, config.stream.objective, length, batch_size, rows)
+    return BatchStream(batches.batch, range(len(batches)), config.stream.workers)

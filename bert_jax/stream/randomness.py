@@ -1,0 +1,42 @@
+"""Random bits by address: the same (seed, purpose, example) always draws the same ones.
+
+numpy's Philox is a counter-based generator (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011) whose bits numpy promises never to change (NEP 19).
+"""
+
+import hashlib
+
+import numpy as np
+from jaxtyping import Int, UInt32, UInt64
+
+# One step of Philox's counter makes 256 bits.
+_COLUMNS = 8
+
+
+def key(seed: int, *names: str | int) -> UInt64[np.ndarray, "2"]:
+    """A key for what `names` name; different names, unrelated keys."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=16).digest(), "<u8")
+
+
+def bits(
+    seed: int, purpose: str, first_example: int, rows: int, width: int
+) -> UInt32[np.ndarray, "{rows} {width}"]:
+    """Random bits for the examples first_example ... first_example + rows - 1, one row each.
+
+    A row hangs on (seed, purpose, width) and on its example alone: however the examples are cut
+    into calls, the rows are the same.
+    """
+    blocks = -(-width // _COLUMNS)
+    generator = np.random.Philox(
+        key=key(seed, purpose, width), counter=np.uint64(first_example * blocks)
+    )
+    raw = generator.random_raw(rows * blocks * _COLUMNS // 2)
+    return raw.astype("<u8", copy=False).view("<u4").reshape(rows, -1)[:, :width]
+
+
+def below(
+    random: UInt32[np.ndarray, "*shape"], limit: int | Int[np.ndarray, "..."]
+) -> Int[np.ndarray, "*shape"]:
+    """Integers in [0, limit), uniform up to limit / 2**32; `limit` is below 2**31."""
+    return (random.astype(np.int64) * limit) >> 32

@@ -1,0 +1,46 @@
+"""What a batch is, and what the rows of every objective have in common."""
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from bert_jax.corpus.vocabulary import Vocabulary
+
+# Arrays of fixed shapes, B rows of L tokens with places for P predictions:
+#   input_ids token_type_ids        int32 [B, L]
+#   position_ids                    int32 [B, L], from 0 in every document
+#   segment_ids                     int32 [B, L], the document in the row from 1 on; 0 is padding
+#   next_sentence_label             int32 [B], of pairs only: 0 follows, 1 does not
+# and after masking also
+#   masked_positions masked_labels  int32 [B, P], positions ascending
+#   masked_weights                  float32 [B, P], 1 for predictions, 0 for free places
+Batch = dict[str, np.ndarray]
+
+
+def framed_rows(
+    ids: Int32[np.ndarray, "B L"], length: Int64[np.ndarray, "B"], vocabulary: Vocabulary
+) -> Batch:
+    """Numbers the documents of each row and the tokens of each document.
+
+    Args:
+      ids: rows that begin with [CLS] and have one at the start of each further document.
+      length: tokens of each row; what is behind is padding.
+      vocabulary: of the ids.
+    """
+    rows, columns = ids.shape
+    padding = np.arange(columns) >= length[:, None]
+    ids[padding] = vocabulary.pad_id
+    starts = np.flatnonzero(ids == vocabulary.cls_id)
+    sizes = np.diff(starts, append=ids.size)
+    row_of_start = starts // columns
+    first_start = np.searchsorted(row_of_start, np.arange(rows))
+    number = np.arange(len(starts)) - first_start[row_of_start] + 1
+    position_ids = (np.arange(ids.size) - np.repeat(starts, sizes)).reshape(ids.shape)
+    segment_ids = np.repeat(number, sizes).reshape(ids.shape)
+    position_ids[padding] = 0
+    segment_ids[padding] = 0
+    return {
+        "input_ids": ids,
+        "token_type_ids": np.zeros_like(ids),
+        "position_ids": position_ids.astype(np.int32),
+        "segment_ids": segment_ids.astype(np.int32),
+    }
