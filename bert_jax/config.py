@@ -23,7 +23,9 @@ FREE_TO_CHANGE = (
     "corpus.directory",
     "corpus.workers",
     "stream.workers",
-    "mesh",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
 )
 
 
@@ -37,6 +39,7 @@ def default_config() -> ConfigDict:
     config.learning_rate = 1e-3  # the peak, reached after warmup_steps
     config.log_every = 20
     config.eval_every = 500
+    config.eval_batches = 100  # at most, of held-out examples, from the split's start
     config.checkpoint_every = 500
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
 
@@ -45,6 +48,7 @@ def default_config() -> ConfigDict:
     corpus.directory = ""  # where the token store lives; empty: <workdir>/corpus
     corpus.language = "en"  # ISO 639 code, for splitting sentences
     corpus.split_sentences = True  # the nsp objective needs sentences
+    corpus.deduplicate = True  # drop later copies of documents and of long paragraphs
     corpus.heldout_fraction = 0.01  # share of the documents kept for evaluation
     corpus.workers = 0  # processes that encode; 0: one a core. Never changes the bytes
 
@@ -54,7 +58,7 @@ def default_config() -> ConfigDict:
     tokenizer.vocab_size = 8192  # pieces, the five special ones included
     tokenizer.lowercase = False
     tokenizer.character_coverage = 0.9995
-    tokenizer.sample_bytes = 20_000_000  # of text to train on
+    tokenizer.sample_bytes = 10_000_000  # of text to train on
 
     config.stream = stream = ConfigDict()
     stream.objective = "packed"  # packed: rows of several documents, MLM; nsp: pairs, MLM + NSP

@@ -1,0 +1,45 @@
+"""Hashes of documents and paragraphs: exact duplicates, and which documents are held out."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, UInt64
+
+# Shorter paragraphs may well be said twice.
+LONG_PARAGRAPH = 64  # characters
+
+_HASHES_AT_ONCE = 1 << 24
+
+
+def text_hash(text: str) -> int:
+    """A 64-bit hash of a text, the same on every machine and in every version."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def document_hash(paragraphs: Sequence[str]) -> int:
+    """The hash of a clean document."""
+    return text_hash("\n".join(paragraphs))
+
+
+def heldout_below(fraction: float) -> int:
+    """Documents whose hash is lower are held out; so it hangs on their text alone."""
+    return min(int(fraction * 2.0**64), (1 << 64) - 1)
+
+
+def first_occurrences(hashes: Sequence[UInt64[np.ndarray, "_"]]) -> list[Bool[np.ndarray, "_"]]:
+    """For each array, which of its hashes occur neither earlier in it nor in an array before.
+
+    Memory stays bounded for memory-mapped arrays: hashes are compared in slices of their range.
+    """
+    first = [np.zeros(len(array), bool) for array in hashes]
+    slices = 1 + sum(map(len, hashes)) // _HASHES_AT_ONCE
+    for index in range(slices):
+        positions = [np.flatnonzero(array % slices == index) for array in hashes]
+        values = np.concatenate([array[at] for array, at in zip(hashes, positions, strict=True)])
+        is_first = np.zeros(len(values), bool)
+        is_first[np.unique(values, return_index=True)[1]] = True
+        borders = np.cumsum([len(at) for at in positions])[:-1]
+        for array, at, kept in zip(first, positions, np.split(is_first, borders), strict=True):
+            array[at] = kept
+    return first

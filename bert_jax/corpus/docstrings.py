@@ -1,0 +1,130 @@
+"""English documentation that every installation brings: the default corpus, about 20 MB.
+
+The docstrings of the packages that bert_jax depends on, and Python's own help topics. Files are
+parsed, never imported; the same package versions give the same text on every machine.
+"""
+
+import ast
+import dataclasses
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from bert_jax.corpus.cleaning import prose
+from bert_jax.errors import UserError
+
+PART_BYTES = 8 << 20  # of Python source, of which about a fifth is docstrings
+_TESTS = re.compile(r"(^|/)(tests?|testing|_vendor)/|(_test|/test_\w*|/conftest)\.py$")
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclasses.dataclass(frozen=True)
+class DocstringPart:
+    """The docstrings of some modules; a module is a document."""
+
+    paths: tuple[str, ...]
+    size: int
+
+    costly = True
+
+    @property
+    def name(self) -> str:
+        return f"docs:{self.paths[0]} and {len(self.paths) - 1} more"
+
+    def documents(self) -> Iterator[list[str]]:
+        for path in self.paths:
+            if paragraphs := module_paragraphs(Path(path).read_bytes()):
+                yield paragraphs
+
+
+@dataclasses.dataclass(frozen=True)
+class TopicsPart:
+    """Python's help topics; a topic is a document."""
+
+    path: str
+    size: int
+
+    name = "docs:pydoc_data.topics"
+    costly = True
+
+    def documents(self) -> Iterator[list[str]]:
+        tree = ast.parse(Path(self.path).read_bytes())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Dict):
+                for topic in node.values:
+                    if paragraphs := prose(ast.literal_eval(topic)):
+                        yield paragraphs
+
+
+def list_parts(location: str) -> list[DocstringPart | TopicsPart]:
+    """The parts of the default corpus, in the order of the packages' names.
+
+    Raises:
+      UserError: `location` is not empty.
+    """
+    if location:
+        raise UserError(f"config.corpus.source='docs:{location}': docs: takes no location")
+    parts: list[DocstringPart | TopicsPart] = []
+    spec = importlib.util.find_spec("pydoc_data.topics")
+    if spec and spec.origin:
+        parts.append(TopicsPart(spec.origin, Path(spec.origin).stat().st_size))
+    paths: list[str] = []
+    size = 0
+    for path in _modules():
+        paths.append(str(path))
+        size += path.stat().st_size
+        if size >= PART_BYTES:
+            parts.append(DocstringPart(tuple(paths), size))
+            paths, size = [], 0
+    if paths:
+        parts.append(DocstringPart(tuple(paths), size))
+    return parts
+
+
+def _modules() -> Iterator[Path]:
+    for distribution in dependencies("bert_jax"):
+        names = sorted(str(file) for file in distribution.files or () if file.suffix == ".py")
+        for name in names:
+            path = Path(str(distribution.locate_file(name)))
+            if not _TESTS.search(name) and path.is_file():
+                yield path
+
+
+def dependencies(name: str) -> list[importlib.metadata.Distribution]:
+    """The distributions that `name` needs, directly or not, without extras; sorted by name."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    missing: set[str] = set()
+    wanted = [name]
+    while wanted:
+        key = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
+        if key in found or key in missing:
+            continue
+        try:
+            found[key] = importlib.metadata.distribution(key)
+        except importlib.metadata.PackageNotFoundError:
+            missing.add(key)
+            continue
+        for line in found[key].requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                wanted.append(requirement.name)
+    del found[re.sub(r"[-_.]+", "-", name).lower()]
+    return [found[key] for key in sorted(found)]
+
+
+def module_paragraphs(source: bytes) -> list[str]:
+    """The docstrings of a module, its classes and functions, as prose, in the order of the file."""
+    if b'"""' not in source and b"'''" not in source:
+        return []  # parsing costs more than the one-line docstrings in plain quotes are worth
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # files for other Python versions, templates
+        return []
+    documented = [node for node in ast.walk(tree) if isinstance(node, _Documented)]
+    documented.sort(key=lambda node: getattr(node, "lineno", 0))
+    docstrings = (ast.get_docstring(node) for node in documented)
+    return [paragraph for text in docstrings if text for paragraph in prose(text)]

@@ -1,0 +1,160 @@
+"""The second pass over a part: documents to token ids, in one shard a split."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from bert_jax.corpus.arrays import ShardWriter
+from bert_jax.corpus.dedup import LONG_PARAGRAPH, document_hash, heldout_below
+from bert_jax.corpus.files import finished_directory, write_json
+from bert_jax.corpus.sentences import split_sentences
+from bert_jax.corpus.settings import Settings
+from bert_jax.corpus.sources import Part
+from bert_jax.corpus.store import ARRAYS, SPLITS, file_sha256
+from bert_jax.corpus.survey import read_documents
+from bert_jax.corpus.tokenizer import Tokenizer
+
+BATCH_CHARACTERS = 1 << 18  # encoded at once: enough that Python's part in it does not matter
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """The shards of a part, in a directory of its own: `train/`, `heldout/`, `facts.json`."""
+
+    directory: Path
+
+    @property
+    def facts(self) -> dict:
+        """`splits`: counts of each; `files`: size and sha256 of each, relative to `directory`."""
+        return json.loads((self.directory / "facts.json").read_text())
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Which documents and which long paragraphs of a part are no duplicates; None: all."""
+
+    path: Path | None
+
+    def load(self) -> tuple[Bool[np.ndarray, "_"], Bool[np.ndarray, "_"]] | None:
+        if self.path is None:
+            return None
+        with np.load(self.path) as arrays:
+            return arrays["documents"], arrays["paragraphs"]
+
+
+def encode(part: Part, directory: Path, settings: Settings, tokenizer: Path, kept: Kept) -> Encoded:
+    """Reads a part again and writes its shards; returns at once when they are there.
+
+    Args:
+      part: what to read.
+      directory: where the shards go.
+      settings: of the store.
+      tokenizer: directory of the tokenizer.
+      kept: what the survey of all parts left of this one.
+    """
+    if directory.is_dir():
+        return Encoded(directory)
+    with finished_directory(directory) as unfinished:
+        _encode(part, unfinished, settings, _load_tokenizer(tokenizer), kept)
+    return Encoded(directory)
+
+
+# A worker meets one tokenizer, many times.
+_load_tokenizer = functools.lru_cache(maxsize=1)(Tokenizer.load)
+
+
+def _encode(
+    part: Part, directory: Path, settings: Settings, tokenizer: Tokenizer, kept: Kept
+) -> None:
+    facts: dict[str, dict] = {"splits": {}, "files": {}}
+    with (
+        ShardWriter(directory / "train", tokenizer.vocabulary) as train,
+        ShardWriter(directory / "heldout", tokenizer.vocabulary) as heldout,
+    ):
+        batches = {
+            "train": _Batch(train, tokenizer, settings),
+            "heldout": _Batch(heldout, tokenizer, settings),
+        }
+        border = heldout_below(settings.heldout_fraction)
+        for hash, paragraphs in _kept_documents(part, kept):
+            batches["heldout" if hash < border else "train"].add(paragraphs)
+        for split in SPLITS:
+            batches[split].flush()
+            facts["splits"][split] = batches[split].counts()
+    for split in SPLITS:
+        for name in ARRAYS:
+            path = directory / split / f"{name}.npy"
+            size = path.stat().st_size
+            facts["files"][f"{split}/{name}.npy"] = {"bytes": size, "sha256": file_sha256(path)}
+    write_json(directory / "facts.json", facts)
+
+
+def _kept_documents(part: Part, kept: Kept) -> Iterator[tuple[int, list[str]]]:
+    """The hash of each document that is left, and its paragraphs that are left."""
+    masks = kept.load()
+    if masks is None:
+        for document in read_documents(part):
+            yield document_hash(document), document
+        return
+    is_kept, paragraph_is_kept = masks
+    at = 0  # the next long paragraph
+    for index, document in enumerate(read_documents(part)):
+        left = []
+        for text in document:
+            is_long = len(text) >= LONG_PARAGRAPH
+            if not is_long or paragraph_is_kept[at]:
+                left.append(text)
+            at += is_long
+        if is_kept[index] and left:
+            yield document_hash(document), left
+
+
+class _Batch:
+    """Documents on their way into a shard; encoded together once there are enough."""
+
+    def __init__(self, shard: ShardWriter, tokenizer: Tokenizer, settings: Settings):
+        self._shard = shard
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._sentences: list[str] = []
+        self._sentence_counts: list[int] = []
+        self._waiting = 0
+        self._characters = 0
+        self._unknown = 0
+
+    def add(self, paragraphs: list[str]) -> None:
+        before = len(self._sentences)
+        if self._settings.split_sentences:
+            for text in paragraphs:
+                self._sentences += split_sentences(text, self._settings.language)
+        else:
+            self._sentences += paragraphs
+        self._sentence_counts.append(len(self._sentences) - before)
+        characters = sum(map(len, paragraphs))
+        self._characters += characters
+        self._waiting += characters
+        if self._waiting >= BATCH_CHARACTERS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._sentences:
+            return
+        ids = self._tokenizer.encode(self._sentences)
+        unknown = self._tokenizer.vocabulary.unk_id
+        self._unknown += int(np.count_nonzero(np.concatenate(ids) == unknown))
+        self._shard.append(ids, np.array(self._sentence_counts, np.int64))
+        self._sentences, self._sentence_counts, self._waiting = [], [], 0
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "documents": self._shard.num_documents,
+            "sentences": self._shard.num_sentences,
+            "tokens": self._shard.num_tokens,
+            "characters": self._characters,
+            "unknown": self._unknown,
+        }
