@@ -67,25 +67,34 @@ class TrainBatches:
         """Examples in an epoch at the length of `phase`."""
         return self._examples[phase.sequence_length].size
 
+    def example_index(self, step: int, rows_of: RowsOf = all_rows) -> Int64[np.ndarray, "B"]:
+        """Which example each row at `step` is, out of `num_examples` of its phase."""
+        phase = self.phase_at(step)
+        size = self.num_examples(phase)
+        epoch, position = np.divmod(_counter(phase, step, rows_of), size)
+        return permute(position, epoch, size, self._order_key)
+
     def batch(self, step: int, rows_of: RowsOf = all_rows) -> Batch:
         """Rows of the global batch at `step`, any step of the run, at the same cost."""
         phase = self.phase_at(step)
-        examples = self._examples[phase.sequence_length]
-        rows = rows_of(phase.global_batch_size)
-        step_begin = phase.first_example + (step - phase.start) * phase.global_batch_size
-        first, count = step_begin + rows.start, rows.stop - rows.start
-        counter = np.arange(first, first + count)
-        epoch, position = np.divmod(counter, examples.size)
+        counter = _counter(phase, step, rows_of)
         return _batch(
-            examples,
-            permute(position, epoch, examples.size, self._order_key),
-            epoch,
-            first,
+            self._examples[phase.sequence_length],
+            self.example_index(step, rows_of),
+            counter // self.num_examples(phase),
+            counter,
             Masking(phase.mask_rate, *self._shares),
             phase.sequence_length,
             self._vocabulary,
             self._seed,
         )
+
+
+def _counter(phase: Phase, step: int, rows_of: RowsOf) -> Int64[np.ndarray, "B"]:
+    """Counts the examples of all phases of one length, over all epochs."""
+    rows = rows_of(phase.global_batch_size)
+    first = phase.first_example + (step - phase.start) * phase.global_batch_size
+    return np.arange(first + rows.start, first + rows.stop)
 
 
 class EvaluationBatches:
@@ -125,11 +134,12 @@ class EvaluationBatches:
         first = index * self._batch_size + self._rows.start
         count = self._rows.stop - self._rows.start
         real = min(max(self._examples.size - first, 0), count)
+        counter = np.arange(first, first + real)
         batch = _batch(
             self._examples,
-            np.arange(first, first + real),
-            np.zeros(real, np.int64),
-            first,
+            counter,
+            np.zeros_like(counter),
+            counter,
             EVALUATION_MASKING,
             self._length,
             self._vocabulary,
@@ -162,14 +172,15 @@ def _batch(
     examples: PackedExamples | PairExamples,
     index: Int64[np.ndarray, "B"],
     epoch: Int64[np.ndarray, "B"],
-    first_counter: int,
+    counter: Int64[np.ndarray, "B"],
     masking: Masking,
     sequence_length: int,
     vocabulary: Vocabulary,
     seed: int,
 ) -> Batch:
     def bits(purpose: str, width: int) -> UInt32[np.ndarray, "B W"]:
-        return randomness.bits(seed, purpose, first_counter, len(index), width)
+        first = int(counter[0]) if len(counter) else 0
+        return randomness.bits(seed, purpose, first, len(counter), width)
 
     rows = examples.rows(index, epoch, bits("examples", examples.random_width))
     predictions = num_predictions(masking.rate, sequence_length)

@@ -28,11 +28,10 @@ def bits(
     into calls, the rows are the same.
     """
     blocks = -(-width // _COLUMNS)
-    generator = np.random.Philox(
-        key=key(seed, purpose, width), counter=np.uint64(first_example * blocks)
-    )
-    raw = generator.random_raw(rows * blocks * _COLUMNS // 2)
-    return raw.astype("<u8", copy=False).view("<u4").reshape(rows, -1)[:, :width]
+    columns = blocks * _COLUMNS
+    generator = np.random.Philox(key=key(seed, purpose, width), counter=first_example * blocks)
+    raw = generator.random_raw(rows * columns // 2)
+    return raw.astype("<u8", copy=False).view("<u4").reshape(rows, columns)[:, :width]
 
 
 def below(

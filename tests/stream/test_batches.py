@@ -1,0 +1,150 @@
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_jax.stream.batches import EvaluationBatches, TrainBatches
+from bert_jax.stream.rows import Batch
+
+
+def digest(batches: list[Batch]) -> str:
+    hashed = hashlib.sha256()
+    for batch in batches:
+        for name in sorted(batch):
+            hashed.update(name.encode() + batch[name].tobytes())
+    return hashed.hexdigest()[:16]
+
+
+def part(index: int, count: int):
+    """The rows of process `index` of `count`."""
+    return lambda size: slice(size * index // count, size * (index + 1) // count)
+
+
+def joined(parts: list[Batch]) -> Batch:
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def assert_equal(one: Batch, other: Batch) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].dtype == other[name].dtype
+        assert np.array_equal(one[name], other[name]), name
+
+
+@pytest.mark.parametrize("objective", ["packed", "nsp"])
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_any_number_of_processes_builds_the_same_batch(store, config, objective, processes):
+    config.stream.objective = objective
+    batches = TrainBatches(store, config)
+    for step in (0, 17, 49):
+        parts = [batches.batch(step, part(i, processes)) for i in range(processes)]
+        assert_equal(joined(parts), batches.batch(step))
+
+
+@pytest.mark.parametrize("objective", ["packed", "nsp"])
+def test_every_example_once_an_epoch_though_batches_straddle_it(store, config, objective):
+    config.stream.objective = objective
+    config.total_steps = 1000
+    batches = TrainBatches(store, config)
+    (phase,) = batches.phases
+    size = batches.num_examples(phase)
+    assert size % phase.global_batch_size
+    steps = 3 * phase.global_batch_size  # whole batches that end with three epochs
+    order = [batches.example_index(step) for step in range(3 * size // 8 + steps)]
+    index = np.concatenate(order)[: 3 * size].reshape(3, size)
+    assert np.array_equal(np.sort(index), np.tile(np.arange(size), (3, 1)))
+    assert not np.array_equal(index[0], index[1])
+
+
+def test_masks_differ_between_epochs(store, config):
+    config.global_batch_size = 1
+    config.total_steps = 10**6
+    batches = TrainBatches(store, config)
+    size = batches.num_examples(batches.phases[0])
+    seen = {}
+    for step in range(4 * size):
+        index = batches.example_index(step).item()
+        positions = batches.batch(step)["masked_positions"].tobytes()
+        seen.setdefault(index, set()).add(positions)
+    assert np.mean([len(positions) for positions in seen.values()]) > 3.9
+
+
+@settings(max_examples=10, deadline=None)
+@given(step=st.integers(0, 49), other=st.integers(0, 49))
+def test_batches_hang_on_the_step_alone(store, step, other):
+    from bert_jax.config import default_config
+
+    config = default_config()
+    config.total_steps, config.stream.sequence_length, config.seed = 50, 32, 7
+    batches = TrainBatches(store, config)
+    batches.batch(other)
+    assert_equal(batches.batch(step), TrainBatches(store, config).batch(step))
+
+
+def test_seeds_have_their_own_batches(store, config):
+    one = TrainBatches(store, config).batch(0)
+    config.seed = 8
+    other = TrainBatches(store, config).batch(0)
+    assert not np.array_equal(one["input_ids"], other["input_ids"])
+    assert not np.array_equal(one["masked_positions"], other["masked_positions"])
+
+
+def test_phases_have_their_shapes_and_continue_the_epoch(store, config):
+    config.stream.phases = (
+        {"until": 0.2, "mask_rate": 0.3},
+        {"until": 0.4, "sequence_length": 64, "global_batch_size": 4},
+        {"until": 1.0, "global_batch_size": 16},
+    )
+    batches = TrainBatches(store, config)
+    shapes = [
+        (batches.batch(step)["input_ids"].shape, batches.batch(step)["masked_labels"].shape)
+        for step in (9, 10, 20)
+    ]
+    assert shapes == [((8, 32), (8, 10)), ((4, 64), (4, 10)), ((16, 32), (16, 5))]
+    config.stream.phases = ()
+    unbroken = TrainBatches(store, config)
+    continued = [unbroken.example_index(step) for step in (10, 11)]
+    assert np.array_equal(batches.example_index(20), np.concatenate(continued))
+
+
+@pytest.mark.parametrize("objective", ["packed", "nsp"])
+def test_evaluation_has_every_example_once_and_pads_the_last_batch(store, config, objective):
+    whole = EvaluationBatches(store, "heldout", objective, 32, 1000)
+    assert len(whole) == 1
+    reference = whole.batch(0)
+    size = np.count_nonzero(reference["segment_ids"][:, 0])
+    batches = EvaluationBatches(store, "heldout", objective, 32, 7)
+    assert len(batches) == -(-size // 7)
+    together = joined([batches.batch(i) for i in range(len(batches))])
+    assert len(together["input_ids"]) > size
+    for name, array in together.items():
+        assert np.array_equal(array[:size], reference[name][:size])
+        empty = -1 if name == "next_sentence_label" else 0
+        assert np.all(array[size:] == empty)
+        assert array.dtype == reference[name].dtype
+
+
+def test_evaluation_is_the_same_on_any_number_of_processes(store):
+    whole = EvaluationBatches(store, "heldout", "nsp", 32, 8)
+    parts = [EvaluationBatches(store, "heldout", "nsp", 32, 8, part(i, 4)) for i in range(4)]
+    for index in range(len(whole)):
+        assert_equal(joined([p.batch(index) for p in parts]), whole.batch(index))
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"), [("packed", "9c340c181d271829"), ("nsp", "6ce2cf1407f648bc")]
+)
+def test_train_batches_never_change(store, config, objective, expected):
+    config.stream.objective = objective
+    batches = TrainBatches(store, config)
+    assert digest([batches.batch(step) for step in (0, 1, 49)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"), [("packed", "fe3e6536c48fb385"), ("nsp", "d0386edd98739d35")]
+)
+def test_evaluation_batches_never_change(store, objective, expected):
+    batches = EvaluationBatches(store, "heldout", objective, 32, 8)
+    assert digest([batches.batch(index) for index in range(len(batches))]) == expected

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_stores import CLS, SEP, vocabulary
+
+from bert_jax.stream.masking import Masking, mask_rows, num_predictions
+from bert_jax.stream.randomness import bits
+from bert_jax.stream.rows import Batch
+
+BERT = Masking(rate=0.15, mask_share=0.8, random_share=0.1)
+
+
+def rows_of(used: np.ndarray, length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Ids [CLS] ... [SEP] with some [SEP] and [UNK] inside, and their segments."""
+    draw = np.random.default_rng(seed)
+    ids = draw.integers(5, 64, (len(used), length)).astype(np.int32)
+    ids[draw.random(ids.shape) < 0.1] = SEP
+    ids[draw.random(ids.shape) < 0.05] = 1
+    ids[:, 0] = CLS
+    segments = (np.arange(length) < used[:, None]).astype(np.int32)
+    return ids * segments, segments
+
+
+def masked(ids: np.ndarray, segments: np.ndarray, masking: Masking, seed: int = 0) -> Batch:
+    rows, length = ids.shape
+    predictions = num_predictions(masking.rate, length)
+    return mask_rows(
+        ids,
+        segments,
+        masking,
+        vocabulary(),
+        bits(seed, "positions", 0, rows, length),
+        bits(seed, "replacements", 0, rows, 2 * predictions),
+    )
+
+
+def slow_count(rate: float, tokens: int, ordinary: int, predictions: int) -> int:
+    """create_pretraining_data.py: min(max_predictions, max(1, int(round(n * prob))))."""
+    return min(predictions, max(1, round(tokens * rate)), ordinary)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    st.sampled_from([0.05, 0.15, 0.3, 0.5, 1.0]),
+    st.sampled_from([(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]),
+    st.integers(0, 100),
+)
+def test_laws(used, rate, shares, seed):
+    ids, segments = rows_of(np.array(used), 40, seed)
+    batch = masked(ids, segments, Masking(rate, *shares), seed)
+    special = vocabulary().is_special
+    predictions = num_predictions(rate, 40)
+    assert batch["masked_positions"].shape == (len(used), predictions)
+    for row, used_tokens in enumerate(used):
+        weights = batch["masked_weights"][row]
+        count = np.count_nonzero(weights)
+        ordinary = np.count_nonzero(~special[ids[row]] & (segments[row] > 0))
+        assert count == slow_count(rate, used_tokens, ordinary, predictions)
+        assert np.all(weights[:count] == 1)
+        positions = batch["masked_positions"][row]
+        assert np.all(np.diff(positions[:count]) > 0)
+        assert not positions[count:].any()
+        labels = batch["masked_labels"][row]
+        assert np.array_equal(labels[:count], ids[row, positions[:count]])
+        assert not labels[count:].any()
+        assert not special[labels[:count]].any()
+        untouched = np.ones(40, bool)
+        untouched[positions[:count]] = False
+        assert np.array_equal(batch["input_ids"][row, untouched], ids[row, untouched])
+        placed = batch["input_ids"][row, positions[:count]]
+        assert np.all(~special[placed] | (placed == 4))
+    assert np.array_equal(ids, rows_of(np.array(used), 40, seed)[0])
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1), (1.0, 0.0), (0.5, 0.5), (0.0, 0.0)])
+def test_shares_of_replacements(shares):
+    ids, segments = rows_of(np.full(4000, 64), 64)
+    batch = masked(ids, segments, Masking(0.15, *shares))
+    chosen = batch["masked_weights"] > 0
+    placed = np.take_along_axis(batch["input_ids"], batch["masked_positions"], axis=1)[chosen]
+    labels = batch["masked_labels"][chosen]
+    n = len(labels)
+
+    def within_bounds(count: int, share: float) -> bool:
+        return abs(count - n * share) <= 5 * np.sqrt(n * share * (1 - share))
+
+    # A random piece is the old one in 1 of 59 cases.
+    mask_share, random_share = shares
+    kept_share = 1 - mask_share - random_share + random_share / 59
+    assert within_bounds(np.count_nonzero(placed == 4), mask_share)
+    assert within_bounds(np.count_nonzero(placed == labels), kept_share)
+
+
+def test_random_pieces_are_uniform_over_the_ordinary_ones():
+    ids, segments = rows_of(np.full(4000, 64), 64)
+    batch = masked(ids, segments, Masking(0.15, 0.0, 1.0))
+    chosen = batch["masked_weights"] > 0
+    placed = np.take_along_axis(batch["input_ids"], batch["masked_positions"], axis=1)[chosen]
+    counts = np.bincount(placed, minlength=64)
+    expected = len(placed) / 59
+    assert not counts[:5].any()
+    assert np.all(abs(counts[5:] - expected) < 5 * np.sqrt(expected))
+
+
+@pytest.mark.parametrize("length", [16, 33, 128])
+def test_positions_are_uniform_over_the_ordinary_tokens(length):
+    ids = np.full((6000, length), 9, np.int32)
+    ids[:, [0, length // 2, length - 1]] = CLS, SEP, SEP
+    batch = masked(ids, np.ones_like(ids), BERT)
+    positions = batch["masked_positions"][batch["masked_weights"] > 0]
+    counts = np.bincount(positions, minlength=length)
+    expected = len(positions) / (length - 3)
+    ordinary = np.delete(np.arange(length), [0, length // 2, length - 1])
+    assert len(positions) == counts[ordinary].sum()
+    assert np.all(abs(counts[ordinary] - expected) < 5 * np.sqrt(expected))
+
+
+def test_pairs_of_positions_are_chosen_independently():
+    ids = np.full((20_000, 8), 9, np.int32)
+    batch = masked(ids, np.ones_like(ids), Masking(0.25, 0.8, 0.1))
+    pairs = np.bincount(batch["masked_positions"] @ [8, 1], minlength=64)
+    expected = 20_000 / 28
+    chosen = pairs[pairs > 0]
+    assert len(chosen) == 28
+    assert np.all(abs(chosen - expected) < 5 * np.sqrt(expected))
+
+
+def test_predictions_have_room_for_the_rate():
+    assert [num_predictions(0.15, length) for length in (20, 128, 512)] == [3, 20, 77]
+    assert num_predictions(0.07, 100) == 7
+    assert num_predictions(1.0, 32) == 32

@@ -1,0 +1,49 @@
+import pytest
+
+from bert_jax.errors import UserError
+from bert_jax.stream.phases import phases
+
+
+def test_one_phase_by_default(config):
+    (phase,) = phases(config)
+    assert (phase.start, phase.stop, phase.sequence_length) == (0, 50, 32)
+    assert (phase.global_batch_size, phase.mask_rate, phase.predictions) == (8, 0.15, 5)
+
+
+def test_phases_follow_each_other_and_continue_the_counter_of_their_length(config):
+    config.stream.phases = (
+        {"until": 0.5, "mask_rate": 0.3},
+        {"until": 0.7, "sequence_length": 64, "global_batch_size": 4},
+        {"until": 0.9, "global_batch_size": 16},
+        {"until": 1.0, "sequence_length": 64},
+    )
+    found = phases(config)
+    assert [(p.start, p.stop) for p in found] == [(0, 25), (25, 35), (35, 45), (45, 50)]
+    assert [p.predictions for p in found] == [10, 10, 5, 10]
+    assert [p.first_example for p in found] == [0, 0, 25 * 8, 10 * 4]
+    assert [p.index for p in found] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("objective", "mlm", r"objective='mlm'"),
+        ("mask_rate", 0.0, r"config\.stream\.mask_rate=0\.0"),
+        ("mask_rate", 1.5, r"config\.stream\.mask_rate=1\.5"),
+        ("mask_share", 0.95, "more than 1 together"),
+        ("random_share", -0.1, r"random_share=-0\.1"),
+        ("short_fraction", 2.0, r"short_fraction=2\.0"),
+        ("sequence_length", 4, "below 8"),
+        ("sequence_length", 513, r"config\.model\.max_position_embeddings=512"),
+        ("workers", 0, r"workers=0"),
+        ("phases", ({"until": 0.5},), r"until=1\.0"),
+        ("phases", ({"until": 0.5}, {"until": 0.4}), "ascend"),
+        ("phases", ({"length": 64},), r"phases\[0\].*'length'"),
+        ("phases", ({"sequence_length": 1000},), r"phases\[0\]\.sequence_length=1000"),
+        ("phases", ({"global_batch_size": "8"},), r"phases\[0\]\.global_batch_size='8'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(config, field, value, message):
+    config.stream[field] = value
+    with pytest.raises(UserError, match=message):
+        phases(config)

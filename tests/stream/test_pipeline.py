@@ -1,0 +1,71 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_batches import assert_equal, part
+
+from bert_jax.errors import UserError
+from bert_jax.stream.batches import EvaluationBatches, TrainBatches, all_rows
+from bert_jax.stream.pipeline import evaluation_batches, train_batches
+
+
+@pytest.mark.parametrize("objective", ["packed", "nsp"])
+def test_resuming_at_a_step_gives_the_tail_of_the_unbroken_stream(store, config, objective):
+    config.stream.objective = objective
+    unbroken = list(train_batches(store, config, 0, 20, all_rows))
+    assert len(unbroken) == 20
+    for step, batch in enumerate(train_batches(store, config, 13, 20, all_rows), 13):
+        assert_equal(batch, unbroken[step])
+
+
+def test_stream_runs_through_the_phases_with_the_rows_of_its_process(store, config):
+    config.stream.phases = ({"until": 0.2}, {"until": 1.0, "global_batch_size": 16})
+    batches = TrainBatches(store, config)
+    rows = part(1, 2)
+    for step, batch in enumerate(train_batches(store, config, 7, 14, rows), 7):
+        assert_equal(batch, batches.batch(step, rows))
+    assert step == 13
+
+
+def test_number_of_workers_does_not_matter(store, config):
+    config.stream.workers = 1
+    one = list(train_batches(store, config, 0, 12, all_rows))
+    config.stream.workers = 4
+    for batch, other in zip(train_batches(store, config, 0, 12, all_rows), one, strict=True):
+        assert_equal(batch, other)
+
+
+def test_evaluation_can_be_iterated_again(store, config):
+    config.stream.objective = "nsp"
+    stream = evaluation_batches(store, "heldout", config, 8, all_rows)
+    batches = EvaluationBatches(store, "heldout", "nsp", 32, 8)
+    assert len(stream) == len(batches) > 1
+    for _ in range(2):
+        for index, batch in enumerate(stream):
+            assert_equal(batch, batches.batch(index))
+        assert index == len(batches) - 1
+
+
+def test_evaluation_has_the_length_of_the_last_phase(store, config):
+    config.stream.phases = ({"until": 0.5}, {"until": 1.0, "sequence_length": 64})
+    (batch, *_) = evaluation_batches(store, "heldout", config, 8, all_rows)
+    assert batch["input_ids"].shape == (8, 64)
+    (batch, *_) = evaluation_batches(store, "heldout", config, 8, all_rows, sequence_length=16)
+    assert batch["input_ids"].shape == (8, 16)
+
+
+def test_mistakes_are_told_at_the_call(store, config):
+    config.stream.mask_rate = 2.0
+    with pytest.raises(UserError, match="mask_rate"):
+        train_batches(store, config, 0, 1, all_rows)
+
+
+def test_only_the_pipeline_imports_tensorflow():
+    code = "import sys, bert_jax.stream.batches; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_batches_may_be_written_to_by_jax_without_copies(store, config):
+    (batch,) = train_batches(store, config, 0, 1, all_rows)
+    assert all(isinstance(array, np.ndarray) for array in batch.values())

@@ -1,0 +1,98 @@
+"""Tiny token stores in memory, whose ids tell where they come from."""
+
+import dataclasses
+import functools
+import itertools
+import random
+
+import numpy as np
+
+from bert_jax.corpus.store import Shard, Split, TokenStore
+from bert_jax.corpus.vocabulary import Vocabulary
+
+CLS, SEP = 2, 3
+
+
+def vocabulary(size: int = 64) -> Vocabulary:
+    ids = np.arange(size)
+    return Vocabulary(
+        size=size,
+        pad_id=0,
+        unk_id=1,
+        cls_id=CLS,
+        sep_id=SEP,
+        mask_id=4,
+        is_special=ids < 5,
+        starts_word=(ids >= 5) & (ids % 3 != 0),
+    )
+
+
+def shard(documents: list[list[list[int]]], dtype: type = np.uint16) -> Shard:
+    """A shard of documents of sentences of ids."""
+    tokens: list[int] = []
+    document_offsets, sentence_offsets, document_sentences = [0], [], [0]
+    for document in documents:
+        tokens.append(CLS)
+        for sentence in document:
+            sentence_offsets.append(len(tokens))
+            tokens.extend(sentence)
+        tokens.append(SEP)
+        document_offsets.append(len(tokens))
+        document_sentences.append(len(sentence_offsets))
+    return Shard(
+        tokens=np.array(tokens, dtype),
+        document_offsets=np.array(document_offsets, np.int64),
+        sentence_offsets=np.array(sentence_offsets, np.int64),
+        document_sentences=np.array(document_sentences, np.int64),
+    )
+
+
+def numbered_split(sentence_lengths: list[list[list[int]]]) -> Split:
+    """Shards of documents of sentences of these lengths; every token of the split is unique."""
+    ids = itertools.count(5)
+    return Split(
+        tuple(
+            shard(
+                [[[next(ids) for _ in range(n)] for n in document] for document in part], np.uint32
+            )
+            for part in sentence_lengths
+        )
+    )
+
+
+def texts(split: Split) -> list[list[int]]:
+    """The ids of every document, in the order of the shards, without frames."""
+    return [
+        part.tokens[begin + 1 : end - 1].tolist()
+        for part in split.shards
+        for begin, end in itertools.pairwise(part.document_offsets)
+    ]
+
+
+def random_split(seed: int, documents: int, shards: int, size: int = 64) -> Split:
+    """Documents of 1 to 9 sentences of 1 to 24 ordinary ids; the same in every version."""
+    # Of Python's generators `random()` alone is promised never to change.
+    uniform = random.Random(seed).random
+
+    def draw(low: int, high: int) -> int:
+        return low + int(uniform() * (high - low))
+
+    made = [
+        [[draw(5, size) for _ in range(draw(1, 25))] for _ in range(draw(1, 10))]
+        for _ in range(documents)
+    ]
+    return Split(tuple(shard(made[i::shards]) for i in range(shards)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryStore(TokenStore):
+    """A store that never was on disk."""
+
+    splits: dict[str, Split] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        return vocabulary()
+
+    def split(self, name: str) -> Split:
+        return self.splits[name]
