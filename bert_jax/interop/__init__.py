@@ -1,0 +1,1 @@
+"""The way to files that `transformers` loads as they are, and back."""

@@ -1,0 +1,186 @@
+"""A folder that `transformers` loads as it is, written and read."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+from bert_jax.interop import configs, names, tokenizers
+from bert_jax.model import ModelConfig
+
+Format = Literal["safetensors", "bin"]
+SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
+MANIFEST = "export.json"  # what an export wrote, so that the next one may replace it
+
+
+def export(
+    params: names.Params,
+    model_config: ModelConfig,
+    tokenizer_directory: Path,
+    out: Path,
+    format: Format = "safetensors",
+) -> None:
+    """Writes `config.json`, the weights in float32 and the tokenizer's files into the folder `out`.
+
+    Args:
+      params: the parameters, as `bert_jax.model.initialize` gives them.
+      model_config: the encoder that they belong to.
+      tokenizer_directory: a tokenizer saved by `bert_jax.corpus.tokenizer`.
+      out: made whole or not at all; an earlier export that stands there unchanged is replaced.
+      format: "safetensors", or "bin" for a PyTorch state dict, which needs torch.
+
+    Raises:
+      UserError: no class of transformers computes what the model computes, `out` holds other files,
+        the tokenizer cannot be exported, or torch is missing.
+    """
+    if format not in get_args(Format):
+        raise UserError(f"--format={format}: choose one of {', '.join(get_args(Format))}")
+    vocabulary = Vocabulary.load(tokenizer_directory)
+    if vocabulary.size > model_config.vocab_size:
+        raise UserError(
+            f"the tokenizer in {tokenizer_directory} has {vocabulary.size} pieces and the model "
+            f"{model_config.vocab_size}: they are not of one run"
+        )
+    values = configs.to_hugging_face(model_config, vocabulary)
+    save_weights = {"safetensors": _save_safetensors, "bin": _save_bin}[format]
+
+    def write(folder: Path) -> None:
+        _write_json(folder / "config.json", values)
+        tokenizers.export(
+            tokenizer_directory,
+            folder,
+            max_length=model_config.max_position_embeddings,
+            token_types=model_config.token_types > 0,
+        )
+        save_weights(names.to_torch(params, model_config), folder)
+
+    _write_folder(out, write)
+
+
+def load_params(folder: Path) -> tuple[ModelConfig, names.Params]:
+    """The encoder of a folder that `transformers` or `export` wrote, and its parameters (float32).
+
+    Raises:
+      UserError: the folder holds no BERT or ModernBERT with a masked-language head, or a part of
+        it is missing, damaged or of another shape than its config says.
+    """
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise UserError(f"{folder} holds no config.json: it is no folder of transformers")
+    try:
+        values = json.loads(config_file.read_text())
+    except ValueError as error:
+        raise UserError(f"{config_file} is no JSON: {error}") from error
+    tensors = {_modern_name(name): value for name, value in _load_tensors(folder).items()}
+    has_pairs = "cls.seq_relationship.weight" in tensors
+    config = configs.from_hugging_face(values, next_sentence=has_pairs)
+    return config, names.from_torch(_without_copies(tensors, config), config)
+
+
+def _modern_name(name: str) -> str:
+    """The norms of the checkpoints published in 2018 have TensorFlow's names."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+        "LayerNorm.beta", "LayerNorm.bias"
+    )
+
+
+def _without_copies(tensors: names.Tensors, config: ModelConfig) -> names.Tensors:
+    """Only the tensors that are parameters of the model.
+
+    Raises:
+      UserError: the decoder is not tied to the embeddings.
+    """
+    tied = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+        "decoder.weight": "model.embeddings.tok_embeddings.weight",
+    }
+    for copy, original in tied.items():
+        if copy in tensors and not np.array_equal(tensors[copy], tensors.get(original)):
+            raise UserError(f"the checkpoint's {copy!r} is not tied to {original!r}")
+    unused = {*tied, "bert.embeddings.position_ids"}
+    if not config.next_sentence:
+        unused |= {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+    return {name: value for name, value in tensors.items() if name not in unused}
+
+
+def _save_safetensors(tensors: names.Tensors, folder: Path) -> None:
+    save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
+
+
+def _save_bin(tensors: names.Tensors, folder: Path) -> None:
+    torch = _torch("--format=bin")
+    torch.save({name: torch.from_numpy(v.copy()) for name, v in tensors.items()}, folder / BIN)
+
+
+def _load_tensors(folder: Path) -> names.Tensors:
+    if (folder / SAFETENSORS).is_file():
+        try:
+            return load_file(folder / SAFETENSORS)
+        except SafetensorError as error:
+            raise UserError(f"{folder / SAFETENSORS} is damaged: {error}") from error
+    if (folder / BIN).is_file():
+        torch = _torch(str(folder / BIN))
+        state = torch.load(folder / BIN, map_location="cpu", weights_only=True)
+        return {name: value.float().numpy() for name, value in state.items()}
+    raise UserError(f"{folder} holds neither {SAFETENSORS} nor {BIN}")
+
+
+def _torch(what: str) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"{what} needs torch: pip install torch, or use safetensors") from error
+    return torch
+
+
+def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder beside `out`, then put it in its place."""
+    _expect_replaceable(out)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        write(partial)
+        _write_json(partial / MANIFEST, {"files": _sizes(partial)})
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _expect_replaceable(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out={out} is a file: name a new folder")
+    found = _sizes(out)
+    if not found:
+        return
+    try:
+        written = json.loads((out / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        written = None
+    found.pop(MANIFEST, None)
+    if written != found:
+        raise UserError(
+            f"--out={out} holds files that no export wrote, or that were changed since: name a "
+            "new folder, or remove it"
+        )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,196 @@
+"""One table of parameter names, ours and PyTorch's, read in two directions.
+
+PyTorch keeps a linear map as [outputs, inputs] with flat axes; ours are [*inputs, *outputs] with the
+heads as an axis of their own. Where PyTorch has several tensors for one of ours (query, key and
+value), they are its equal parts along the outputs. Weights that are tied (the decoder of the
+masked-language head) are stored once, as `save_pretrained` stores them.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bert_jax.errors import UserError
+from bert_jax.model import ModelConfig, abstract
+
+Params = dict[str, Any]
+Tensors = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One of our parameters and the tensors that hold it; `{i}` stands for the layer.
+
+    Attributes:
+      ours: path in our tree, its keys joined by slashes.
+      theirs: names of the tensors, its equal parts.
+      inputs: how many leading axes of ours are inputs, for the maps that PyTorch transposes;
+        0: no map but a table or a vector.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    inputs: int = 0
+
+    def at(self, layer: int) -> "Row":
+        """The row of one layer."""
+        names = tuple(name.format(i=layer) for name in self.theirs)
+        return dataclasses.replace(self, ours=self.ours.format(i=layer), theirs=names)
+
+
+def _linear(ours: str, *theirs: str, inputs: int = 1, bias: bool) -> tuple[Row, ...]:
+    kernel = Row(f"{ours}/kernel", tuple(f"{name}.weight" for name in theirs), inputs)
+    offsets = Row(f"{ours}/bias", tuple(f"{name}.bias" for name in theirs))
+    return (kernel, offsets) if bias else (kernel,)
+
+
+def _norm(ours: str, theirs: str, *, bias: bool) -> tuple[Row, ...]:
+    scale = Row(f"{ours}/scale", (f"{theirs}.weight",))
+    return (scale, Row(f"{ours}/bias", (f"{theirs}.bias",))) if bias else (scale,)
+
+
+BERT = (
+    Row("encoder/embeddings/tokens/embedding", ("bert.embeddings.word_embeddings.weight",)),
+    Row("encoder/embeddings/positions/embedding", ("bert.embeddings.position_embeddings.weight",)),
+    Row(
+        "encoder/embeddings/token_types/embedding",
+        ("bert.embeddings.token_type_embeddings.weight",),
+    ),
+    *_norm("encoder/embeddings/norm", "bert.embeddings.LayerNorm", bias=True),
+    *_linear("mlm_head/transform", "cls.predictions.transform.dense", bias=True),
+    *_norm("mlm_head/norm", "cls.predictions.transform.LayerNorm", bias=True),
+    Row("mlm_head/bias", ("cls.predictions.bias",)),
+)
+BERT_NEXT_SENTENCE = (
+    *_linear("nsp_head/pooler", "bert.pooler.dense", bias=True),
+    *_linear("nsp_head/classifier", "cls.seq_relationship", bias=True),
+)
+_BERT = "bert.encoder.layer.{i}"
+BERT_LAYER = (
+    *_linear(
+        "encoder/layers/{i}/attention/qkv",
+        f"{_BERT}.attention.self.query",
+        f"{_BERT}.attention.self.key",
+        f"{_BERT}.attention.self.value",
+        bias=True,
+    ),
+    *_linear(
+        "encoder/layers/{i}/attention/output",
+        f"{_BERT}.attention.output.dense",
+        inputs=2,
+        bias=True,
+    ),
+    *_norm("encoder/layers/{i}/attention_norm", f"{_BERT}.attention.output.LayerNorm", bias=True),
+    *_linear("encoder/layers/{i}/feed_forward/input", f"{_BERT}.intermediate.dense", bias=True),
+    *_linear("encoder/layers/{i}/feed_forward/output", f"{_BERT}.output.dense", bias=True),
+    *_norm("encoder/layers/{i}/feed_forward_norm", f"{_BERT}.output.LayerNorm", bias=True),
+)
+
+MODERNBERT = (
+    Row("encoder/embeddings/tokens/embedding", ("model.embeddings.tok_embeddings.weight",)),
+    *_norm("encoder/embeddings/norm", "model.embeddings.norm", bias=False),
+    *_norm("encoder/final_norm", "model.final_norm", bias=False),
+    *_linear("mlm_head/transform", "head.dense", bias=False),
+    *_norm("mlm_head/norm", "head.norm", bias=False),
+    Row("mlm_head/bias", ("decoder.bias",)),
+)
+_MODERN = "model.layers.{i}"
+MODERNBERT_LAYER = (
+    *_linear("encoder/layers/{i}/attention/qkv", f"{_MODERN}.attn.Wqkv", bias=False),
+    *_linear("encoder/layers/{i}/attention/output", f"{_MODERN}.attn.Wo", inputs=2, bias=False),
+    *_linear("encoder/layers/{i}/feed_forward/input", f"{_MODERN}.mlp.Wi", bias=False),
+    *_linear("encoder/layers/{i}/feed_forward/output", f"{_MODERN}.mlp.Wo", bias=False),
+    *_norm("encoder/layers/{i}/feed_forward_norm", f"{_MODERN}.mlp_norm", bias=False),
+)
+MODERNBERT_NORM = _norm("encoder/layers/{i}/attention_norm", f"{_MODERN}.attn_norm", bias=False)
+
+
+def rows(config: ModelConfig) -> list[Row]:
+    """The table for one model; `config` is of one of the two families (`configs.family`)."""
+    layers = range(config.num_hidden_layers)
+    if config.norm == "post":
+        heads = BERT_NEXT_SENTENCE if config.next_sentence else ()
+        return [*BERT, *heads, *(row.at(i) for i in layers for row in BERT_LAYER)]
+    # The first layer reads the normed embeddings and has no norm before its attention.
+    norms = [row.at(i) for i in layers[1:] for row in MODERNBERT_NORM]
+    return [*MODERNBERT, *norms, *(row.at(i) for i in layers for row in MODERNBERT_LAYER)]
+
+
+def to_torch(params: Params, config: ModelConfig) -> Tensors:
+    """Our parameters as the tensors of a PyTorch state dict, float32."""
+    ours = _flatten(params)
+    table = rows(config)
+    _expect_equal(set(ours), {row.ours for row in table})
+    tensors = {}
+    for row in table:
+        value = np.asarray(ours[row.ours], np.float32)
+        for name, part in zip(row.theirs, _to_parts(value, row), strict=True):
+            tensors[name] = np.ascontiguousarray(part)
+    return tensors
+
+
+def from_torch(tensors: Mapping[str, np.ndarray], config: ModelConfig) -> Params:
+    """The reverse of `to_torch`.
+
+    Raises:
+      UserError: a tensor is missing, of another shape, or has no place in the model.
+    """
+    shapes = {path: leaf.shape for path, leaf in _flatten(abstract(config)[1]).items()}
+    table = rows(config)
+    _expect_equal(set(shapes), {row.ours for row in table})
+    known = {name for row in table for name in row.theirs}
+    if missing := sorted(known - set(tensors)):
+        raise UserError(f"the checkpoint has no {missing[0]!r} ({len(missing)} tensors missing)")
+    if unknown := sorted(set(tensors) - known):
+        raise UserError(f"the checkpoint's {unknown[0]!r} has no place in this model")
+    ours = {}
+    for row in table:
+        parts = [np.asarray(tensors[name], np.float32) for name in row.theirs]
+        ours[row.ours] = _from_parts(parts, shapes[row.ours], row)
+    return _nest(ours)
+
+
+def _to_parts(value: np.ndarray, row: Row) -> list[np.ndarray]:
+    if row.inputs:
+        inputs = int(np.prod(value.shape[: row.inputs]))
+        return np.split(value.reshape(inputs, -1).T, len(row.theirs))
+    # A table stays as it is; a vector may have axes of its own (the bias of query, key, value).
+    return [value] if len(row.theirs) == 1 else [part.reshape(-1) for part in value]
+
+
+def _from_parts(parts: list[np.ndarray], shape: tuple[int, ...], row: Row) -> np.ndarray:
+    expected = [part.shape for part in _to_parts(np.zeros(shape, np.bool_), row)]
+    for name, part, part_shape in zip(row.theirs, parts, expected, strict=True):
+        if part.shape != part_shape:
+            raise UserError(
+                f"the checkpoint's {name!r} has shape {list(part.shape)}, and its config asks for "
+                f"{list(part_shape)}"
+            )
+    whole = np.concatenate(parts)
+    return np.ascontiguousarray(whole.T if row.inputs else whole).reshape(shape)
+
+
+def _expect_equal(ours: set[str], table: set[str]) -> None:
+    if ours != table:
+        raise AssertionError(f"the table of names does not cover the model: {ours ^ table}")
+
+
+def _flatten(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        flat |= _flatten(value, f"{path}/") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> Params:
+    tree: dict[Any, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = (int(key) if key.isdigit() else key for key in path.split("/"))
+        node = tree
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[leaf] = value
+    return tree

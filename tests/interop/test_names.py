@@ -1,0 +1,67 @@
+"""The table of names: complete in both directions, and exact."""
+
+import jax
+import numpy as np
+import pytest
+
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+from bert_jax.interop import configs, names
+
+
+def test_there_and_back_is_exact(model_config, redrawn):
+    params = redrawn(model_config)
+    again = names.from_torch(names.to_torch(params, model_config), model_config)
+    assert jax.tree.structure(params) == jax.tree.structure(again)
+    jax.tree.map(np.testing.assert_array_equal, params, again)
+
+
+def test_names_and_shapes_are_those_that_save_pretrained_writes(
+    model_config, redrawn, tokenizer_directory, tmp_path
+):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    from safetensors.numpy import load_file
+
+    vocabulary = Vocabulary.load(tokenizer_directory)
+    architecture = getattr(transformers, configs.architecture(model_config))
+    hugging_face = architecture.config_class(**configs.to_hugging_face(model_config, vocabulary))
+    architecture(hugging_face).save_pretrained(tmp_path)
+    theirs = load_file(tmp_path / "model.safetensors")
+    ours = names.to_torch(redrawn(model_config), model_config)
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+def test_query_key_and_value_are_parted_by_head(classic, redrawn):
+    params = redrawn(classic)
+    tensors = names.to_torch(params, classic)
+    kernel = params["encoder"]["layers"][1]["attention"]["qkv"]["kernel"]  # D 3 N H
+    key = tensors["bert.encoder.layer.1.attention.self.key.weight"]  # (N H) D
+    np.testing.assert_array_equal(key[8:].T, kernel[:, 1, 1])  # the second of two heads
+
+
+def test_a_parameter_without_a_name_is_no_silent_loss(modern, redrawn):
+    params = redrawn(modern)
+    params["encoder"]["surprise"] = np.zeros(3)
+    with pytest.raises(AssertionError, match="encoder/surprise"):
+        names.to_torch(params, modern)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("cls.predictions.bias"), "no 'cls.predictions.bias' "),
+        (lambda t: t.update(extra=np.zeros(3)), "'extra' has no place"),
+        (
+            lambda t: t.update(
+                {"bert.encoder.layer.0.intermediate.dense.weight": np.ones((16, 24))}
+            ),
+            r"has shape \[16, 24\], and its config asks for \[24, 16\]",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(classic, redrawn, change, message):
+    tensors = names.to_torch(redrawn(classic), classic)
+    change(tensors)
+    with pytest.raises(UserError, match=message):
+        names.from_torch(tensors, classic)

@@ -1,0 +1,109 @@
+"""The exported tokenizer gives the ids that the model was trained on."""
+
+import random
+import shutil
+import unicodedata
+
+import pytest
+import tokenizers
+
+from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.errors import UserError
+from bert_jax.interop.tokenizers import SAMPLES, check, convert, export
+
+
+@pytest.fixture(params=["tokenizer_directory", "lowercase_tokenizer_directory"])
+def directory(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_ids_are_equal_on_the_samples_and_on_random_cuts_of_them(directory, tmp_path):
+    exported = export(directory, tmp_path, max_length=64, token_types=True)
+    trained = Tokenizer.load(directory)
+    text = " ".join(sample[:200] for sample in SAMPLES)
+    draw = random.Random(0)
+    starts = [draw.randrange(len(text)) for _ in range(500)]
+    cuts = [text[start : start + draw.randrange(60)] for start in starts]
+    found = exported.encode_batch(cuts, add_special_tokens=False)
+    for cut, ids, encoding in zip(cuts, trained.encode(cuts), found, strict=True):
+        # A cut inside a cluster may leave a mark after a compatibility form (see `_normalizer`).
+        if not any(unicodedata.combining(c) for c in cut):
+            assert encoding.ids == list(ids), cut
+
+
+def test_special_pieces_in_text_stand_for_themselves(directory, tmp_path):
+    exported = export(directory, tmp_path, max_length=64, token_types=True)
+    trained = Tokenizer.load(directory)
+    text = "The module [MASK] , or un[MASK]able [MASK][MASK]; [SEP] the end [MASK]"
+    ids = exported.encode(text, add_special_tokens=False).ids
+    assert ids == list(trained.encode_with_specials(text))
+    assert ids.count(trained.vocabulary.mask_id) == 5
+
+
+def test_auto_tokenizer_frames_pairs_pads_and_decodes(directory, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    export(directory, tmp_path, max_length=64, token_types=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    trained = Tokenizer.load(directory)
+    first, second = "the first sentence", "and a second one"
+    batch = tokenizer([(first, second), (first, first)], padding=True)
+    a, b = (list(ids) for ids in trained.encode([first, second]))
+    assert tokenizer.convert_tokens_to_ids(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]) == [
+        *range(5)
+    ]
+    padding = max(0, len(a) - len(b))
+    assert batch["input_ids"][0] == [2, *a, 3, *b, 3] + [0] * padding
+    assert batch["token_type_ids"][0] == [0] * (len(a) + 2) + [1] * (len(b) + 1) + [0] * padding
+    assert batch["attention_mask"][0] == [1] * (len(a) + len(b) + 3) + [0] * padding
+    assert tokenizer.decode(batch["input_ids"][0], skip_special_tokens=True) == f"{first} {second}"
+    assert tokenizer.model_max_length == 64
+    assert len(tokenizer("word " * 100, truncation=True)["input_ids"]) == 64
+    assert (tokenizer.mask_token, tokenizer.unk_token_id) == ("[MASK]", 1)
+
+
+def test_words_that_come_one_by_one_keep_their_places(tokenizer_directory, tmp_path):
+    """Tagging gives words, and needs to know which tokens came from which."""
+    transformers = pytest.importorskip("transformers")
+    export(tokenizer_directory, tmp_path, max_length=64, token_types=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    words = ["import", "unbelievable", "modules", "."]
+    encoding = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
+    trained = Tokenizer.load(tokenizer_directory)
+    parts = [list(ids) for ids in trained.encode(words)]
+    assert encoding["input_ids"] == sum(parts, [])
+    assert encoding.word_ids() == [i for i, part in enumerate(parts) for _ in part]
+
+
+def test_a_difference_is_found(tokenizer_directory, lowercase_tokenizer_directory):
+    trained = Tokenizer.load(tokenizer_directory)
+    other = lowercase_tokenizer_directory / "sentencepiece.model"
+    with pytest.raises(UserError, match="in another way than the training tokenizer"):
+        check(convert(other.read_bytes(), trained.vocabulary, "other"), trained)
+
+
+def test_another_kind_of_model_is_refused(tokenizer_directory, tmp_path):
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SAMPLES[:4] * 5),
+        model_prefix=str(tmp_path / "bpe"),
+        model_type="bpe",
+        vocab_size=300,
+        character_coverage=1.0,
+        control_symbols=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+        minloglevel=2,
+    )
+    directory = tmp_path / "tokenizer"
+    shutil.copytree(tokenizer_directory, directory)
+    shutil.copy(tmp_path / "bpe.model", directory / "sentencepiece.model")
+    with pytest.raises(UserError, match="no sentencepiece unigram model"):
+        export(directory, tmp_path, max_length=64, token_types=True)
+
+
+def test_the_file_is_the_same_every_time(tokenizer_directory, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        export(tokenizer_directory, tmp_path / name, max_length=64, token_types=False)
+    files = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("a", "b")]
+    assert files[0] == files[1]
+    assert tokenizers.Tokenizer.from_buffer(files[0]).get_vocab_size() == 700

@@ -1,0 +1,120 @@
+"""The model computes what `transformers` computes, for every shape that can be exported.
+
+The initial norms and biases are ones and zeros, which hide a swapped or forgotten one: all
+parameters are redrawn.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.interop import configs, names, parity
+from bert_jax.model import ModelConfig, initialize
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+CLASSIC = ModelConfig(
+    vocab_size=97,
+    hidden_size=24,
+    num_hidden_layers=3,
+    num_attention_heads=3,
+    intermediate_size=40,
+    max_position_embeddings=64,
+    position="learned",
+    norm="post",
+    feed_forward="gelu",
+    use_bias=True,
+    token_types=2,
+    next_sentence=True,
+    norm_epsilon=1e-12,
+    dropout=0.1,
+    attention_dropout=0.1,
+    initializer_range=0.02,
+    local_attention=0,
+    global_every=1,
+    rope_theta=160_000.0,
+    local_rope_theta=10_000.0,
+    compute_dtype="float32",
+)
+MODERN = dataclasses.replace(
+    CLASSIC,
+    num_hidden_layers=5,
+    position="rotary",
+    norm="pre",
+    feed_forward="geglu",
+    use_bias=False,
+    token_types=0,
+    next_sentence=False,
+    norm_epsilon=1e-5,
+    dropout=0.0,
+    attention_dropout=0.0,
+    local_attention=16,
+    global_every=3,
+)
+FAMILIES = {
+    "BertForPreTraining": CLASSIC,
+    "BertForMaskedLM": dataclasses.replace(CLASSIC, next_sentence=False),
+    "one segment": dataclasses.replace(CLASSIC, token_types=1, norm_epsilon=1e-3),
+    "ModernBert with local layers": MODERN,
+    "ModernBert, global layers alone": dataclasses.replace(
+        MODERN, local_attention=0, global_every=1
+    ),
+    "ModernBert, other angles": dataclasses.replace(
+        MODERN, rope_theta=500.0, local_rope_theta=20.0, global_every=2, local_attention=9
+    ),
+}
+
+
+def redrawn(config: ModelConfig, seed: int = 0) -> names.Params:
+    """Parameters that all matter: no zero bias, no norm scale of one."""
+    random = np.random.default_rng(seed)
+
+    def draw(leaf):
+        return (np.asarray(leaf) + 0.2 * random.standard_normal(leaf.shape)).astype(np.float32)
+
+    return jax.tree.map(draw, initialize(config, jax.random.key(seed)))
+
+
+def in_torch(config: ModelConfig, params: names.Params):
+    """The same model in `transformers`, from its state dict alone."""
+    nothing = np.zeros(config.vocab_size, bool)
+    vocabulary = Vocabulary(config.vocab_size, 0, 1, 2, 3, 4, nothing, nothing)
+    values = configs.to_hugging_face(config, vocabulary)
+    architecture = getattr(transformers, configs.architecture(config))
+    model = architecture(architecture.config_class(**values)).eval()
+    state = {name: torch.from_numpy(v) for name, v in names.to_torch(params, config).items()}
+    loaded = model.load_state_dict(state, strict=False)
+    model.tie_weights()
+    assert not loaded.unexpected_keys
+    assert all(".decoder." in f".{key}" for key in loaded.missing_keys)  # tied
+    return model
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request) -> ModelConfig:
+    return FAMILIES[request.param]
+
+
+@pytest.mark.parametrize("batch", [parity.padded_batch, parity.packed_batch])
+def test_logits_equal_those_of_transformers(family, batch):
+    params = redrawn(family)
+    difference = parity.largest_difference(in_torch(family, params), params, family, batch(family))
+    assert difference <= parity.TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["BertForPreTraining", "ModernBert with local layers"])
+def test_every_parameter_shows_in_the_comparison(name):
+    """A parameter that the comparison cannot see could be lost without notice."""
+    config = FAMILIES[name]
+    params = redrawn(config)
+    model = in_torch(config, params)
+    batch = parity.padded_batch(config)
+    leaves, tree = jax.tree.flatten(params)
+    for index, (path, leaf) in enumerate(jax.tree.leaves_with_path(params)):
+        changed = [*leaves[:index], leaf[::-1].copy(), *leaves[index + 1 :]]
+        difference = parity.largest_difference(model, tree.unflatten(changed), config, batch)
+        assert difference > parity.TOLERANCE, jax.tree_util.keystr(path)
