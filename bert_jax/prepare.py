@@ -1,0 +1,38 @@
+"""Make the token store of a config: `python -m bert_jax.prepare --config=FILE [--workdir=DIR]`.
+
+`bert_jax.train` does this by itself. On its own it is for looking at a corpus before training, and
+for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs no accelerator.
+"""
+
+from pathlib import Path
+
+from bert_jax import cli
+from bert_jax.corpus.build import build_store
+from bert_jax.corpus.store import SPLITS, TokenStore
+
+
+def main() -> None:
+    """Run the command."""
+    config = cli.config()
+    directory = Path(config.corpus.directory or cli.workdir() / "corpus")
+    cli.say(summary(build_store(config, directory)))
+
+
+def summary(store: TokenStore) -> str:
+    """What is in a store, in a few lines."""
+    lines = [f"Token store: {store.directory}"]
+    for name in SPLITS:
+        counts = store.manifest["splits"][name]
+        text_tokens = max(1, counts["tokens"] - 2 * counts["documents"])
+        lines.append(
+            f"  {name:8} {counts['documents']:,} documents, {counts['sentences']:,} sentences, "
+            f"{counts['tokens']:,} tokens; {counts['characters'] / text_tokens:.2f} characters a "
+            f"token, {counts['unknown'] / text_tokens:.3%} unknown"
+        )
+    removed = (f"{n:,} {cause.replace('_', ' ')}" for cause, n in store.manifest["removed"].items())
+    return "\n".join([*lines, f"  removed  {', '.join(removed)}"])
+
+
+if __name__ == "__main__":
+    cli.define_config()
+    cli.run(main)
