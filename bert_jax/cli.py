@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags
+import jax
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from bert_jax.errors import UserError
@@ -45,8 +46,15 @@ def workdir() -> Path:
     return Path("runs") / "-".join(filter(None, [Path(file).stem, arg]))
 
 
+def say(text: str) -> None:
+    """Tell the user; with several processes, once."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run `main`; what the user can mend ends in one line and status 1."""
+    logging.set_verbosity(logging.WARNING)  # Orbax tells a lot otherwise
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 
@@ -97,7 +105,7 @@ def _guarded(action: Callable):
     except UserError as error:
         sys.exit(f"error: {error}")
     except flags.Error as error:
-        sys.exit(f"error: {error}\nRun with --help for the flags.")
+        sys.exit(f"error: {str(error).strip().splitlines()[-1]}\nRun with --help for the flags.")
     except Exception as error:
         if "No space left on device" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
             place = getattr(error, "filename", None) or "the workdir"

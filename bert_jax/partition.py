@@ -1,6 +1,7 @@
 """The mesh of devices and who holds which part of the parameters and of the batch."""
 
 import math
+import os
 from typing import Any
 
 import jax
@@ -30,6 +31,22 @@ PARAMETERS = (
     (r"bias|scale|classifier\.kernel", ()),
     (r"step|count|ns_coeffs", ()),  # of the state and the optimizer
 )
+
+
+def start_distributed() -> None:
+    """Meet the run's other processes; must come before anything touches a device.
+
+    Three environment variables (launch/local.sh sets them) or, without them, the engine that
+    started the process: SLURM, Open MPI, GKE, TPU pods.
+    """
+    if "JAX_NUM_PROCESSES" in os.environ:
+        jax.distributed.initialize(
+            coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
+            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+            process_id=int(os.environ["JAX_PROCESS_ID"]),
+        )
+    else:
+        jax.distributed.initialize()
 
 
 def make_mesh(config: ConfigDict) -> Mesh:

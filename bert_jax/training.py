@@ -19,10 +19,9 @@ from ml_collections import ConfigDict
 
 from bert_jax import model as model_lib
 from bert_jax import partition
-from bert_jax.model import Bert, ModelConfig
+from bert_jax.model import Batch, Bert, ModelConfig
 from bert_jax.optimizer import learning_rate_schedule, make_optimizer
 
-Batch = dict[str, Array]
 Sums = dict[str, Float[Array, ""]]
 
 
@@ -31,7 +30,7 @@ Sums = dict[str, Float[Array, ""]]
 class TrainState:
     """All that changes in a run; the rest follows from the config, the corpus and `step`."""
 
-    step: Int[Array, ""]
+    step: Any  # int32 scalar: how many updates were made
     params: Any
     opt_state: Any
 
@@ -125,7 +124,7 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
         gradient, sums = gradients(state.params, batch, key)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        sums["grad_norm"] = optax.global_norm(gradient)
+        sums["grad_norm"] = optax.tree.norm(gradient)
         sums["learning_rate"] = config.learning_rate * schedule(state.step)
         return TrainState(state.step + 1, params, opt_state), sums
 

@@ -51,19 +51,19 @@ def visibility(segment_ids: Int[Array, "B L"], window: int) -> Bool[Array, "B 1 
 
 def rotary_angles(
     position_ids: Int[Array, "B L"], head_size: int, theta: float
-) -> tuple[Float[Array, "B L 1 H/2"], Float[Array, "B L 1 H/2"]]:
-    """Cosine and sine of the angle of each position and frequency, in float32.
+) -> tuple[Float[Array, "B L 1 R"], Float[Array, "B L 1 R"]]:
+    """Cosine and sine of the angle of each position and of R = H/2 frequencies, in float32.
 
     Frequencies theta^(-2i/H), i < H/2 (RoFormer, https://arxiv.org/abs/2104.09864, section 3.2.2).
     """
     frequency = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
-    angle = position_ids[:, :, None, None].astype(jnp.float32) * frequency  # B L 1 H/2
+    angle = position_ids[:, :, None, None].astype(jnp.float32) * frequency  # B L 1 R
     return jnp.cos(angle), jnp.sin(angle)
 
 
 def rotate(
     x: Float[Array, "B L N H"],
-    angles: tuple[Float[Array, "B L 1 H/2"], Float[Array, "B L 1 H/2"]],
+    angles: tuple[Float[Array, "B L 1 R"], Float[Array, "B L 1 R"]],
 ) -> Float[Array, "B L N H"]:
     """Turn the pairs (x[i], x[i + H/2]) by their angles, as Hugging Face's `rotate_half` does."""
     cos, sin = angles

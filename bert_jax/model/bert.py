@@ -1,16 +1,18 @@
 """The encoder with its pretraining heads, and its parameters as a plain tree."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from bert_jax.model.config import ModelConfig
 from bert_jax.model.encoder import Encoder, layer_norm, linear
 
-Batch = dict[str, Array]
+Batch = Mapping[str, Array | np.ndarray]
 Params = dict[str, Any]
 
 

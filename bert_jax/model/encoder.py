@@ -14,7 +14,7 @@ from bert_jax.model.attention import attend, rotary_angles, rotate, visibility
 from bert_jax.model.config import ModelConfig
 from bert_jax.model.dropout import dropout, split_key
 
-Angles = tuple[Float[Array, "B L 1 H/2"], Float[Array, "B L 1 H/2"]]
+Angles = tuple[Float[Array, "B L 1 R"], Float[Array, "B L 1 R"]]
 
 
 def truncated_normal(deviation: float) -> nnx.Initializer:

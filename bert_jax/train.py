@@ -1,0 +1,156 @@
+"""Pretrain: `python -m bert_jax.train --config=configs/quickstart.py [--workdir=DIR]`.
+
+Prepares the corpus if its token store is not there yet, trains, evaluates on held-out documents,
+saves checkpoints, and at the end exports a Hugging Face folder. The same command goes on with a
+run that was interrupted; a run is a function of its config, its corpus and the step alone.
+"""
+
+import itertools
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from bert_jax import cli, closing, partition, workdir
+from bert_jax.checkpoint import Checkpoints
+from bert_jax.corpus.build import build_store
+from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.errors import UserError
+from bert_jax.model import ModelConfig
+from bert_jax.optimizer import make_optimizer
+from bert_jax.reporter import Reporter
+from bert_jax.stream.phases import phases
+from bert_jax.training import Steps, compile_steps
+
+
+def train(config: ConfigDict, directory: Path) -> None:
+    """Run, or go on with, the training that `config` describes, in `directory`.
+
+    Raises:
+      UserError: something in the config, the corpus or the directory has to be mended first.
+    """
+    # --- Refuse what cannot work, before any work is done.
+    mesh = partition.make_mesh(config.mesh)
+    check(config, mesh)
+    workdir.check(directory, config)
+
+    # --- The corpus: a token store, made now if it is not there yet.
+    store = prepare(config, directory)
+    if jax.process_index() == 0:
+        workdir.claim(directory, config, store)
+
+    # --- The model, its optimizer and the compiled steps.
+    model = ModelConfig.create(config.model, store.vocabulary.size)
+    steps = compile_steps(config, model, mesh)
+
+    # --- The state: the newest checkpoint, or the first step.
+    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, config.keep_checkpoints)
+    first_step = checkpoints.latest_step() or 0
+    if first_step == config.total_steps:
+        cli.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
+        return closing.say_next_steps(directory)
+    if first_step:
+        cli.say(f"Going on at step {first_step} of {config.total_steps} in {directory}.")
+        state = checkpoints.restore(first_step, steps.abstract_state)
+    else:
+        cli.say(f"Starting a run of {config.total_steps} steps in {directory}.")
+        state = steps.init()
+
+    # --- The stream. TensorFlow takes seconds to import, and only the stream needs it.
+    from bert_jax.stream import pipeline
+
+    def rows(global_batch_size: int) -> slice:
+        return partition.process_rows(mesh, global_batch_size)
+
+    batch_size = phases(config)[-1].global_batch_size
+    held_out = pipeline.evaluation_batches(store, "heldout", config, batch_size, rows)
+    batches = pipeline.train_batches(store, config, first_step, config.total_steps, rows)
+
+    # --- The loop: batch, step, log, evaluate, save.
+    reporter = Reporter(config, directory, mesh, model, first_step)
+    for phase in phases(config):
+        for step in range(max(phase.start, first_step), phase.stop):
+            with reporter.waiting_for_data():
+                batch = next(batches)
+            batch = partition.place_batch(mesh, batch, phase.global_batch_size)
+            state, sums = steps.train(state, batch)
+            done = step + 1
+            reporter.train(done, phase, sums)
+            if done % config.eval_every == 0 or done == config.total_steps:
+                with reporter.pause(sums):
+                    found = evaluate(config, mesh, steps, state.params, held_out, batch_size)
+                    reporter.evaluation(done, "heldout", found)
+            if done % config.checkpoint_every == 0 or done == config.total_steps:
+                with reporter.pause(sums):
+                    checkpoints.save(state)
+    reporter.close()
+    checkpoints.close()
+
+    # --- The result: a Hugging Face folder, the report, and what to do with them.
+    if jax.process_index() == 0:
+        closing.finish(directory, store)
+
+
+def check(config: ConfigDict, mesh: Mesh) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+      UserError: names the fields and the mend.
+    """
+    ModelConfig.create(config.model, config.tokenizer.vocab_size)
+    make_optimizer(config)
+    for phase in phases(config):
+        partition.check_batch_size(mesh, phase.global_batch_size, config.mesh.micro_batches)
+    if (config.stream.objective == "nsp") != config.model.next_sentence:
+        raise UserError(
+            f"config.stream.objective is {config.stream.objective!r} and config.model.next_sentence"
+            f" is {config.model.next_sentence}: the pairs and the head that learns from them go "
+            "together, so change one of the two"
+        )
+    for name in ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints"):
+        if config[name] < 1:
+            raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
+
+
+def prepare(config: ConfigDict, directory: Path) -> TokenStore:
+    """The run's token store; the first process makes it while the others wait for it."""
+    place = workdir.corpus_directory(directory, config)
+    while jax.process_index() != 0 and not (place / MANIFEST).is_file():
+        time.sleep(1.0)
+    return build_store(config, place)
+
+
+def evaluate(
+    config: ConfigDict,
+    mesh: Mesh,
+    steps: Steps,
+    params: Any,
+    batches: Iterable[dict[str, np.ndarray]],
+    batch_size: int,
+) -> dict[str, Any]:
+    """The sums of the first `config.eval_batches` of a fixed set of batches."""
+    total: dict[str, Any] = {}
+    for batch in itertools.islice(batches, config.eval_batches):
+        sums = steps.evaluate(params, partition.place_batch(mesh, batch, batch_size))
+        total = jax.tree.map(jnp.add, total, sums) if total else sums
+    return total
+
+
+def main() -> None:
+    """Run the command."""
+    if flags.FLAGS.distributed:
+        partition.start_distributed()
+    train(cli.config(), cli.workdir())
+
+
+if __name__ == "__main__":
+    cli.keep_freed_memory()
+    cli.define_config()
+    cli.run(main)

@@ -1,0 +1,132 @@
+"""A run's directory: whose it is, and what the other commands need of it.
+
+    config.json      the resolved config; with tokenizer/ and checkpoints/ all that is needed to
+    tokenizer/       evaluate, convert, fine-tune or fill masks
+    checkpoints/     <step>/, the newest few
+    corpus/          the token store, unless config.corpus.directory says where it is
+    metrics.jsonl    one object a line, and TensorBoard's files in tensorboard/
+    report.html      the learning curves
+    hf/              the last checkpoint as a Hugging Face folder
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bert_jax import checkpoint
+from bert_jax.config import FREE_TO_CHANGE, flatten, from_dict, to_json
+from bert_jax.corpus.store import TokenStore
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+from bert_jax.model import ModelConfig, abstract
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer"
+CHECKPOINTS = "checkpoints"
+
+
+def check(workdir: Path, config: ConfigDict) -> None:
+    """Refuse a directory that holds another run.
+
+    Raises:
+      UserError: the message shows the fields that differ.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        return
+    old, new = flatten(json.loads(path.read_text())), flatten(json.loads(to_json(config)))
+    different = [
+        f"{name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in FREE_TO_CHANGE
+    ]
+    if different:
+        raise UserError(
+            f"--workdir={workdir} holds a run with another config: {'; '.join(different)}. "
+            "Use another --workdir, or the config that the run began with"
+        )
+
+
+def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
+    """Make `workdir` the directory of the run of this config on this token store.
+
+    Raises:
+      UserError: the run there was begun with another tokenizer.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
+    write_whole(workdir / CONFIG, to_json(config))
+
+
+def corpus_directory(workdir: Path, config: ConfigDict) -> Path:
+    """Where the run's token store is."""
+    return Path(config.corpus.directory) if config.corpus.directory else workdir / "corpus"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader finds all of it or what was there before."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run as the commands after training need it."""
+
+    workdir: Path
+    config: ConfigDict
+    model: ModelConfig
+    step: int
+    params: Any  # host arrays
+
+    @property
+    def tokenizer_directory(self) -> Path:
+        """Where the run's tokenizer is."""
+        return self.workdir / TOKENIZER
+
+
+def load_config(workdir: Path) -> ConfigDict:
+    """The resolved config of the run in `workdir`.
+
+    Raises:
+      UserError: `workdir` holds no run.
+    """
+    path = workdir / CONFIG
+    if not path.is_file():
+        raise UserError(f"--workdir={workdir}: {path} is missing, so no run was begun there")
+    return from_dict(json.loads(path.read_text()))
+
+
+def load_run(workdir: Path, step: int | None = None) -> Run:
+    """The run in `workdir` at `step`, or at its newest checkpoint.
+
+    Raises:
+      UserError: `workdir` holds no run, or no such checkpoint.
+    """
+    config = load_config(workdir)
+    model = ModelConfig.create(config.model, Vocabulary.load(workdir / TOKENIZER).size)
+    _, abstract_params = abstract(model)
+    step, params = checkpoint.restore_params(workdir / CHECKPOINTS, step, abstract_params)
+    return Run(workdir, config, model, step, params)
+
+
+def _keep_tokenizer(kept: Path, tokenizer: Path) -> None:
+    """Copy the tokenizer beside the checkpoints, so that they are usable without the corpus."""
+    if not kept.exists():
+        unfinished = kept.with_name(kept.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(tokenizer, unfinished)
+        os.replace(unfinished, kept)
+    for path in sorted(tokenizer.iterdir()):
+        twin = kept / path.name
+        if not twin.exists() or twin.read_bytes() != path.read_bytes():
+            raise UserError(
+                f"{twin} differs from {path}: the corpus was prepared anew since the run began; "
+                "use another --workdir, or the token store that the run began with"
+            )

@@ -1,0 +1,62 @@
+"""BERT as published: post-norm, learned positions, GELU, masked tokens and next sentences.
+
+Paper:     BERT (https://arxiv.org/abs/1810.04805, appendix A.2); the small sizes from Well-Read
+           Students Learn Better (https://arxiv.org/abs/1908.08962).
+Command:   python -m bert_jax.train --config=configs/bert.py:base \\
+             --config.corpus.source='text:/data/*.txt' --workdir=runs/base
+Sizes:     tiny (2 x 128), mini (4 x 256), small (4 x 512), medium (8 x 512), base (12 x 768),
+           large (24 x 1024); the argument after the colon.
+Recipe:    1,000,000 steps of 256 sequences, 128 tokens long for the first 90 % and 512 for the
+           rest; AdamW 1e-4 with 10,000 steps of warm-up, then linear decay to 0; weight decay
+           0.01; dropout 0.1; 15 % of the tokens masked, 10 % of the pairs shortened.
+Hardware:  the paper: 4 days on 16 TPU v2 chips (base), on 64 (large). Hours on other hardware and
+           held-out figures of this code: not measured.
+           Shorter runs: set total_steps and warmup_steps; the phases are shares of the run.
+"""
+
+from ml_collections import ConfigDict
+
+from bert_jax.config import default_config
+from bert_jax.errors import UserError
+
+# name: layers, width; heads are 64 wide, the feed-forward is 4 times as wide as the model.
+SIZES = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+    "large": (24, 1024),
+}
+
+
+def get_config(arg: str = "base") -> ConfigDict:
+    """The published recipe at the size `arg`."""
+    size = arg or "base"
+    if size not in SIZES:
+        raise UserError(f"--config=configs/bert.py:{size}: choose a size of {', '.join(SIZES)}")
+    config = default_config()
+    config.total_steps = 1_000_000
+    config.warmup_steps = 10_000
+    config.global_batch_size = 256
+    config.learning_rate = 1e-4
+    config.log_every = 100
+    config.eval_every = 10_000
+    config.checkpoint_every = 5_000
+
+    config.tokenizer.vocab_size = 30_522
+    config.tokenizer.lowercase = True
+
+    config.stream.objective = "nsp"
+    config.stream.mask_rate = 0.15
+    config.stream.short_fraction = 0.1
+    config.stream.phases = (
+        {"until": 0.9, "sequence_length": 128},
+        {"until": 1.0, "sequence_length": 512},
+    )
+
+    config.model.num_hidden_layers, config.model.hidden_size = SIZES[size]
+    config.model.num_attention_heads = config.model.hidden_size // 64
+    config.model.intermediate_size = 4 * config.model.hidden_size
+    config.model.max_position_embeddings = 512
+    return config
