@@ -104,7 +104,9 @@ def _without_copies(tensors: names.Tensors, config: ModelConfig) -> names.Tensor
         "decoder.weight": "model.embeddings.tok_embeddings.weight",
     }
     for copy, original in tied.items():
-        if copy in tensors and not np.array_equal(tensors[copy], tensors.get(original)):
+        if copy not in tensors:
+            continue
+        if original not in tensors or not np.array_equal(tensors[copy], tensors[original]):
             raise UserError(f"the checkpoint's {copy!r} is not tied to {original!r}")
     unused = {*tied, "bert.embeddings.position_ids"}
     if not config.next_sentence:

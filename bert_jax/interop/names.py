@@ -1,8 +1,8 @@
 """One table of parameter names, ours and PyTorch's, read in two directions.
 
-PyTorch keeps a linear map as [outputs, inputs] with flat axes; ours are [*inputs, *outputs] with the
-heads as an axis of their own. Where PyTorch has several tensors for one of ours (query, key and
-value), they are its equal parts along the outputs. Weights that are tied (the decoder of the
+PyTorch keeps a linear map as [outputs, inputs] with flat axes; ours are [*inputs, *outputs] with
+the heads as an axis of their own. Where PyTorch has several tensors for one of ours (query, key
+and value), they are its equal parts along the outputs. Weights that are tied (the decoder of the
 masked-language head) are stored once, as `save_pretrained` stores them.
 """
 
@@ -178,7 +178,7 @@ def _expect_equal(ours: set[str], table: set[str]) -> None:
 
 
 def _flatten(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
         flat |= _flatten(value, f"{path}/") if isinstance(value, dict) else {path: value}

@@ -18,6 +18,7 @@ TOKENIZER, CONFIG, SPECIALS = "tokenizer.json", "tokenizer_config.json", "specia
 
 # What `check` compares: scripts, composed and decomposed accents, compatibility forms, spaces of
 # all kinds, symbols that few vocabularies have, nothing, and a lot.
+# ruff: noqa: RUF001
 SAMPLES = (
     "The quick brown fox jumps over the lazy dog, doesn't it?",
     "PyTorch 2.13 loads model.safetensors; see https://example.org/a_b?c=d&e=f#g (3.5 GB).",
@@ -94,7 +95,7 @@ def convert(model: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.Token
       UserError: it is no unigram model, or marks spaces in another way than sentencepiece does
         unless told so.
     """
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
     trainer, spec = proto.trainer_spec, proto.normalizer_spec
     if trainer.model_type != trainer.UNIGRAM:
         raise UserError(

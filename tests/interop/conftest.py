@@ -12,7 +12,7 @@ from bert_jax.corpus.sentencepiece_tokenizer import train
 from bert_jax.corpus.settings import TokenizerSettings
 from bert_jax.model import ModelConfig, initialize
 
-CHINESE = "维基百科是一个自由内容的网络百科全书。臺灣與香港使用繁體字，中国大陆使用简体字。"
+CHINESE = "维基百科是一个自由内容的网络百科全书。臺灣與香港使用繁體字、中国大陆使用简体字。"
 
 
 def make_tokenizer(directory: Path, *, lowercase: bool = False) -> Path:
@@ -108,7 +108,7 @@ def redrawn():
     def draw(config: ModelConfig):
         random = np.random.default_rng(0)
         return jax.tree.map(
-            lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
+            lambda leaf: (0.3 * random.standard_normal(leaf.shape)).astype(np.float32),
             initialize(config, jax.random.key(0)),
         )
 

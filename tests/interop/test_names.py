@@ -12,8 +12,7 @@ from bert_jax.interop import configs, names
 def test_there_and_back_is_exact(model_config, redrawn):
     params = redrawn(model_config)
     again = names.from_torch(names.to_torch(params, model_config), model_config)
-    assert jax.tree.structure(params) == jax.tree.structure(again)
-    jax.tree.map(np.testing.assert_array_equal, params, again)
+    jax.tree.map(np.testing.assert_array_equal, params, again)  # raises where the trees differ
 
 
 def test_names_and_shapes_are_those_that_save_pretrained_writes(
@@ -53,10 +52,8 @@ def test_a_parameter_without_a_name_is_no_silent_loss(modern, redrawn):
         (lambda t: t.pop("cls.predictions.bias"), "no 'cls.predictions.bias' "),
         (lambda t: t.update(extra=np.zeros(3)), "'extra' has no place"),
         (
-            lambda t: t.update(
-                {"bert.encoder.layer.0.intermediate.dense.weight": np.ones((16, 24))}
-            ),
-            r"has shape \[16, 24\], and its config asks for \[24, 16\]",
+            lambda t: t.update({"bert.pooler.dense.weight": np.ones((8, 32))}),
+            r"has shape \[8, 32\], and its config asks for \[16, 16\]",
         ),
     ],
 )

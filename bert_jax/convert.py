@@ -1,0 +1,70 @@
+"""Hand a run over to PyTorch: `python -m bert_jax.convert export --workdir=DIR --out=hf/`.
+
+Writes a folder that `transformers` loads as it is, compares its logits and token ids with ours, and
+says what to type next.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from bert_jax import cli
+from bert_jax.interop import configs, hugging_face, parity
+from bert_jax.interop.usage import pytorch_lines
+from bert_jax.workdir import load_run
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Define the flags of `export`."""
+    flags.DEFINE_string("workdir", None, "The run to export", required=True)
+    flags.DEFINE_string("out", None, "The folder to make. Default: <workdir>/hf")
+    flags.DEFINE_integer("step", None, "The checkpoint to export. Default: the newest")
+    flags.DEFINE_string("format", "safetensors", "safetensors, or bin: a PyTorch state dict")
+    flags.DEFINE_bool(
+        "check", True, "Compare the logits of the folder under transformers with ours"
+    )
+
+
+def export() -> None:
+    """Run the command."""
+    directory = Path(FLAGS.workdir)
+    out = Path(FLAGS.out) if FLAGS.out else directory / "hf"
+    run = load_run(directory, FLAGS.step)
+    hugging_face.export(run.params, run.model, run.tokenizer_directory, out, FLAGS.format)
+    count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
+    print(
+        f"Wrote {out}: {configs.architecture(run.model)} at step {run.step}, {count:,} parameters."
+    )
+    for path in sorted(out.iterdir()):
+        print(f"  {path.name:24} {path.stat().st_size:>13,} bytes")
+    print("Token ids: equal to those of the training tokenizer on the sample texts.")
+    print(f"Logits: {_comparison(out, run.params, run.model)}")
+    print(
+        f"\nIn Python, with torch and transformers installed:\n\n{_indented(pytorch_lines(out))}\n"
+    )
+
+
+def _comparison(out: Path, params, model) -> str:
+    if not FLAGS.check:
+        return "not compared (--nocheck)."
+    if not parity.is_possible():
+        return "not compared, because torch or transformers is not installed."
+    difference = parity.verify(out, params, model)
+    return f"at most {difference:.1e} from ours under transformers, padded and packed."
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+
+
+if __name__ == "__main__":
+    define_flags()
+    if sys.argv[1:2] == ["export"]:
+        del sys.argv[1]
+    elif not {"--help", "--helpfull", "-h", "-help"} & set(sys.argv):
+        sys.exit("error: say what to do: python -m bert_jax.convert export --workdir=DIR --out=DIR")
+    cli.run(export)

@@ -1,0 +1,58 @@
+"""Predict masked words: `python -m bert_jax.fill_mask --workdir=DIR --text='Paris is [MASK].'`.
+
+Prints the likeliest pieces for each [MASK] of each `--text`; without `--text`, of each line of the
+standard input.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from bert_jax import cli
+from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.errors import UserError
+from bert_jax.predictions import fill_mask, readable
+from bert_jax.workdir import load_run
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Define the command's flags."""
+    flags.DEFINE_string("workdir", None, "The run to load", required=True)
+    flags.DEFINE_integer("step", None, "The checkpoint to load. Default: the newest")
+    flags.DEFINE_multi_string("text", [], "A text with [MASK] in it; may be given several times")
+    flags.DEFINE_integer("top", 5, "Predictions for each [MASK]", lower_bound=1)
+
+
+def main() -> None:
+    """Run the command."""
+    run = load_run(Path(FLAGS.workdir), FLAGS.step)
+    tokenizer = Tokenizer.load(run.tokenizer_directory)
+    mask = tokenizer.piece(tokenizer.vocabulary.mask_id)
+    params = jax.device_put(run.params)
+    for texts in [FLAGS.text] if FLAGS.text else _typed_lines(mask):
+        filled = fill_mask(params, run.model, tokenizer, texts, FLAGS.top)
+        for text, predictions in zip(texts, filled, strict=True):
+            print(readable(text, predictions, mask), flush=True)
+
+
+def _typed_lines(mask: str) -> Iterator[list[str]]:
+    """The lines of the standard input, as they come."""
+    if sys.stdin.isatty():
+        print(f"Type texts with {mask}, one a line; Ctrl-D ends.", file=sys.stderr)
+    found = False
+    for line in sys.stdin:
+        if line.strip():
+            found = True
+            yield [line.strip()]
+    if not found:
+        raise UserError(f"there is no text: give --text='... {mask} ...', or lines to read")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

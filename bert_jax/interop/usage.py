@@ -1,0 +1,14 @@
+"""The PyTorch lines that use an exported folder."""
+
+from pathlib import Path
+
+
+def pytorch_lines(folder: Path, mask: str = "[MASK]") -> str:
+    """What to type next in Python."""
+    return f"""\
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+tokenizer = AutoTokenizer.from_pretrained({str(folder)!r})
+model = AutoModelForMaskedLM.from_pretrained({str(folder)!r})
+fill = pipeline("fill-mask", model=model, tokenizer=tokenizer)
+fill("The capital of France is {mask}.")"""
