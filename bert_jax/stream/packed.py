@@ -6,8 +6,8 @@ from jaxtyping import Int64, UInt32
 from bert_jax.corpus.store import Split
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
-from bert_jax.stream import shards
 from bert_jax.stream.rows import Batch, framed_rows
+from bert_jax.stream.shards import Windows
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -34,13 +34,14 @@ class PackedExamples:
         """
         self._length = sequence_length
         self._vocabulary = vocabulary
-        self._tokens = [np.asarray(shard.tokens) for shard in split.shards if shard.num_tokens]
-        if not self._tokens:
+        tokens = [np.asarray(shard.tokens) for shard in split.shards if shard.num_tokens]
+        if not tokens:
             raise UserError(
                 "the corpus has no documents in one of its splits; give config.corpus.source more "
                 "documents or raise config.corpus.heldout_fraction"
             )
-        self._num_tokens = np.array([len(tokens) for tokens in self._tokens])
+        self._windows = Windows(tokens, sequence_length)
+        self._num_tokens = np.array([len(array) for array in tokens])
         self._num_windows = -(-self._num_tokens // (sequence_length - 2))
         self._window_ends = np.cumsum(self._num_windows)
         self.size = int(self._window_ends[-1])
@@ -53,42 +54,30 @@ class PackedExamples:
     ) -> Batch:
         """The rows `index` of the epochs `epoch`."""
         del random  # nothing is drawn: the corpus says it all
+        cls_id, sep_id = self._vocabulary.cls_id, self._vocabulary.sep_id
         shard = np.searchsorted(self._window_ends, index, side="right")
         window = index - (self._window_ends - self._num_windows)[shard]
         size, count = self._num_tokens[shard], self._num_windows[shard]
         shift = (epoch * _GOLDEN_RATIO % 1 * (self._length - 2)).astype(np.int64)
         begin = _cut(window, size, count)
         length = _cut(window + 1, size, count) - begin
-        begin = (begin + shift) % size
+        begin += shift
 
-        # A [SEP] at the start belongs to the row before, which has put its own; likewise a [CLS]
-        # at the end. Windows have three tokens or more, so text remains.
-        first = shards.take(self._tokens, shard, begin)
-        last = shards.take(self._tokens, shard, (begin + length - 1) % size)
-        lone_sep = first == self._vocabulary.sep_id
-        lone_cls = last == self._vocabulary.cls_id
-        begin = (begin + lone_sep) % size
-        length = length - lone_sep - lone_cls
-        cut_before = ~lone_sep & (first != self._vocabulary.cls_id)
-        cut_behind = ~lone_cls & (last != self._vocabulary.sep_id)
-
-        ids = np.zeros((len(index), self._length), np.int32)
-        row = np.arange(len(index))
-        place = row * self._length + cut_before
-        before_end = np.minimum(length, size - begin)
-        shards.copy_spans(self._tokens, shard, begin, before_end, ids, place)
-        around = np.flatnonzero(before_end < length)
-        shards.copy_spans(
-            self._tokens,
-            shard[around],
-            np.zeros_like(around),
-            (length - before_end)[around],
-            ids,
-            (place + before_end)[around],
-        )
-        ids[cut_before, 0] = self._vocabulary.cls_id
-        ids[row[cut_behind], (length + cut_before)[cut_behind]] = self._vocabulary.sep_id
-        return framed_rows(ids, length + cut_before + cut_behind, self._vocabulary)
+        # The window stands behind a place for [CLS]. If it begins with one, that place goes; and
+        # a [SEP] at the begin goes too: the row before has put its own. Likewise a [CLS] at the
+        # end belongs to the row behind. Windows have three tokens or more, so text remains.
+        ids = self._windows.rows(shard, begin - 1)
+        row = np.arange(len(ids))
+        first, last = ids[:, 1], ids[row, length]
+        left_out = np.where(first == sep_id, 2, (first == cls_id).astype(np.int64))
+        moved = np.flatnonzero(left_out)
+        ids[moved] = self._windows.rows(shard[moved], (begin - 1 + left_out)[moved])
+        end = 1 + length - left_out - (last == cls_id)
+        ids[:, 0] = cls_id
+        cut = np.flatnonzero((last != cls_id) & (last != sep_id))
+        ids[cut, end[cut]] = sep_id
+        end[cut] += 1
+        return framed_rows(ids, end, self._vocabulary)
 
 
 def _cut(

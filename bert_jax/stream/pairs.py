@@ -12,6 +12,7 @@ from bert_jax.errors import UserError
 from bert_jax.stream import shards
 from bert_jax.stream.randomness import below
 from bert_jax.stream.rows import Batch, framed_rows
+from bert_jax.stream.shards import Windows
 
 # Random numbers of a row: one a choice, and coins for the cuts of A and of B.
 _CHOICES = 6
@@ -51,7 +52,8 @@ class PairExamples:
         self._length = sequence_length
         self._vocabulary = vocabulary
         self._short_fraction = short_fraction
-        self._tokens = [np.asarray(shard.tokens) for shard in split.shards]
+        tokens = [np.asarray(shard.tokens) for shard in split.shards]
+        self._windows = Windows(tokens, sequence_length)
         self._documents = [np.asarray(shard.document_offsets) for shard in split.shards]
         self._sentences = [np.asarray(shard.sentence_offsets) for shard in split.shards]
         self._document_sentences = [np.asarray(shard.document_sentences) for shard in split.shards]
@@ -103,17 +105,18 @@ class PairExamples:
         a_begin = a_begin + coin_flips(a_length - a_kept, coins_a)
         b_begin = b_begin + coin_flips(b_length - b_kept, coins_b)
 
-        ids = np.zeros((len(index), self._length), np.int32)
+        # Both sides are read so that they stand where they belong, and laid over each other.
+        first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
+        a_row = self._windows.rows(shard, a_begin - 1)
+        b_row = self._windows.rows(b_shard, b_begin - first_sep - 1)
+        is_second = np.arange(self._length, dtype=np.int32) > first_sep[:, None].astype(np.int32)
+        ids = np.where(is_second, b_row, a_row)
         row = np.arange(len(index))
-        place = row * self._length
-        shards.copy_spans(self._tokens, shard, a_begin, a_kept, ids, place + 1)
-        shards.copy_spans(self._tokens, b_shard, b_begin, b_kept, ids, place + a_kept + 2)
         ids[:, 0] = self._vocabulary.cls_id
-        ids[row, a_kept + 1] = self._vocabulary.sep_id
-        ids[row, a_kept + b_kept + 2] = self._vocabulary.sep_id
-        rows = framed_rows(ids, a_kept + b_kept + 3, self._vocabulary)
-        is_second = np.arange(self._length) >= (a_kept + 2)[:, None]
-        rows["token_type_ids"] = (is_second & (rows["segment_ids"] > 0)).astype(np.int32)
+        ids[row, first_sep] = self._vocabulary.sep_id
+        ids[row, second_sep] = self._vocabulary.sep_id
+        rows = framed_rows(ids, second_sep + 1, self._vocabulary)
+        np.multiply(is_second, rows["segment_ids"], out=rows["token_type_ids"])
         return {**rows, "next_sentence_label": is_random.astype(np.int32)}
 
     def _chunks(

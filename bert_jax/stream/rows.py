@@ -27,20 +27,21 @@ def framed_rows(
       vocabulary: of the ids.
     """
     rows, columns = ids.shape
-    padding = np.arange(columns) >= length[:, None]
-    ids[padding] = vocabulary.pad_id
-    starts = np.flatnonzero(ids == vocabulary.cls_id)
-    sizes = np.diff(starts, append=ids.size)
+    padding = np.arange(columns, dtype=np.int32) >= length[:, None].astype(np.int32)
+    np.copyto(ids, vocabulary.pad_id, where=padding)
+    starts = np.flatnonzero(ids == vocabulary.cls_id).astype(np.int32)
+    sizes = np.diff(starts, append=np.int32(ids.size))
     row_of_start = starts // columns
-    first_start = np.searchsorted(row_of_start, np.arange(rows))
-    number = np.arange(len(starts)) - first_start[row_of_start] + 1
-    position_ids = (np.arange(ids.size) - np.repeat(starts, sizes)).reshape(ids.shape)
-    segment_ids = np.repeat(number, sizes).reshape(ids.shape)
-    position_ids[padding] = 0
-    segment_ids[padding] = 0
+    first_start = np.searchsorted(row_of_start, np.arange(rows, dtype=np.int32))
+    number = np.arange(1, len(starts) + 1) - first_start[row_of_start]
+    token = np.arange(ids.size, dtype=np.int32)
+    position_ids = (token - np.repeat(starts, sizes)).reshape(ids.shape)
+    segment_ids = np.repeat(number.astype(np.int32), sizes).reshape(ids.shape)
+    np.copyto(position_ids, 0, where=padding)
+    np.copyto(segment_ids, 0, where=padding)
     return {
         "input_ids": ids,
         "token_type_ids": np.zeros_like(ids),
-        "position_ids": position_ids.astype(np.int32),
-        "segment_ids": segment_ids.astype(np.int32),
+        "position_ids": position_ids,
+        "segment_ids": segment_ids,
     }
