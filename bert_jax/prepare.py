@@ -15,7 +15,7 @@ def main() -> None:
     """Run the command."""
     config = cli.config()
     directory = Path(config.corpus.directory or cli.workdir() / "corpus")
-    cli.say(summary(build_store(config, directory)))
+    print(summary(build_store(config, directory)))
 
 
 def summary(store: TokenStore) -> str:

@@ -47,9 +47,9 @@ def clean_documents(paragraphs: Iterable[str]) -> Iterator[list[str]]:
             if clean := clean_paragraph(piece):
                 document.append(clean)
                 length += len(clean)
-        if length > MAX_DOCUMENT:
-            yield document
-            document, length = [], 0
+            if length > MAX_DOCUMENT:
+                yield document
+                document, length = [], 0
     if document:
         yield document
 

@@ -5,11 +5,12 @@ engine, makes the same shards of them.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bert_jax.errors import UserError
 
 
+@runtime_checkable
 class Part(Protocol):
     """A piece of a source: the unit of work, and the origin of one shard."""
 

@@ -36,18 +36,18 @@ class Shard:
 
     Attributes:
       tokens: [T], the ids of all documents, each framed: [CLS] ids... [SEP].
-      document_offsets: [D + 1], document d is
+      document_offsets: [D + 1 borders], document d is
         `tokens[document_offsets[d]:document_offsets[d + 1]]`, its frame included.
       sentence_offsets: [S], index in `tokens` at which a sentence begins. It ends where the next
         one begins, the last one of a document at the document's [SEP].
-      document_sentences: [D + 1], the sentences of document d are
+      document_sentences: [D + 1 borders], the sentences of document d are
         `document_sentences[d]:document_sentences[d + 1]`.
     """
 
     tokens: UInt[np.ndarray, "T"]
-    document_offsets: Int64[np.ndarray, "D+1"]
+    document_offsets: Int64[np.ndarray, "borders"]
     sentence_offsets: Int64[np.ndarray, "S"]
-    document_sentences: Int64[np.ndarray, "D+1"]
+    document_sentences: Int64[np.ndarray, "borders"]
 
     @property
     def num_tokens(self) -> int:

@@ -9,8 +9,9 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from bert_jax.corpus.cleaning import MAX_DOCUMENT, pieces
 from bert_jax.errors import UserError
@@ -128,7 +129,7 @@ def document_borders(path: Path, target: int) -> list[int]:
     return [*borders, size]
 
 
-def _next_border(file: IO[bytes], offset: int, size: int) -> int:
+def _next_border(file: BufferedIOBase, offset: int, size: int) -> int:
     """Offset after the first blank line at or after `offset`; `size` when there is none."""
     file.seek(offset)
     tail = b""
@@ -140,7 +141,7 @@ def _next_border(file: IO[bytes], offset: int, size: int) -> int:
     return size
 
 
-def _blocks(file: IO[bytes], size: int | None = None) -> Iterator[bytes]:
+def _blocks(file: BufferedIOBase, size: int | None = None) -> Iterator[bytes]:
     """The next `size` bytes of a file, all that is left when None, in blocks."""
     left = size if size is not None else -1
     while left and (block := file.read(BLOCK if left < 0 else min(BLOCK, left))):

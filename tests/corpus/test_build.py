@@ -1,0 +1,214 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bert_jax.corpus import build, text
+from bert_jax.corpus.build import build_store
+from bert_jax.corpus.dedup import document_hash, heldout_below
+from bert_jax.corpus.sentences import split_sentences
+from bert_jax.corpus.sources import list_parts
+from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.errors import UserError
+from tests.corpus.corpora import contents, documents, tiny_config, write_text
+from tests.corpus.test_arrays import documents_of
+
+TEXTS = documents(120)
+
+
+@pytest.fixture
+def source(tmp_path):
+    for index in range(4):
+        write_text(tmp_path / "text" / f"{index}.txt", TEXTS[index * 30 : index * 30 + 30])
+    return f"text:{tmp_path}/text/*.txt"
+
+
+def texts_of(store, split):
+    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    return [
+        [tokenizer.decode(ids) for ids in document]
+        for shard in store.split(split).shards
+        for document in documents_of(shard)
+    ]
+
+
+def test_the_store_holds_the_text(source, tmp_path):
+    store = build_store(tiny_config(source, corpus_split_sentences=False), tmp_path / "store")
+    border = heldout_below(0.2)
+    heldout = [text for text in TEXTS if document_hash(text) < border]
+    assert texts_of(store, "heldout") == heldout
+    assert texts_of(store, "train") == [text for text in TEXTS if text not in heldout]
+    counts = store.manifest["splits"]["train"]
+    train = store.split("train")
+    assert counts["documents"] == train.num_documents == 120 - len(heldout)
+    assert counts["sentences"] == train.num_sentences
+    assert counts["tokens"] == train.num_tokens
+    assert train.shards[0].tokens.dtype == np.uint16
+    store.verify()
+
+
+def test_sentences_are_kept_apart(source, tmp_path):
+    store = build_store(tiny_config(source), tmp_path / "store")
+    border = heldout_below(0.2)
+    assert texts_of(store, "train") == [
+        [sentence for paragraph in text for sentence in split_sentences(paragraph, "en")]
+        for text in TEXTS
+        if document_hash(text) >= border
+    ]
+
+
+def test_bytes_do_not_depend_on_workers(source, tmp_path):
+    for workers in (1, 2, 4):
+        build_store(tiny_config(source, corpus_workers=workers), tmp_path / f"store{workers}")
+    first = contents(tmp_path / "store1")
+    assert len(first) == 3 + 4 * 2 * 4  # manifest, tokenizer, shards
+    assert contents(tmp_path / "store2") == first
+    assert contents(tmp_path / "store4") == first
+
+
+def test_the_split_of_a_document_stays_when_files_are_added(source, tmp_path):
+    before = build_store(tiny_config(source, corpus_split_sentences=False), tmp_path / "before")
+    write_text(tmp_path / "text" / "00.txt", documents(30, seed=1))
+    after = build_store(tiny_config(source, corpus_split_sentences=False), tmp_path / "after")
+    old = {tuple(text) for text in texts_of(before, "heldout")}
+    new = {tuple(text) for text in texts_of(after, "heldout")}
+    assert old < new
+
+
+def test_an_existing_store_is_opened_at_once(source, tmp_path):
+    config = tiny_config(source)
+    first = build_store(config, tmp_path / "store")
+    shutil.rmtree(tmp_path / "text")  # needed no more
+    config.corpus.workers = 3
+    assert build_store(config, tmp_path / "store").fingerprint == first.fingerprint
+
+
+def test_another_store_is_refused_with_the_difference(source, tmp_path):
+    build_store(tiny_config(source), tmp_path / "store")
+    with pytest.raises(UserError, match=r"config\.tokenizer\.vocab_size is 200 there and 210 here"):
+        build_store(tiny_config(source, tokenizer_vocab_size=210), tmp_path / "store")
+    write_text(tmp_path / "text" / "1.txt", TEXTS[:31])
+    with pytest.raises(UserError, match=r"1\.txt had \d+ bytes and has \d+ now"):
+        build_store(tiny_config(source), tmp_path / "store")
+
+
+def test_a_directory_with_other_things_is_refused(source, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is no token store"):
+        build_store(tiny_config(source), tmp_path / "other")
+    assert contents(tmp_path / "other") == {"thesis.txt": b"mine"}
+
+
+def test_duplicates_are_removed_and_counted(tmp_path):
+    long = "This paragraph is long enough to be noticed when it is said for a second time."
+    extra = [["Unique title.", long], ["Another title.", long, "And more."], [long]]
+    source = f"text:{write_text(tmp_path / 'a.txt', [*TEXTS, *TEXTS[:5], *extra])}"
+    store = build_store(tiny_config(source), tmp_path / "store")
+    assert store.manifest["removed"]["duplicate_documents"] == 5
+    found = texts_of(store, "train") + texts_of(store, "heldout")
+    assert sum(long in document for document in found) == 1
+    assert len(found) == 120 + 2  # the last one has nothing left
+    kept = build_store(tiny_config(source, corpus_deduplicate=False), tmp_path / "kept")
+    assert len(texts_of(kept, "train") + texts_of(kept, "heldout")) == 120 + 5 + 3
+    assert set(kept.manifest["removed"].values()) == {0}
+
+
+def test_large_files_are_cut_into_parts_without_loss(tmp_path, monkeypatch):
+    source = f"text:{write_text(tmp_path / 'a.txt', TEXTS)}"
+    whole = build_store(tiny_config(source), tmp_path / "whole")
+    monkeypatch.setattr(text, "part_bytes", lambda total: -(-total // 5))
+    assert len(list_parts(source)) == 5
+    parts = build_store(tiny_config(source), tmp_path / "parts")
+    assert len(parts.split("train").shards) == 5
+    assert parts.manifest["sources"] == whole.manifest["sources"]
+    assert texts_of(parts, "train") == texts_of(whole, "train")
+
+
+def test_an_existing_sentencepiece_model_is_used_as_it_is(source, tmp_path):
+    first = build_store(tiny_config(source), tmp_path / "first")
+    model = first.tokenizer_directory / "sentencepiece.model"
+    second = build_store(tiny_config(source, tokenizer_path=str(model)), tmp_path / "second")
+    assert second.fingerprint == first.fingerprint
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("texts", "fields", "message"),
+    [
+        (TEXTS[:1], {}, "holds 1 different documents"),
+        ([TEXTS[0], TEXTS[0]], {}, "holds 1 different documents"),
+        (TEXTS, {"corpus_heldout_fraction": 1e-9}, "leaves no document .* in the heldout split"),
+        (TEXTS, {"corpus_heldout_fraction": 1.0}, "leaves no document .* in the train split"),
+        (TEXTS, {"tokenizer_vocab_size": 9000}, "too small for config.tokenizer.vocab_size=9000"),
+    ],
+)
+def test_what_cannot_work_is_refused_and_mended_by_a_second_try(tmp_path, texts, fields, message):
+    source = f"text:{write_text(tmp_path / 'a.txt', texts)}"
+    with pytest.raises(UserError, match=message):
+        build_store(tiny_config(source, **fields), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    write_text(tmp_path / "a.txt", TEXTS)
+    build_store(tiny_config(source), tmp_path / "store")
+
+
+def test_errors_of_workers_reach_the_user(source, tmp_path):
+    (tmp_path / "text" / "2.txt").write_bytes(b"bad \xff")
+    with pytest.raises(UserError, match=r"2\.txt is not UTF-8"):
+        build_store(tiny_config(source, corpus_workers=2), tmp_path / "store")
+
+
+def test_a_damaged_store_is_noticed(source, tmp_path):
+    store = build_store(tiny_config(source), tmp_path / "store")
+    tokens = store.directory / "train" / "00001" / "tokens.npy"
+    content = bytearray(tokens.read_bytes())
+    content[-1] ^= 1
+    tokens.write_bytes(content)
+    with pytest.raises(UserError, match=r"the content of train/00001/tokens\.npy"):
+        TokenStore.open(store.directory).verify()
+    tokens.write_bytes(content[:-2])
+    with pytest.raises(UserError, match=r"train/00001/tokens\.npy has \d+ bytes"):
+        TokenStore.open(store.directory)
+    (store.directory / MANIFEST).write_text('{"format_version": 99}')
+    with pytest.raises(UserError, match="format version 99"):
+        TokenStore.open(store.directory)
+
+
+def test_a_full_disk_is_one_message_and_the_next_try_goes_on(source, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "first_occurrences", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            build_store(tiny_config(source), tmp_path / "store")
+    build_store(tiny_config(source), tmp_path / "store").verify()
+
+
+def test_killed_builds_go_on_and_give_the_same_bytes(source, tmp_path):
+    unbroken = build_store(tiny_config(source), tmp_path / "unbroken")
+    directory = tmp_path / "store"
+    code = (
+        "import sys; from tests.corpus.corpora import tiny_config; "
+        "from bert_jax.corpus.build import build_store; "
+        f"build_store(tiny_config({source!r}), {str(directory)!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=os.getcwd())
+    first_shard = tmp_path / "store.partial" / "work" / "encoded-00000"
+    while not first_shard.exists() and process.poll() is None:
+        time.sleep(0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not directory.exists()
+    made = (first_shard / "train" / "tokens.npy").stat().st_mtime_ns
+    store = build_store(tiny_config(source), directory)
+    assert contents(directory) == contents(unbroken.directory)
+    shard = store.directory / "train" / "00000" / "tokens.npy"
+    assert shard.stat().st_mtime_ns == made  # not made again

@@ -1,0 +1,56 @@
+import importlib.metadata
+
+import pytest
+
+from bert_jax.corpus.docstrings import dependencies, list_parts, module_paragraphs
+from bert_jax.errors import UserError
+
+
+def test_dependencies_are_closed_and_without_extras():
+    names = [distribution.name.lower() for distribution in dependencies("bert_jax")]
+    assert {"numpy", "jax", "jaxlib", "scipy"} <= set(names)  # scipy: through jax
+    assert "bert_jax" not in names
+    assert "ruff" not in names  # of the extra `test`
+    assert names == sorted(names, key=lambda name: name.replace("_", "-").replace(".", "-"))
+
+
+def test_parts_are_the_same_every_time():
+    parts = list_parts("")
+    assert repr(parts) == repr(list_parts(""))
+    assert sum(part.size for part in parts) > 50_000_000
+    with pytest.raises(UserError, match="takes no location"):
+        list_parts("numpy")
+
+
+def test_topics_of_python_are_documents():
+    topics = list(list_parts("")[0].documents())
+    assert len(topics) > 50
+    assert any("assert" in paragraph for document in topics for paragraph in document)
+
+
+def test_docstrings_are_read_in_order_and_nothing_is_run():
+    source = b'''
+"""The module."""
+raise SystemExit("was imported")
+class A:
+    """The class."""
+    def f(self):
+        """The method,
+        on two lines.
+        """
+def g():
+    """The function."""
+'''
+    assert module_paragraphs(source) == [
+        "The module.",
+        "The class.",
+        "The method, on two lines.",
+        "The function.",
+    ]
+    assert module_paragraphs(b'"""No Python""" {{ template }}') == []
+
+
+def test_installed_packages_have_their_docstrings():
+    numpy = importlib.metadata.distribution("numpy")
+    path = numpy.locate_file("numpy/_core/fromnumeric.py")
+    assert any("Sum of array elements" in text for text in module_paragraphs(path.read_bytes()))

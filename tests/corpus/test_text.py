@@ -1,0 +1,121 @@
+import gzip
+import itertools
+import lzma
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_jax.corpus import text
+from bert_jax.corpus.sources import list_parts
+from bert_jax.errors import UserError
+from tests.corpus.corpora import documents, write_text
+
+
+def read(source):
+    return [document for part in list_parts(source) for document in part.documents()]
+
+
+def test_a_blank_line_ends_a_document_and_a_line_is_a_paragraph(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\n \t\n\n\nthree\n")
+    (tmp_path / "b.txt").write_bytes("vier für\n".encode())
+    assert [[line.strip() for line in document] for document in read(f"text:{tmp_path}/*.txt")] == [
+        ["one", "two"],
+        ["three"],
+        ["vier für"],
+    ]
+
+
+@pytest.mark.parametrize(("suffix", "opener"), [("gz", gzip.open), ("xz", lzma.open)])
+def test_compressed_files_hold_the_same_documents(tmp_path, suffix, opener):
+    texts = documents(20)
+    plain = write_text(tmp_path / "a.txt", texts)
+    packed = tmp_path / f"a.txt.{suffix}"
+    with opener(packed, "wb") as file:
+        file.write(plain.read_bytes())
+    assert read(f"text:{packed}") == texts
+
+
+def test_a_directory_means_all_files_below_it(tmp_path):
+    write_text(tmp_path / "deep" / "a.txt", [["a"]])
+    write_text(tmp_path / "b.txt", [["b"]])
+    assert read(f"text:{tmp_path}") == [["b"], ["a"]]
+
+
+@given(
+    paragraphs=st.lists(
+        st.text(st.sampled_from("aé 漢\n\r\t"), max_size=12), min_size=1, max_size=30
+    ),
+    target=st.integers(1, 60),
+    block=st.integers(1, 9),
+)
+@settings(max_examples=150, deadline=None)
+def test_parts_hold_what_the_whole_file_holds(tmp_path_factory, paragraphs, target, block):
+    path = tmp_path_factory.mktemp("parts") / "a.txt"
+    path.write_bytes("\n".join(paragraphs).encode())
+    size = path.stat().st_size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "BLOCK", block)
+        borders = text.document_borders(path, target)
+        assert borders == sorted(set(borders)) or size == 0
+        parts = [
+            text.TextPart(str(path), start, stop) for start, stop in itertools.pairwise(borders)
+        ]
+        found = [document for part in parts for document in part.documents()]
+        patch.undo()
+    lines = "\n".join(paragraphs).split("\n")
+    expected = [[]]
+    for line in lines:
+        if line.strip():
+            expected[-1].append(line)
+        elif expected[-1]:
+            expected.append([])
+    assert found == [document for document in expected if document]
+
+
+def test_a_line_without_end_comes_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "MAX_DOCUMENT", 200_000)
+    path = tmp_path / "a.txt"
+    path.write_text("word " * 60_000)
+    found = read(f"text:{path}")
+    assert "".join("".join(document) for document in found) == "word " * 60_000
+    assert max(len(line) for document in found for line in document) <= 1 << 16
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "offset", "byte"),
+    [(b"fine\n\nbad \xff text", 10, "0xff"), (b"ends in \xe6\xbc", 8, "0xe6")],
+)
+def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, content, offset, byte):
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"bad\.txt is not UTF-8.*{byte} at offset {offset};"):
+        read(f"text:{path}")
+
+
+def test_the_offset_is_right_in_later_parts_and_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "BLOCK", 7)
+    monkeypatch.setattr(text, "part_bytes", lambda total: 50)
+    content = "漢字 text\n\n".encode() * 20
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content[:143] + b"\x80" + content[143:])
+    with pytest.raises(UserError, match=r"0x80 at offset 143;"):
+        read(f"text:{path}")
+
+
+def test_a_truncated_archive_is_named(tmp_path):
+    path = tmp_path / "cut.txt.gz"
+    path.write_bytes(gzip.compress(b"some text\n\n" * 5000)[:-20])
+    with pytest.raises(UserError, match=r"cut\.txt\.gz is damaged or cut off"):
+        read(f"text:{path}")
+
+
+def test_nothing_to_read_is_refused(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(UserError, match="no file matches"):
+        read(f"text:{tmp_path}/*.md")
+    with pytest.raises(UserError, match="is empty"):
+        read(f"text:{tmp_path}/*.txt")
+    with pytest.raises(UserError, match="no known kind"):
+        read(f"{tmp_path}/empty.txt")
