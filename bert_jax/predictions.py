@@ -128,4 +128,5 @@ def _likeliest(
 ) -> tuple[Float[Array, "B P top"], Int[Array, "B P top"]]:
     logits = nnx.merge(abstract(config)[0], params)(batch).mlm_logits
     logits = logits.at[..., special].set(-np.inf)
-    return jax.lax.top_k(jax.nn.softmax(logits), top)
+    probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), top)
+    return probabilities, ids

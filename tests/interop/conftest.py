@@ -10,7 +10,7 @@ import pytest
 
 from bert_jax.corpus.sentencepiece_tokenizer import train
 from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.model import ModelConfig, initialize
+from bert_jax.model import ModelConfig, abstract
 
 CHINESE = "维基百科是一个自由内容的网络百科全书。臺灣與香港使用繁體字、中国大陆使用简体字。"
 
@@ -109,7 +109,7 @@ def redrawn():
         random = np.random.default_rng(0)
         return jax.tree.map(
             lambda leaf: (0.3 * random.standard_normal(leaf.shape)).astype(np.float32),
-            initialize(config, jax.random.key(0)),
+            abstract(config)[1],
         )
 
     return draw

@@ -1,0 +1,117 @@
+"""`convert export` and `fill_mask` on a run, as a user starts them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_jax.checkpoint import Checkpoints
+from bert_jax.config import default_config, to_json
+from bert_jax.interop.hugging_face import load_params
+from bert_jax.model import ModelConfig
+from bert_jax.training import TrainState
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tokenizer_directory, redrawn) -> Path:
+    """A workdir with checkpoints of a small classic encoder at the steps 3 and 7."""
+    workdir = tmp_path_factory.mktemp("runs") / "small"
+    config = default_config()
+    config.model.hidden_size = 16
+    config.model.num_hidden_layers = 2
+    config.model.num_attention_heads = 2
+    config.model.intermediate_size = 24
+    config.model.max_position_embeddings = 64
+    workdir.mkdir()
+    (workdir / "config.json").write_text(to_json(config))
+    shutil.copytree(tokenizer_directory, workdir / "tokenizer")
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=5)
+    for step in (3, 7):
+        params = redrawn(ModelConfig.create(config.model, 700))
+        params["mlm_head"]["bias"][:] = step
+        checkpoints.save(TrainState(jnp.int32(step), params, {"count": jnp.int32(step)}))
+    checkpoints.close()
+    return workdir
+
+
+def python(module: str, *args: object, input: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"bert_jax.{module}", *map(str, args)]
+    return subprocess.run(command, input=input, capture_output=True, text=True, timeout=120)
+
+
+def test_export_says_what_it_wrote_and_what_to_type_next(run, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    done = python("convert", "export", f"--workdir={run}", f"--out={tmp_path / 'hf'}")
+    assert done.returncode == 0, done.stderr
+    assert "BertForPreTraining at step 7" in done.stdout
+    assert "model.safetensors" in done.stdout
+    assert "from ours under transformers" in done.stdout
+    lines = done.stdout.partition("installed:\n")[2]
+    code = "\n".join(line.removeprefix("    ") for line in lines.splitlines())
+    names: dict = {}
+    exec(code, names)
+    found = names["fill"]("A [MASK].")
+    assert len(found) == 5
+    config, params = load_params(tmp_path / "hf")
+    assert config.next_sentence
+    np.testing.assert_array_equal(params["mlm_head"]["bias"], 7)
+
+
+def test_an_earlier_step_can_be_exported_as_a_state_dict(run, tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "hf"
+    done = python(
+        "convert", "export", f"--workdir={run}", f"--out={out}", "--step=3", "--format=bin",
+        "--nocheck",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "not compared (--nocheck)" in done.stdout
+    assert (out / "pytorch_model.bin").exists()
+    np.testing.assert_array_equal(load_params(out)[1]["mlm_head"]["bias"], 3)
+
+
+def test_masks_are_filled_from_the_flags_and_from_the_standard_input(run):
+    texts = ["--text=A [MASK] statement.", "--text=[MASK] and [MASK]"]
+    by_flag = python("fill_mask", f"--workdir={run}", "--top=2", *texts)
+    assert by_flag.returncode == 0, by_flag.stderr
+    assert by_flag.stdout.count("%") == 6
+    typed = "A [MASK] statement.\n\n[MASK] and [MASK]\n"
+    by_line = python("fill_mask", f"--workdir={run}", "--top=2", input=typed)
+    assert by_line.stdout == by_flag.stdout
+
+
+EXPORT, FILL = ("convert", "export"), ("fill_mask",)
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "message"),
+    [
+        (("convert",), [], "error: say what to do: python -m bert_jax.convert export"),
+        (EXPORT, [], "workdir"),
+        (EXPORT, ["--workdir=nowhere"], "--workdir=nowhere"),
+        (EXPORT, ["--workdir={run}", "--step=5"], "--step=5: "),
+        (EXPORT, ["--workdir={run}", "--format=onnx"], "--format=onnx: choose one of safetensors"),
+        (EXPORT, ["--workdir={run}", "--out={run}"], "holds files that no export wrote"),
+        (FILL, ["--workdir={run}", "--text=no mask"], "'no mask' holds no [MASK]"),
+        (FILL, ["--workdir={run}"], "there is no text"),
+        (FILL, ["--workdir=nowhere", "--text=[MASK]"], "--workdir=nowhere"),
+        (FILL, ["--workdir={empty}", "--text=[MASK]"], "holds no checkpoint"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_changes_nothing(run, tmp_path, command, args, message):
+    empty = tmp_path / "empty"
+    shutil.copytree(run, empty, ignore=shutil.ignore_patterns("checkpoints"))
+    (empty / "checkpoints").mkdir()
+    before = sorted(run.rglob("*"))
+    done = python(*command, *(arg.format(run=run, empty=empty) for arg in args))
+    assert done.returncode == 1
+    assert message in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in done.stderr
+    assert sorted(run.rglob("*")) == before

@@ -1,0 +1,91 @@
+"""Masks are filled as `transformers` fills them, and nothing is compiled twice."""
+
+import jax
+import pytest
+
+from bert_jax import predictions
+from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.errors import UserError
+from bert_jax.interop.hugging_face import export
+from bert_jax.predictions import Prediction, fill_mask, readable
+
+TEXTS = ["The [MASK] statement is used.", "An un[MASK]able [MASK] of a class", "[MASK]"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_directory) -> Tokenizer:
+    return Tokenizer.load(tokenizer_directory)
+
+
+def test_predictions_are_those_of_the_pipeline(
+    model_config, redrawn, tokenizer, tokenizer_directory, tmp_path
+):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    params = redrawn(model_config)
+    export(params, model_config, tokenizer_directory, tmp_path / "hf")
+    pipeline = transformers.pipeline("fill-mask", model=str(tmp_path / "hf"), top_k=700)
+    for text, ours in zip(
+        TEXTS, fill_mask(params, model_config, tokenizer, TEXTS, top=3), strict=True
+    ):
+        theirs = pipeline(text)
+        theirs = [theirs] if isinstance(theirs[0], dict) else theirs
+        assert len(ours) == len(theirs) == text.count("[MASK]")
+        for predicted, all_scores in zip(ours, theirs, strict=True):
+            # We never predict a special piece; the pipeline may.
+            ordinary = [score for score in all_scores if score["token"] >= 5]
+            share = sum(score["score"] for score in ordinary)
+            pieces = [tokenizer.piece(score["token"]) for score in ordinary[:3]]
+            assert [prediction.piece for prediction in predicted] == pieces
+            shares = [score["score"] / share for score in ordinary[:3]]
+            assert [p.probability for p in predicted] == pytest.approx(shares, rel=1e-3)
+
+
+def test_a_text_gets_the_same_predictions_alone_and_among_others(classic, redrawn, tokenizer):
+    params = redrawn(classic)
+    many = [f"{'the ' * n} [MASK] indeed" for n in range(20)]
+    together = fill_mask(params, classic, tokenizer, many)
+    for text, expected in zip(many[::7], together[::7], strict=True):
+        [[alone]] = fill_mask(params, classic, tokenizer, [text])
+        assert [p.piece for p in alone] == [p.piece for p in expected[0]]
+        assert alone[0].probability == pytest.approx(expected[0][0].probability, rel=1e-4)
+
+
+def test_other_texts_compile_nothing_new(modern, redrawn, tokenizer):
+    params = jax.device_put(redrawn(modern))
+    fill_mask(params, modern, tokenizer, ["a [MASK] text"])
+    compiled = predictions._likeliest._cache_size()
+    for text in ("another [MASK]", "[MASK] and [MASK] and the rest of it", "one more [MASK] here"):
+        fill_mask(params, modern, tokenizer, [text])
+    assert predictions._likeliest._cache_size() == compiled
+
+
+def test_probabilities_of_all_ordinary_pieces_sum_to_one(modern, redrawn, tokenizer):
+    [[filled]] = fill_mask(redrawn(modern), modern, tokenizer, ["a [MASK]"], top=10_000)
+    assert len(filled) == 695
+    assert sum(prediction.probability for prediction in filled) == pytest.approx(1, abs=1e-5)
+    assert not {"[PAD]", "[MASK]"} & {prediction.piece for prediction in filled}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no mask here", r"holds no \[MASK\]"),
+        ("", r"holds no \[MASK\]"),
+        ("word " * 80 + "[MASK]", "the model takes at most 64"),
+    ],
+)
+def test_texts_that_cannot_be_filled_are_refused(classic, redrawn, tokenizer, text, message):
+    with pytest.raises(UserError, match=message):
+        fill_mask(redrawn(classic), classic, tokenizer, [text])
+
+
+def test_the_readable_form_tells_words_from_their_ends():
+    first = [Prediction("\u2581Paris", 0.5), Prediction("ing", 0.25), Prediction(".", 0.125)]
+    second = [Prediction("\u2581", 0.9), Prediction("京", 0.05)]
+    assert readable("A [MASK] of [MASK] ", [first, second]) == (
+        "A [MASK] of [MASK]\n"
+        "  [MASK] 1: Paris 50.0%   ##ing 25.0%   . 12.5%\n"
+        "  [MASK] 2: \u2581 90.0%   京 5.0%"
+    )
+    assert readable("[MASK]", [first[:1]]) == "[MASK]\n  [MASK]: Paris 50.0%"
