@@ -64,6 +64,7 @@ def default_config() -> ConfigDict:
     stream.objective = "packed"  # packed: rows of several documents, MLM; nsp: pairs, MLM + NSP
     stream.sequence_length = 128
     stream.mask_rate = 0.15  # share of the tokens to predict
+    stream.mask_unit = "token"  # token | word: whole words | span: of words, as SpanBERT
     stream.mask_share = 0.8  # of those, replaced by [MASK]
     stream.random_share = 0.1  # of those, replaced by a random ordinary piece; the rest is kept
     stream.short_fraction = 0.1  # nsp: share of pairs cut to a random shorter length

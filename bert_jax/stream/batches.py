@@ -3,17 +3,18 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int64
 from ml_collections import ConfigDict
 
 from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.stream import randomness
-from bert_jax.stream.masking import Masking, mask_rows, num_predictions
+from bert_jax.stream.masking import Masker, num_predictions
 from bert_jax.stream.packed import PackedExamples
 from bert_jax.stream.pairs import PairExamples
 from bert_jax.stream.permutation import permute
 from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch
 
 # (global batch size) -> the contiguous rows of the global batch that this process builds
@@ -21,7 +22,7 @@ RowsOf = Callable[[int], slice]
 
 # Evaluation never changes: neither with the run's seed nor with its masking.
 EVALUATION_SEED = 0xE7A1
-EVALUATION_MASKING = Masking(rate=0.15, mask_share=0.8, random_share=0.1)
+EVALUATION_MASK_RATE = 0.15
 
 
 def all_rows(global_batch_size: int) -> slice:
@@ -45,8 +46,12 @@ class TrainBatches:
         self.phases = phases(config)
         self._seed = config.seed
         self._order_key = randomness.key(config.seed, "order")
-        self._vocabulary = store.vocabulary
-        self._shares = (config.stream.mask_share, config.stream.random_share)
+        self._masker = Masker(
+            store.vocabulary,
+            config.stream.mask_unit,
+            config.stream.mask_share,
+            config.stream.random_share,
+        )
         split = store.split("train")
         self._examples = {
             phase.sequence_length: _examples(
@@ -78,15 +83,12 @@ class TrainBatches:
         """Rows of the global batch at `step`, any step of the run, at the same cost."""
         phase = self.phase_at(step)
         counter = _counter(phase, step, rows_of)
-        return _batch(
-            self._examples[phase.sequence_length],
-            self.example_index(step, rows_of),
-            counter // self.num_examples(phase),
-            counter,
-            Masking(phase.mask_rate, *self._shares),
-            phase.sequence_length,
-            self._vocabulary,
-            self._seed,
+        draw = _draw(self._seed, counter)
+        rows = self._examples[phase.sequence_length].rows(
+            self.example_index(step, rows_of), counter // self.num_examples(phase), draw
+        )
+        return rows | self._masker.mask(
+            rows["input_ids"], rows["segment_ids"], phase.mask_rate, phase.predictions, draw
         )
 
 
@@ -118,7 +120,8 @@ class EvaluationBatches:
         Raises:
           UserError: the objective does not go with this split.
         """
-        self._vocabulary = store.vocabulary
+        self._pad_id = store.vocabulary.pad_id
+        self._masker = Masker(store.vocabulary, "token", mask_share=0.8, random_share=0.1)
         self._length = sequence_length
         self._batch_size = batch_size
         self._rows = rows_of(batch_size)
@@ -135,17 +138,16 @@ class EvaluationBatches:
         count = self._rows.stop - self._rows.start
         real = min(max(self._examples.size - first, 0), count)
         counter = np.arange(first, first + real)
-        batch = _batch(
-            self._examples,
-            counter,
-            np.zeros_like(counter),
-            counter,
-            EVALUATION_MASKING,
-            self._length,
-            self._vocabulary,
-            EVALUATION_SEED,
+        draw = _draw(EVALUATION_SEED, counter)
+        rows = self._examples.rows(counter, np.zeros_like(counter), draw)
+        batch = rows | self._masker.mask(
+            rows["input_ids"],
+            rows["segment_ids"],
+            EVALUATION_MASK_RATE,
+            num_predictions(EVALUATION_MASK_RATE, self._length),
+            draw,
         )
-        fill = {"input_ids": self._vocabulary.pad_id, "next_sentence_label": -1}
+        fill = {"input_ids": self._pad_id, "next_sentence_label": -1}
         return {
             name: np.pad(
                 array,
@@ -168,28 +170,6 @@ def _examples(
     return PairExamples(split, vocabulary, sequence_length, short_fraction)
 
 
-def _batch(
-    examples: PackedExamples | PairExamples,
-    index: Int64[np.ndarray, "B"],
-    epoch: Int64[np.ndarray, "B"],
-    counter: Int64[np.ndarray, "B"],
-    masking: Masking,
-    sequence_length: int,
-    vocabulary: Vocabulary,
-    seed: int,
-) -> Batch:
-    def bits(purpose: str, width: int) -> UInt32[np.ndarray, "B W"]:
-        first = int(counter[0]) if len(counter) else 0
-        return randomness.bits(seed, purpose, first, len(counter), width)
-
-    rows = examples.rows(index, epoch, bits("examples", examples.random_width))
-    predictions = num_predictions(masking.rate, sequence_length)
-    masked = mask_rows(
-        rows["input_ids"],
-        rows["segment_ids"],
-        masking,
-        vocabulary,
-        bits("positions", sequence_length),
-        bits("replacements", 2 * predictions),
-    )
-    return {**rows, **masked}
+def _draw(seed: int, counter: Int64[np.ndarray, "B"]) -> Draw:
+    first = int(counter[0]) if len(counter) else 0
+    return lambda purpose, width: randomness.bits(seed, purpose, first, len(counter), width)

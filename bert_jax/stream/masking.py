@@ -1,29 +1,14 @@
-"""Which tokens are to be predicted, and what stands in their place."""
+"""What stands in the place of the tokens that are to be predicted."""
 
-import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt32
+from jaxtyping import Int32
 
 from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.stream.randomness import below
+from bert_jax.stream.randomness import Draw, below
 from bert_jax.stream.rows import Batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Masking:
-    """How tokens are masked.
-
-    Attributes:
-      rate: share of the tokens of a row, special ones counted, that are to be predicted.
-      mask_share: of those, replaced by [MASK].
-      random_share: of those, replaced by a random ordinary piece; the rest stays as it is.
-    """
-
-    rate: float
-    mask_share: float
-    random_share: float
+from bert_jax.stream.units import choose
 
 
 def num_predictions(rate: float, sequence_length: int) -> int:
@@ -31,72 +16,74 @@ def num_predictions(rate: float, sequence_length: int) -> int:
     return math.ceil(round(rate * sequence_length, 6))
 
 
-def mask_rows(
-    ids: Int32[np.ndarray, "B L"],
-    segment_ids: Int32[np.ndarray, "B L"],
-    masking: Masking,
-    vocabulary: Vocabulary,
-    positions_random: UInt32[np.ndarray, "B L"],
-    replacements_random: UInt32[np.ndarray, "B R"],
-) -> Batch:
-    """Chooses tokens uniformly among the ordinary ones of each row and replaces them.
+class Masker:
+    """Chooses tokens of rows and replaces them."""
 
-    As in google-research/bert, a row of n tokens has round(rate * n) predictions, at least one
-    and at most P; fewer if there are not as many ordinary tokens.
+    def __init__(self, vocabulary: Vocabulary, unit: str, mask_share: float, random_share: float):
+        """Prepares the tables.
 
-    Args:
-      ids: the tokens.
-      segment_ids: 0 is padding.
-      masking: how.
-      vocabulary: of the ids.
-      positions_random: one number a token, to choose among them.
-      replacements_random: two a prediction (R = 2 P), to choose what stands in its place.
+        Args:
+          vocabulary: of the ids.
+          unit: what is chosen together, one of `units.UNITS`.
+          mask_share: of the chosen tokens, replaced by [MASK].
+          random_share: of them, replaced by a random ordinary piece; the rest stays as it is.
+        """
+        self._vocabulary = vocabulary
+        self._unit = unit
+        self._is_ordinary = ~vocabulary.is_special
+        self._ordinary = np.flatnonzero(self._is_ordinary).astype(np.int32)
+        self._mask_below = mask_share * 2**32
+        self._random_below = (mask_share + random_share) * 2**32
 
-    Returns:
-      input_ids: [B, L], the replacements in place.
-      masked_positions: [B, P], ascending; 0 where there is none.
-      masked_labels: [B, P], the ids that stood there; 0 where there is none.
-      masked_weights: [B, P], 1 for predictions, 0 where there is none.
-    """
-    predictions = replacements_random.shape[1] // 2
-    is_ordinary = ~vocabulary.is_special[ids] & (segment_ids > 0)
-    tokens = np.count_nonzero(segment_ids, axis=1)
-    wanted = np.clip(np.rint(masking.rate * tokens), 1, predictions).astype(np.int64)
-    count = np.minimum(wanted, np.count_nonzero(is_ordinary, axis=1))
-    weights = np.arange(predictions) < count[:, None]
+    def mask(
+        self,
+        ids: Int32[np.ndarray, "B L"],
+        segment_ids: Int32[np.ndarray, "B L"],
+        rate: float,
+        predictions: int,
+        draw: Draw,
+    ) -> Batch:
+        """Rows with some of their ordinary tokens replaced.
 
-    positions = _highest(positions_random, is_ordinary, predictions)
-    positions = np.sort(np.where(weights, positions, ids.shape[1]), axis=1)
-    positions = np.where(weights, positions, 0)
-    labels = np.take_along_axis(ids, positions, axis=1)
+        As in google-research/bert, a row of n tokens, special ones counted, has round(rate * n)
+        predictions, at least one and at most P; fewer if there are not as many ordinary tokens.
 
-    action, piece = np.split(replacements_random, 2, axis=1)
-    ordinary = np.flatnonzero(~vocabulary.is_special).astype(np.int32)
-    replacements = labels.copy()
-    is_random = action < (masking.mask_share + masking.random_share) * 2**32
-    replacements[is_random] = ordinary[below(piece[is_random], len(ordinary))]
-    replacements[action < masking.mask_share * 2**32] = vocabulary.mask_id
-    row, prediction = np.nonzero(weights)
-    masked = ids.copy()
-    masked[row, positions[row, prediction]] = replacements[row, prediction]
-    return {
-        "input_ids": masked,
-        "masked_positions": positions.astype(np.int32),
-        "masked_labels": labels * weights,
-        "masked_weights": weights.astype(np.float32),
-    }
+        Args:
+          ids: the tokens.
+          segment_ids: 0 is padding.
+          rate: share of the tokens that are to be predicted.
+          predictions: P.
+          draw: the random numbers of the rows.
 
+        Returns:
+          input_ids: [B, L], the replacements in place.
+          masked_positions: [B, P], ascending; 0 where there is none.
+          masked_labels: [B, P], the ids that stood there; 0 where there is none.
+          masked_weights: [B, P], 1 for predictions, 0 where there is none.
+        """
+        is_ordinary = self._is_ordinary.take(ids)
+        tokens = np.count_nonzero(segment_ids, axis=1)
+        wanted = np.clip(np.rint(rate * tokens), 1, predictions).astype(np.int64)
+        columns, count = choose(self._unit, ids, is_ordinary, wanted, self._vocabulary, draw)
+        weights = np.arange(predictions) < count[:, None]
+        behind_all = np.uint32(ids.shape[1])
+        positions = np.sort(np.where(weights, columns[:, :predictions], behind_all), axis=1)
+        row, prediction = np.nonzero(weights)
+        column = positions[weights]
+        positions[~weights] = 0
 
-def _highest(
-    random: UInt32[np.ndarray, "B L"], is_candidate: Bool[np.ndarray, "B L"], count: int
-) -> UInt32[np.ndarray, "B {count}"]:
-    """Columns of the highest random numbers among the candidates, highest first.
-
-    The column stands in the low bits, so one sort of plain integers, which processors do fast,
-    orders the columns; behind the candidates follow arbitrary ones.
-    """
-    length = random.shape[1]
-    low_bits = np.uint32((1 << (length - 1).bit_length()) - 1)
-    score = (random & ~low_bits) | np.arange(length, dtype=np.uint32)
-    score = np.sort(np.where(is_candidate, score, np.uint32(0)), axis=1)
-    return score[:, : -count - 1 : -1] & low_bits
+        labels = np.zeros(positions.shape, np.int32)
+        labels[weights] = ids[row, column]
+        action, piece = np.split(draw("replacements", 2 * predictions), 2, axis=1)
+        replacements = labels.copy()
+        is_random = action < self._random_below
+        replacements[is_random] = self._ordinary[below(piece[is_random], len(self._ordinary))]
+        replacements[action < self._mask_below] = self._vocabulary.mask_id
+        masked = ids.copy()
+        masked[row, column] = replacements[row, prediction]
+        return {
+            "input_ids": masked,
+            "masked_positions": positions.astype(np.int32),
+            "masked_labels": labels,
+            "masked_weights": weights.astype(np.float32),
+        }

@@ -1,11 +1,12 @@
 """Rows packed full: windows over the tokens of a shard, whatever documents lie there."""
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int64
 
 from bert_jax.corpus.store import Split
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
+from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch, framed_rows
 from bert_jax.stream.shards import Windows
 
@@ -21,10 +22,7 @@ class PackedExamples:
 
     Attributes:
       size: number of rows in an epoch.
-      random_width: random numbers that a row needs.
     """
-
-    random_width = 0
 
     def __init__(self, split: Split, vocabulary: Vocabulary, sequence_length: int):
         """Reads only the sizes of the shards.
@@ -50,10 +48,10 @@ class PackedExamples:
         self,
         index: Int64[np.ndarray, "B"],
         epoch: Int64[np.ndarray, "B"],
-        random: UInt32[np.ndarray, "B 0"],
+        draw: Draw,
     ) -> Batch:
         """The rows `index` of the epochs `epoch`."""
-        del random  # nothing is drawn: the corpus says it all
+        del draw  # nothing is random: the corpus says it all
         cls_id, sep_id = self._vocabulary.cls_id, self._vocabulary.sep_id
         shard = np.searchsorted(self._window_ends, index, side="right")
         window = index - (self._window_ends - self._num_windows)[shard]

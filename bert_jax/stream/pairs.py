@@ -10,7 +10,7 @@ from bert_jax.corpus.store import Split
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.stream import shards
-from bert_jax.stream.randomness import below
+from bert_jax.stream.randomness import Draw, below
 from bert_jax.stream.rows import Batch, framed_rows
 from bert_jax.stream.shards import Windows
 
@@ -30,10 +30,7 @@ class PairExamples:
 
     Attributes:
       size: number of rows in an epoch.
-      random_width: random numbers that a row needs.
     """
-
-    random_width = _CHOICES + 2 * _COIN_WORDS
 
     def __init__(
         self, split: Split, vocabulary: Vocabulary, sequence_length: int, short_fraction: float
@@ -81,10 +78,11 @@ class PairExamples:
         self,
         index: Int64[np.ndarray, "B"],
         epoch: Int64[np.ndarray, "B"],
-        random: UInt32[np.ndarray, "B W"],
+        draw: Draw,
     ) -> Batch:
-        """The rows `index`; what is random in them hangs on `random` alone."""
-        del epoch  # the numbers in `random` are of the epoch
+        """The rows `index`; what is random in them hangs on `draw` alone."""
+        del epoch  # every epoch draws anew
+        random = draw("pairs", _CHOICES + 2 * _COIN_WORDS)
         choices = random[:, :_CHOICES].T
         coins_a, coins_b = np.split(random[:, _CHOICES:], 2, axis=1)
         longest = self._length - 3

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
 from bert_jax.stream.masking import num_predictions
+from bert_jax.stream.units import UNITS
 
 OBJECTIVES = ("packed", "nsp")
 SHORTEST = 8  # tokens of a row
@@ -89,10 +90,11 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
 
 
 def _validate_stream(stream: ConfigDict) -> None:
-    if stream.objective not in OBJECTIVES:
-        raise UserError(
-            f"config.stream.objective={stream.objective!r} is none of {', '.join(OBJECTIVES)}"
-        )
+    for name, choices in (("objective", OBJECTIVES), ("mask_unit", UNITS)):
+        if stream[name] not in choices:
+            raise UserError(
+                f"config.stream.{name}={stream[name]!r} is none of {', '.join(choices)}"
+            )
     for name in ("mask_share", "random_share", "short_fraction"):
         if not 0 <= stream[name] <= 1:
             raise UserError(f"config.stream.{name}={stream[name]} is not a share in [0, 1]")

@@ -4,7 +4,9 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import tensorflow as tf
+from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from bert_jax.corpus.store import TokenStore
@@ -39,26 +41,39 @@ class BatchStream:
         if not self.indices:
             return iter(())
         first = self.build(self.indices.start)
-        names = tuple(first)
-        types = [array.dtype for array in first.values()]
+
+        # One array carries a batch: every array that TensorFlow handles costs time.
+        def flat(index: np.int64) -> Int32[np.ndarray, "_"]:
+            batch = self.build(int(index))
+            return np.concatenate([array.view(np.int32).ravel() for array in batch.values()])
 
         @tf.autograph.experimental.do_not_convert
-        def build(index: tf.Tensor) -> dict[str, tf.Tensor]:
-            arrays = tf.numpy_function(
-                lambda i: list(self.build(int(i)).values()), [index], types, stateful=False
-            )
-            return dict(zip(names, arrays, strict=True))
+        def element(index: tf.Tensor) -> tf.Tensor:
+            return tf.numpy_function(flat, [index], tf.int32, stateful=False)
 
         options = tf.data.Options()
         options.threading.private_threadpool_size = self.workers
         options.threading.max_intra_op_parallelism = 1
+        # Nothing is left to tune, and the end of the data would wait for the tuner to wake up.
+        options.autotune.enabled = False
         rest = (
             tf.data.Dataset.range(self.indices.start + 1, self.indices.stop)
-            .map(build, num_parallel_calls=self.workers, deterministic=True)
+            .map(element, num_parallel_calls=self.workers, deterministic=True)
             .prefetch(_AHEAD)
             .with_options(options)
         )
-        return itertools.chain([first], rest.as_numpy_iterator())
+        unpacked = (_unpack(array, first) for array in rest.as_numpy_iterator())
+        return itertools.chain([first], unpacked)
+
+
+def _unpack(array: Int32[np.ndarray, "_"], like: Batch) -> Batch:
+    """A batch of the shapes and types of `like` out of its values one after another."""
+    ends = np.cumsum([part.size for part in like.values()])
+    parts = np.split(array, ends[:-1])
+    return {
+        name: part.view(field.dtype).reshape(field.shape)
+        for (name, field), part in zip(like.items(), parts, strict=True)
+    }
 
 
 def train_batches(

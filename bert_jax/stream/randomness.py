@@ -5,9 +5,13 @@ numpy's Philox is a counter-based generator (Salmon et al., "Parallel random num
 """
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Int, UInt32, UInt64
+
+# (purpose, width) -> [B, width], the random numbers of the rows of a batch
+Draw = Callable[[str, int], UInt32[np.ndarray, "_ _"]]
 
 # One step of Philox's counter makes 256 bits.
 _COLUMNS = 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stores import CLS, SEP, numbered_split, random_split, texts, vocabulary
+from tiny_stores import CLS, SEP, draw, numbered_split, random_split, texts, vocabulary
 
 from bert_jax.corpus.store import Split
 from bert_jax.errors import UserError
@@ -17,8 +17,7 @@ lengths = st.lists(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4)
 def epoch_of(split: Split, length: int, epoch: int) -> Batch:
     examples = PackedExamples(split, vocabulary(), length)
     index = np.arange(examples.size)
-    none = np.zeros((examples.size, 0), np.uint32)
-    return examples.rows(index, np.full(examples.size, epoch), none)
+    return examples.rows(index, np.full(examples.size, epoch), draw(examples.size))
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,8 +69,8 @@ def test_cuts_move_between_epochs():
 
 @pytest.mark.parametrize("length", [128, 512])
 def test_rows_are_full(length):
-    draw = np.random.default_rng(0)
-    split = numbered_split([draw.integers(5, 60, (500, 20)).tolist()])
+    generator = np.random.default_rng(0)
+    split = numbered_split([generator.integers(5, 60, (500, 20)).tolist()])
     batch = epoch_of(split, length, 1)
     assert np.mean(batch["segment_ids"] > 0) > 0.98
 
@@ -81,7 +80,7 @@ def test_any_rows_may_be_asked_for_in_any_order():
     whole = epoch_of(split, 24, 2)
     examples = PackedExamples(split, vocabulary(), 24)
     some = np.array([examples.size - 1, 0, 5, 5])
-    rows = examples.rows(some, np.full(4, 2), np.zeros((4, 0), np.uint32))
+    rows = examples.rows(some, np.full(4, 2), draw(4))
     for name, array in rows.items():
         assert np.array_equal(array, whole[name][some])
 

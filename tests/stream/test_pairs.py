@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stores import CLS, SEP, numbered_split, random_split, texts, vocabulary
+from tiny_stores import CLS, SEP, draw, numbered_split, random_split, texts, vocabulary
 
 from bert_jax.corpus.store import Split
 from bert_jax.errors import UserError
@@ -22,11 +22,10 @@ def has_pairs(parts: list[list[list[int]]]) -> bool:
     return len(documents) >= 2 and any(len(document) >= 2 for document in documents)
 
 
-def epoch_of(split: Split, length: int, short_fraction: float, epoch: int = 0) -> Batch:
+def epoch_of(split: Split, length: int, short_fraction: float) -> Batch:
     examples = PairExamples(split, vocabulary(), length, short_fraction)
     index = np.arange(examples.size)
-    draw = bits(0, "examples", epoch * examples.size, examples.size, examples.random_width)
-    return examples.rows(index, np.full(examples.size, epoch), draw)
+    return examples.rows(index, np.zeros_like(index), draw(examples.size))
 
 
 def sides(batch: Batch):
@@ -76,8 +75,7 @@ def test_half_of_the_pairs_are_random_whatever_the_corpus():
         split = numbered_split(parts)
         examples = PairExamples(split, vocabulary(), 16, 0.1)
         index = np.arange(4000) % examples.size
-        draw = bits(1, "examples", 0, 4000, examples.random_width)
-        labels = examples.rows(index, np.zeros(4000, int), draw)["next_sentence_label"]
+        labels = examples.rows(index, index, draw(4000))["next_sentence_label"]
         assert abs(np.count_nonzero(labels) - 2000) < 5 * np.sqrt(1000)
 
 
@@ -86,8 +84,7 @@ def test_the_other_document_and_its_sentence_are_uniform():
     rows = 12_000
     examples = PairExamples(split, vocabulary(), 16, 0.0)
     index = np.zeros(rows, int)  # the only window of the first document
-    draw = bits(1, "examples", 0, rows, examples.random_width)
-    batch = examples.rows(index, index, draw)
+    batch = examples.rows(index, index, draw(rows))
     first_b = [b[0] for _, b, label in sides(batch) if label]
     # The other documents are [7], [8] and [9 10 11 12].
     counts = np.bincount(first_b, minlength=13)[7:]
@@ -100,7 +97,7 @@ def test_border_is_uniform_among_the_sentences():
     rows = 6000
     examples = PairExamples(split, vocabulary(), 64, 0.0)
     index = np.zeros(rows, int)
-    batch = examples.rows(index, index, bits(1, "examples", 0, rows, examples.random_width))
+    batch = examples.rows(index, index, draw(rows))
     sizes = np.bincount([len(a) for a, _, _ in sides(batch)])
     assert np.flatnonzero(sizes).tolist() == [2, 4, 6]
     assert np.all(abs(sizes[[2, 4, 6]] - 2000) < 5 * np.sqrt(2000))
@@ -122,8 +119,7 @@ def test_short_pairs_have_every_length():
     split = numbered_split([[[5] * 40, [5] * 40]])
     examples = PairExamples(split, vocabulary(), 32, 1.0)
     index = np.arange(20_000) % examples.size
-    draw = bits(1, "examples", 0, len(index), examples.random_width)
-    used = np.count_nonzero(examples.rows(index, index, draw)["segment_ids"], axis=1)
+    used = np.count_nonzero(examples.rows(index, index, draw(20_000))["segment_ids"], axis=1)
     assert used.min() == 5
     assert used.max() == 32
     # Targets below 10 always have ten tokens (two sentences) to be cut from.

@@ -9,6 +9,7 @@ import numpy as np
 
 from bert_jax.corpus.store import Shard, Split, TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.stream.randomness import Draw, bits
 
 CLS, SEP = 2, 3
 
@@ -74,14 +75,19 @@ def random_split(seed: int, documents: int, shards: int, size: int = 64) -> Spli
     # Of Python's generators `random()` alone is promised never to change.
     uniform = random.Random(seed).random
 
-    def draw(low: int, high: int) -> int:
+    def integer(low: int, high: int) -> int:
         return low + int(uniform() * (high - low))
 
     made = [
-        [[draw(5, size) for _ in range(draw(1, 25))] for _ in range(draw(1, 10))]
+        [[integer(5, size) for _ in range(integer(1, 25))] for _ in range(integer(1, 10))]
         for _ in range(documents)
     ]
     return Split(tuple(shard(made[i::shards]) for i in range(shards)))
+
+
+def draw(rows: int, seed: int = 0, first_example: int = 0) -> Draw:
+    """The random numbers of examples in a row."""
+    return lambda purpose, width: bits(seed, purpose, first_example, rows, width)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,110 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_stores import CLS, SEP, draw, vocabulary
+
+from bert_jax.stream.units import LONGEST_SPAN, SPAN_SHARES, choose
+
+LENGTH = 48
+
+
+def random_rows(seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and which of them are ordinary; words are up to nine tokens long."""
+    generator = np.random.default_rng(seed)
+    ids = generator.choice([5, 6, 9, 12, SEP], (rows, LENGTH), p=[0.3, 0.1, 0.2, 0.3, 0.1])
+    ids[:, 0] = CLS
+    return ids.astype(np.int32), ~vocabulary().is_special[ids]
+
+
+def chosen(unit: str, ids: np.ndarray, ordinary: np.ndarray, wanted: np.ndarray, seed: int):
+    columns, count = choose(unit, ids, ordinary, wanted, vocabulary(), draw(len(ids), seed))
+    return [set(row[:n].tolist()) for row, n in zip(columns, count, strict=True)]
+
+
+def words_of(ids: np.ndarray, ordinary: np.ndarray) -> list[list[int]]:
+    """The columns of each word of a row, read token by token as google-research/bert does."""
+    words: list[list[int]] = []
+    for column, piece in enumerate(ids):
+        if not ordinary[column]:
+            continue
+        if column and ordinary[column - 1] and not vocabulary().starts_word[piece]:
+            words[-1].append(column)
+        else:
+            words.append([column])
+    return words
+
+
+def in_random_order(words: list[list[int]], random: np.ndarray) -> list[list[int]]:
+    return sorted(words, key=lambda word: (random[word[0]] >> 6, word[0]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, LENGTH))
+def test_whole_words_are_chosen_as_by_berts_procedure(seed, wanted):
+    ids, ordinary = random_rows(seed)
+    random = draw(len(ids), seed)("positions", LENGTH)
+    found = chosen("word", ids, ordinary, np.full(len(ids), wanted), seed)
+    for row, columns in enumerate(found):
+        budget = min(wanted, np.count_nonzero(ordinary[row]))
+        slow: set[int] = set()
+        for word in in_random_order(words_of(ids[row], ordinary[row]), random[row]):
+            if len(slow) + len(word) <= budget:
+                slow.update(word)
+        assert columns == slow
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, LENGTH))
+def test_spans_are_chosen_as_by_spanberts_procedure(seed, wanted):
+    ids, ordinary = random_rows(seed)
+    random = draw(len(ids), seed)("positions", LENGTH)
+    bounds = np.cumsum(SPAN_SHARES)[:-1] * 2**32
+    lengths = 1 + np.searchsorted(bounds, draw(len(ids), seed)("spans", LENGTH))
+    found = chosen("span", ids, ordinary, np.full(len(ids), wanted), seed)
+    for row, columns in enumerate(found):
+        budget = min(wanted, np.count_nonzero(ordinary[row]))
+        words = words_of(ids[row], ordinary[row])
+        slow: list[int] = []
+        for first in in_random_order(words, random[row]):
+            covered = words[words.index(first) :][: lengths[row, first[0]]]
+            for column in itertools.chain.from_iterable(covered):
+                if not ordinary[row, first[0] : column].all():
+                    break
+                if column not in slow and len(slow) < budget:
+                    slow.append(column)
+        assert columns == set(slow)
+
+
+def test_span_lengths_are_geometric():
+    assert np.isclose(SPAN_SHARES.sum(), 1)
+    assert np.allclose(SPAN_SHARES[1:] / SPAN_SHARES[:-1], 0.8)
+    assert np.isclose(SPAN_SHARES @ np.arange(1, LONGEST_SPAN + 1), 3.797, atol=1e-3)
+
+
+@pytest.mark.parametrize("unit", ["word", "span"])
+def test_every_token_is_reached(unit):
+    ids, ordinary = random_rows(1)
+    everything = chosen(unit, ids, ordinary, np.full(len(ids), LENGTH), 1)
+    assert everything == [set(np.flatnonzero(row).tolist()) for row in ordinary]
+
+
+def test_words_have_equal_chances():
+    ids = np.full((20_000, 16), 6, np.int32)  # 6 goes on with a word, 5 begins one
+    ids[:, [1, 2, 5, 7, 8, 9, 12, 13]] = 5
+    ids[:, [0, 15]] = CLS, SEP
+    ordinary = ~vocabulary().is_special[ids]
+    columns, count = choose(
+        "word", ids, ordinary, np.full(len(ids), 3), vocabulary(), draw(len(ids))
+    )
+    first = columns[np.arange(len(ids)), 0]
+    assert count.max() == 3
+    # The first word that fits three tokens is equally often each one of these.
+    starts = [1, 2, 5, 7, 8, 9, 12, 13]
+    sizes = dict(zip(starts, np.diff([*starts, 15]), strict=True))
+    counts = np.bincount(first, minlength=16)
+    fitting = [start for start in starts if sizes[start] <= 3]
+    expected = len(ids) / len(fitting)
+    assert np.all(abs(counts[fitting] - expected) < 5 * np.sqrt(expected))
