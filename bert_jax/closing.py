@@ -1,13 +1,92 @@
-"""The end of a run: a Hugging Face folder, the report, a look at predictions, what to type next."""
+"""The end of a run: the report, a Hugging Face folder, a few predictions, what to type next."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from bert_jax import cli
+import jax
+import numpy as np
+
+from bert_jax import cli, metrics, report
+from bert_jax.corpus.store import Split, TokenStore
+from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.errors import UserError
+from bert_jax.interop import hugging_face
+from bert_jax.interop.usage import pytorch_lines
+from bert_jax.predictions import fill_mask, readable
+from bert_jax.workdir import HUGGING_FACE, Run, load_run
+
+SHOWN = 4  # sentences with a masked word
+LENGTHS = range(9, 25)  # in pieces: long enough to give a context, short enough to read
 
 
-def finish(directory: Path, store) -> None:
+def finish(directory: Path, store: TokenStore) -> None:
+    """Write what a finished run leaves behind, and show what it learned."""
+    run = load_run(directory)
+    report.write(directory)
+    try:
+        hugging_face.export(
+            run.params, run.model, run.tokenizer_directory, directory / HUGGING_FACE
+        )
+    except UserError as error:  # an encoder that no class of transformers computes is still ours
+        cli.say(f"Not exported: {error}")
+    show_predictions(run, store.split("heldout"))
     say_next_steps(directory)
 
 
+def show_predictions(run: Run, split: Split) -> None:
+    """Print held-out sentences with one word masked, and what the model fills in."""
+    tokenizer = Tokenizer.load(run.tokenizer_directory)
+    examples = list(masked_sentences(split, tokenizer, SHOWN))
+    if not examples:
+        return
+    texts = [text for text, _ in examples]
+    filled = fill_mask(jax.device_put(run.params), run.model, tokenizer, texts, top=4)
+    cli.say("\nHeld-out sentences, one word masked, and the model's guesses:")
+    for (text, word), predictions in zip(examples, filled, strict=True):
+        cli.say(f"{readable(text, predictions)}   (it was: {word})")
+
+
+def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator[tuple[str, str]]:
+    """Sentences spread over a split with a whole word masked, and the word; always the same ones.
+
+    The word is one piece long and stands in the second half of its sentence.
+    """
+    vocabulary = tokenizer.vocabulary
+    mask = tokenizer.piece(vocabulary.mask_id)
+    for sentence in _sentences(split):
+        if not count:
+            return
+        is_special = vocabulary.is_special[sentence]
+        starts = vocabulary.starts_word[sentence]
+        whole = np.flatnonzero(starts[:-1] & starts[1:])
+        whole = whole[whole >= len(sentence) // 2]
+        if len(sentence) in LENGTHS and whole.size and not is_special.any():
+            before, (word, *after) = np.split(sentence, [whole[0]])
+            text = f"{tokenizer.decode(before.tolist())} {mask} {tokenizer.decode(after)}"
+            yield text, tokenizer.decode([int(word)])
+            count -= 1
+
+
+def _sentences(split: Split) -> Iterator[np.ndarray]:
+    """Every 97th sentence, so that neighbours come from different documents."""
+    for shard in split.shards:
+        offsets = shard.sentence_offsets
+        for index in range(0, len(offsets) - 1, 97):
+            yield shard.tokens[offsets[index] : offsets[index + 1]].astype(np.int64)
+
+
 def say_next_steps(directory: Path) -> None:
-    cli.say("next")
+    """What was reached, and what to type next."""
+    evaluations = [record for record in metrics.read(directory) if record["split"] != "train"]
+    if evaluations:
+        last = evaluations[-1]
+        cli.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
+    folder = directory / HUGGING_FACE
+    lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder).splitlines())
+    cli.say(
+        f"Learning curves: {directory / 'report.html'}\n"
+        f"Next:\n"
+        f"    python -m bert_jax.fill_mask --workdir={directory} --text='... [MASK] ...'\n"
+        f"    python -m bert_jax.evaluate --workdir={directory}\n"
+        f"and from PyTorch, with the folder {folder}:\n\n{lines}"
+    )

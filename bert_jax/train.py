@@ -85,7 +85,8 @@ def train(config: ConfigDict, directory: Path) -> None:
             reporter.train(done, phase, sums)
             if done % config.eval_every == 0 or done == config.total_steps:
                 with reporter.pause(sums):
-                    found = evaluate(config, mesh, steps, state.params, held_out, batch_size)
+                    first = itertools.islice(held_out, config.eval_batches)
+                    found = evaluate(mesh, steps, state.params, first, batch_size)
                     reporter.evaluation(done, "heldout", found)
             if done % config.checkpoint_every == 0 or done == config.total_steps:
                 with reporter.pause(sums):
@@ -128,16 +129,15 @@ def prepare(config: ConfigDict, directory: Path) -> TokenStore:
 
 
 def evaluate(
-    config: ConfigDict,
     mesh: Mesh,
     steps: Steps,
     params: Any,
     batches: Iterable[dict[str, np.ndarray]],
     batch_size: int,
 ) -> dict[str, Any]:
-    """The sums of the first `config.eval_batches` of a fixed set of batches."""
+    """The sums over some batches: of losses, hits and predictions, so that all weigh right."""
     total: dict[str, Any] = {}
-    for batch in itertools.islice(batches, config.eval_batches):
+    for batch in batches:
         sums = steps.evaluate(params, partition.place_batch(mesh, batch, batch_size))
         total = jax.tree.map(jnp.add, total, sums) if total else sums
     return total

