@@ -61,16 +61,20 @@ def default_config() -> ConfigDict:
     tokenizer.sample_bytes = 10_000_000  # of text to train on
 
     config.stream = stream = ConfigDict()
-    stream.objective = "packed"  # packed: rows of several documents, MLM; nsp: pairs, MLM + NSP
+    # packed: rows of several documents, MLM; nsp: pairs, MLM and next sentence; sop: pairs, MLM
+    # and sentence order
+    stream.objective = "packed"
     stream.sequence_length = 128
     stream.mask_rate = 0.15  # share of the tokens to predict
+    stream.final_mask_rate = 0.0  # the rate goes there linearly over a phase; 0: it stays
     stream.mask_unit = "token"  # token | word: whole words | span: of words, as SpanBERT
     stream.mask_share = 0.8  # of those, replaced by [MASK]
     stream.random_share = 0.1  # of those, replaced by a random ordinary piece; the rest is kept
-    stream.short_fraction = 0.1  # nsp: share of pairs cut to a random shorter length
+    stream.short_fraction = 0.1  # nsp, sop: share of pairs cut to a random shorter length
     stream.workers = 2  # threads that build batches ahead of the step
     # Phases of one run, in order: dicts with `until` (share of total_steps at which the phase
-    # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate.
+    # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate,
+    # final_mask_rate.
     stream.phases = ()
 
     config.model = model = ConfigDict()

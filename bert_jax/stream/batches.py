@@ -88,7 +88,11 @@ class TrainBatches:
             self.example_index(step, rows_of), counter // self.num_examples(phase), draw
         )
         return rows | self._masker.mask(
-            rows["input_ids"], rows["segment_ids"], phase.mask_rate, phase.predictions, draw
+            rows["input_ids"],
+            rows["segment_ids"],
+            phase.mask_rate_at(step),
+            phase.predictions,
+            draw,
         )
 
 
@@ -167,7 +171,7 @@ def _examples(
 ) -> PackedExamples | PairExamples:
     if objective == "packed":
         return PackedExamples(split, vocabulary, sequence_length)
-    return PairExamples(split, vocabulary, sequence_length, short_fraction)
+    return PairExamples(split, vocabulary, objective, sequence_length, short_fraction)
 
 
 def _draw(seed: int, counter: Int64[np.ndarray, "B"]) -> Draw:

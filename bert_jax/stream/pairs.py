@@ -1,10 +1,12 @@
-"""Sentence pairs: does B follow A, or is it from another document?
+"""Sentence pairs: does B follow A, or is it another document's, or are they swapped?
 
 After `create_pretraining_data.py` of google-research/bert, in closed form over a whole batch.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Bool, Int64, UInt32
 
 from bert_jax.corpus.store import Split
 from bert_jax.corpus.vocabulary import Vocabulary
@@ -20,34 +22,54 @@ _COIN_WORDS = 16
 _COINS = 32 * _COIN_WORDS
 
 
+class _Span(NamedTuple):
+    """Tokens begin ... begin + length - 1 of a shard, for each row."""
+
+    shard: Int64[np.ndarray, "B"]
+    begin: Int64[np.ndarray, "B"]
+    length: Int64[np.ndarray, "B"]
+
+    def where(self, condition: Bool[np.ndarray, "B"], otherwise: "_Span") -> "_Span":
+        return _Span(*(np.where(condition, *pair) for pair in zip(self, otherwise, strict=True)))
+
+
 class PairExamples:
     """Row i is a pair from window i of the documents that have two sentences or more.
 
     A document of n tokens has ceil(n / (L - 3)) windows of equal length; the chunk of a window is
     the sentences that start in it, two at least. The chunk is split at a random sentence border
-    into A and B. For half of the pairs, whatever the corpus, B comes from another document
-    instead, from a random sentence on.
+    into A and B. Half of the pairs, whatever the corpus, are wrong ones, labelled 1:
+
+    * objective `nsp` (BERT): B comes from another document, from a random sentence on;
+    * objective `sop` (ALBERT, Lan et al., 2020): A and B have changed places.
 
     Attributes:
       size: number of rows in an epoch.
     """
 
     def __init__(
-        self, split: Split, vocabulary: Vocabulary, sequence_length: int, short_fraction: float
+        self,
+        split: Split,
+        vocabulary: Vocabulary,
+        objective: str,
+        sequence_length: int,
+        short_fraction: float,
     ):
         """Counts the windows of every document.
 
         Args:
           split: what the pairs are taken from.
           vocabulary: of the ids.
+          objective: `nsp` or `sop`.
           sequence_length: L.
           short_fraction: share of the pairs that are made for a random shorter length.
 
         Raises:
-          UserError: there are no pairs, or none that do not follow each other.
+          UserError: there are no pairs, or no other document to take a wrong side from.
         """
         self._length = sequence_length
         self._vocabulary = vocabulary
+        self._objective = objective
         self._short_fraction = short_fraction
         tokens = [np.asarray(shard.tokens) for shard in split.shards]
         self._windows = Windows(tokens, sequence_length)
@@ -61,17 +83,19 @@ class PairExamples:
         ]
         self._window_ends = np.cumsum(np.concatenate(windows)) if windows else np.zeros(0, int)
         self._num_documents = len(self._window_ends)
-        if self._num_documents < 2:
+        needed = 2 if objective == "nsp" else 1
+        if self._num_documents < needed:
             raise UserError(
-                f"config.stream.objective='nsp' needs two documents in every split, one has "
-                f"{self._num_documents}; give config.corpus.source more documents, raise "
+                f"config.stream.objective={objective!r} needs {needed} documents in every split, "
+                f"one has {self._num_documents}; give config.corpus.source more documents, raise "
                 "config.corpus.heldout_fraction, or set config.stream.objective='packed'"
             )
         self.size = int(self._window_ends[-1])
         if not self.size:
             raise UserError(
-                "config.stream.objective='nsp' needs documents of two sentences, there is none; "
-                "set config.corpus.split_sentences=True or config.stream.objective='packed'"
+                f"config.stream.objective={objective!r} needs documents of two sentences, there "
+                "is none in one of the splits; set config.corpus.split_sentences=True or "
+                "config.stream.objective='packed'"
             )
 
     def rows(
@@ -89,24 +113,22 @@ class PairExamples:
         is_short = choices[0] < self._short_fraction * 2**32
         target = np.where(is_short, 2 + below(choices[1], longest - 1), longest)
 
-        document, shard, a_begin, b_begin, b_end = self._chunks(index, target, choices[2])
-        is_random = (choices[3] >> np.uint32(31)).astype(bool)
-        a_length = b_begin - a_begin
-        other, other_begin, other_end = self._other_documents(
-            document, target - a_length, choices[4], choices[5]
-        )
-        b_shard = np.where(is_random, other, shard)
-        b_begin = np.where(is_random, other_begin, b_begin)
-        b_length = np.where(is_random, other_end, b_end) - b_begin
+        document, a, b = self._chunks(index, target, choices[2])
+        is_wrong = (choices[3] >> np.uint32(31)).astype(bool)
+        if self._objective == "sop":
+            a, b = b.where(is_wrong, a), a.where(is_wrong, b)
+        else:
+            other = self._other_documents(document, target - a.length, choices[4], choices[5])
+            b = other.where(is_wrong, b)
 
-        a_kept, b_kept = truncated_lengths(a_length, b_length, target)
-        a_begin = a_begin + coin_flips(a_length - a_kept, coins_a)
-        b_begin = b_begin + coin_flips(b_length - b_kept, coins_b)
+        a_kept, b_kept = truncated_lengths(a.length, b.length, target)
+        a_begin = a.begin + coin_flips(a.length - a_kept, coins_a)
+        b_begin = b.begin + coin_flips(b.length - b_kept, coins_b)
 
         # Both sides are read so that they stand where they belong, and laid over each other.
         first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
-        a_row = self._windows.rows(shard, a_begin - 1)
-        b_row = self._windows.rows(b_shard, b_begin - first_sep - 1)
+        a_row = self._windows.rows(a.shard, a_begin - 1)
+        b_row = self._windows.rows(b.shard, b_begin - first_sep - 1)
         is_second = np.arange(self._length, dtype=np.int32) > first_sep[:, None].astype(np.int32)
         ids = np.where(is_second, b_row, a_row)
         row = np.arange(len(index))
@@ -115,15 +137,15 @@ class PairExamples:
         ids[row, second_sep] = self._vocabulary.sep_id
         rows = framed_rows(ids, second_sep + 1, self._vocabulary)
         np.multiply(is_second, rows["segment_ids"], out=rows["token_type_ids"])
-        return {**rows, "next_sentence_label": is_random.astype(np.int32)}
+        return {**rows, "next_sentence_label": is_wrong.astype(np.int32)}
 
     def _chunks(
         self,
         index: Int64[np.ndarray, "B"],
         target: Int64[np.ndarray, "B"],
         random: UInt32[np.ndarray, "B"],
-    ) -> tuple[Int64[np.ndarray, "B"], ...]:
-        """Document, shard, and where A begins, B begins and B ends in the shard's tokens."""
+    ) -> tuple[Int64[np.ndarray, "B"], _Span, _Span]:
+        """The document of each chunk, and the chunk's two parts, of about `target` tokens."""
         document = np.searchsorted(self._window_ends, index, side="right")
         first_window = np.where(document > 0, self._window_ends[document - 1], 0)
         window, count = index - first_window, self._window_ends[document] - first_window
@@ -138,7 +160,9 @@ class PairExamples:
         last = np.maximum(last, first + 2)
         border = first + 1 + below(random, last - first - 1)
         b_begin = shards.take(self._sentences, shard, border)
-        return document, shard, begin, b_begin, self._end(shard, last, sentence_end, text_end)
+        b_end = self._end(shard, last, sentence_end, text_end)
+        a, b = _Span(shard, begin, b_begin - begin), _Span(shard, b_begin, b_end - b_begin)
+        return document, a, b
 
     def _other_documents(
         self,
@@ -146,8 +170,8 @@ class PairExamples:
         wanted: Int64[np.ndarray, "B"],
         random_document: UInt32[np.ndarray, "B"],
         random_sentence: UInt32[np.ndarray, "B"],
-    ) -> tuple[Int64[np.ndarray, "B"], ...]:
-        """Shard, begin and end of about `wanted` tokens of a document that is not `document`."""
+    ) -> _Span:
+        """About `wanted` tokens of documents that are not `document`, of whole sentences."""
         other = below(random_document, self._num_documents - 1)
         other += other >= document
         shard, _, text_end, sentence_begin, sentence_end = self._locate(other)
@@ -155,7 +179,7 @@ class PairExamples:
         begin = shards.take(self._sentences, shard, first)
         enough = np.minimum(begin + np.maximum(wanted, 1), text_end)
         last = self._sentence_from(shard, enough)
-        return shard, begin, self._end(shard, last, sentence_end, text_end)
+        return _Span(shard, begin, self._end(shard, last, sentence_end, text_end) - begin)
 
     def _locate(self, document: Int64[np.ndarray, "B"]) -> tuple[Int64[np.ndarray, "B"], ...]:
         """Shard, begin and end of the text in its tokens, first and last + 1 of its sentences."""

@@ -10,9 +10,10 @@ from bert_jax.errors import UserError
 from bert_jax.stream.masking import num_predictions
 from bert_jax.stream.units import UNITS
 
-OBJECTIVES = ("packed", "nsp")
+PAIR_OBJECTIVES = ("nsp", "sop")  # with a next_sentence_label
+OBJECTIVES = ("packed", *PAIR_OBJECTIVES)
 SHORTEST = 8  # tokens of a row
-_FIELDS = ("until", "sequence_length", "global_batch_size", "mask_rate")
+_FIELDS = ("until", "sequence_length", "global_batch_size", "mask_rate", "final_mask_rate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Phase:
       stop: the first step behind it.
       sequence_length: L.
       global_batch_size: B, over all processes.
-      mask_rate: share of the tokens to predict.
+      mask_rate: share of the tokens to predict at its first step.
+      final_mask_rate: the share that it moves to, linearly.
       predictions: P, places for predictions in a row.
       first_example: counter of its first example. Phases of one length continue one counter, so
         that no epoch is begun anew.
@@ -37,8 +39,14 @@ class Phase:
     sequence_length: int
     global_batch_size: int
     mask_rate: float
+    final_mask_rate: float
     predictions: int
     first_example: int
+
+    def mask_rate_at(self, step: int) -> float:
+        """Share of the tokens to predict at `step`."""
+        progress = (step - self.start) / (self.stop - self.start)
+        return self.mask_rate + (self.final_mask_rate - self.mask_rate) * progress
 
 
 def phases(config: ConfigDict) -> tuple[Phase, ...]:
@@ -53,6 +61,7 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
         "sequence_length": config.stream.sequence_length,
         "global_batch_size": config.global_batch_size,
         "mask_rate": config.stream.mask_rate,
+        "final_mask_rate": config.stream.final_mask_rate,
     }
     result: list[Phase] = []
     examples: dict[int, int] = {}
@@ -67,6 +76,8 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 f"behind its start at step {start}; let `until` ascend"
             )
         length, batch = values["sequence_length"], values["global_batch_size"]
+        rate = values["mask_rate"]
+        final_rate = values["final_mask_rate"] or rate
         result.append(
             Phase(
                 index=index,
@@ -74,8 +85,9 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 stop=stop,
                 sequence_length=length,
                 global_batch_size=batch,
-                mask_rate=values["mask_rate"],
-                predictions=num_predictions(values["mask_rate"], length),
+                mask_rate=rate,
+                final_mask_rate=final_rate,
+                predictions=num_predictions(max(rate, final_rate), length),
                 first_example=examples.get(length, 0),
             )
         )
@@ -87,6 +99,25 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
             "its until=1.0"
         )
     return tuple(result)
+
+
+def batch_size_warmup(first: int, last: int, until: float, stages: int) -> tuple[dict, ...]:
+    """Phases for a config file whose batch size grows geometrically from `first` to `last`.
+
+    Every stage compiles the step once more.
+
+    Args:
+      first: global batch size at the start.
+      last: global batch size from `until` on; a multiple of `first`.
+      until: share of the steps at which `last` is reached.
+      stages: batch sizes before `last`, equally many steps each; rounded to multiples of `first`.
+    """
+    sizes = [first * round((last / first) ** (i / stages)) for i in range(stages)]
+    warmup = [
+        {"until": until * (i + 1) / stages, "global_batch_size": size}
+        for i, size in enumerate(sizes)
+    ]
+    return (*warmup, {"until": 1.0, "global_batch_size": last})
 
 
 def _validate_stream(stream: ConfigDict) -> None:
@@ -142,3 +173,7 @@ def _validate_phase(
         )
     if not 0 < values["mask_rate"] <= 1:
         raise UserError(f"{where('mask_rate')}={values['mask_rate']} is not a share in (0, 1]")
+    if not 0 <= values["final_mask_rate"] <= 1:
+        raise UserError(
+            f"{where('final_mask_rate')}={values['final_mask_rate']} is not a share in [0, 1]"
+        )

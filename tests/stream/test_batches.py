@@ -33,7 +33,7 @@ def assert_equal(one: Batch, other: Batch) -> None:
         assert np.array_equal(one[name], other[name]), name
 
 
-@pytest.mark.parametrize("objective", ["packed", "nsp"])
+@pytest.mark.parametrize("objective", ["packed", "nsp", "sop"])
 @pytest.mark.parametrize("processes", [2, 4, 8])
 def test_any_number_of_processes_builds_the_same_batch(store, config, objective, processes):
     config.stream.objective = objective
@@ -89,6 +89,18 @@ def test_seeds_have_their_own_batches(store, config):
     other = TrainBatches(store, config).batch(0)
     assert not np.array_equal(one["input_ids"], other["input_ids"])
     assert not np.array_equal(one["masked_positions"], other["masked_positions"])
+
+
+def test_mask_rate_follows_its_schedule(store, config):
+    config.global_batch_size, config.stream.sequence_length = 16, 128
+    config.stream.mask_rate, config.stream.final_mask_rate = 0.3, 0.1
+    batches = TrainBatches(store, config)
+    for step in (0, 25, 49):
+        batch = batches.batch(step)
+        assert batch["masked_weights"].shape == (16, 39)
+        tokens = np.count_nonzero(batch["segment_ids"], axis=1)
+        wanted = np.rint((0.3 - 0.2 * step / 50) * tokens)
+        assert np.array_equal(batch["masked_weights"].sum(axis=1), wanted)
 
 
 def test_phases_have_their_shapes_and_continue_the_epoch(store, config):

@@ -22,8 +22,8 @@ def has_pairs(parts: list[list[list[int]]]) -> bool:
     return len(documents) >= 2 and any(len(document) >= 2 for document in documents)
 
 
-def epoch_of(split: Split, length: int, short_fraction: float) -> Batch:
-    examples = PairExamples(split, vocabulary(), length, short_fraction)
+def epoch_of(split: Split, length: int, short_fraction: float, objective: str = "nsp") -> Batch:
+    examples = PairExamples(split, vocabulary(), objective, length, short_fraction)
     index = np.arange(examples.size)
     return examples.rows(index, np.zeros_like(index), draw(examples.size))
 
@@ -70,10 +70,30 @@ def test_labels_are_true_in_the_text(parts, length, short_fraction):
             assert label or b[0] == a[-1] + 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(lengths.filter(has_pairs), st.integers(8, 64), st.sampled_from([0.0, 0.5, 1.0]))
+def test_sentence_order_labels_are_true_in_the_text(parts, length, short_fraction):
+    split = numbered_split(parts)
+    document_of = {i: d for d, text in enumerate(texts(split)) for i in text}
+    for a, b, label in sides(epoch_of(split, length, short_fraction, "sop")):
+        assert len({document_of[i] for i in (*a, *b)}) == 1
+        first, second = (b, a) if label else (a, b)
+        assert first[-1] < second[0]
+        if len(a) + len(b) < length - 3 and not short_fraction:
+            assert first[-1] + 1 == second[0]
+
+
+def test_half_of_the_pairs_are_swapped():
+    examples = PairExamples(numbered_split([[[3, 4, 2]]]), vocabulary(), "sop", 16, 0.0)
+    index = np.zeros(4000, int)
+    labels = examples.rows(index, index, draw(4000))["next_sentence_label"]
+    assert abs(np.count_nonzero(labels) - 2000) < 5 * np.sqrt(1000)
+
+
 def test_half_of_the_pairs_are_random_whatever_the_corpus():
     for parts in ([[[3, 3], [1]]], [[[2, 2]] * 50], [[[40] * 30, [1], [1]], [[1]]]):
         split = numbered_split(parts)
-        examples = PairExamples(split, vocabulary(), 16, 0.1)
+        examples = PairExamples(split, vocabulary(), "nsp", 16, 0.1)
         index = np.arange(4000) % examples.size
         labels = examples.rows(index, index, draw(4000))["next_sentence_label"]
         assert abs(np.count_nonzero(labels) - 2000) < 5 * np.sqrt(1000)
@@ -82,7 +102,7 @@ def test_half_of_the_pairs_are_random_whatever_the_corpus():
 def test_the_other_document_and_its_sentence_are_uniform():
     split = numbered_split([[[1, 1], [1], [1]], [[1, 1, 1, 1]]])
     rows = 12_000
-    examples = PairExamples(split, vocabulary(), 16, 0.0)
+    examples = PairExamples(split, vocabulary(), "nsp", 16, 0.0)
     index = np.zeros(rows, int)  # the only window of the first document
     batch = examples.rows(index, index, draw(rows))
     first_b = [b[0] for _, b, label in sides(batch) if label]
@@ -95,7 +115,7 @@ def test_the_other_document_and_its_sentence_are_uniform():
 def test_border_is_uniform_among_the_sentences():
     split = numbered_split([[[2, 2, 2, 2], [9]]])
     rows = 6000
-    examples = PairExamples(split, vocabulary(), 64, 0.0)
+    examples = PairExamples(split, vocabulary(), "nsp", 64, 0.0)
     index = np.zeros(rows, int)
     batch = examples.rows(index, index, draw(rows))
     sizes = np.bincount([len(a) for a, _, _ in sides(batch)])
@@ -105,7 +125,7 @@ def test_border_is_uniform_among_the_sentences():
 
 def test_every_document_with_two_sentences_is_used_and_no_other():
     split = random_split(5, 40, 3)
-    examples = PairExamples(split, vocabulary(), 24, 0.0)
+    examples = PairExamples(split, vocabulary(), "nsp", 24, 0.0)
     windows = 0
     for part in split.shards:
         for d in range(part.num_documents):
@@ -117,7 +137,7 @@ def test_every_document_with_two_sentences_is_used_and_no_other():
 
 def test_short_pairs_have_every_length():
     split = numbered_split([[[5] * 40, [5] * 40]])
-    examples = PairExamples(split, vocabulary(), 32, 1.0)
+    examples = PairExamples(split, vocabulary(), "nsp", 32, 1.0)
     index = np.arange(20_000) % examples.size
     used = np.count_nonzero(examples.rows(index, index, draw(20_000))["segment_ids"], axis=1)
     assert used.min() == 5
@@ -174,13 +194,15 @@ def test_coin_flips_are_binomial(count):
 
 
 @pytest.mark.parametrize(
-    ("parts", "mend"),
+    ("objective", "parts", "mend"),
     [
-        ([], "more documents"),
-        ([[[4, 4]]], "more documents"),
-        ([[[4], [4], [4]]], r"config\.corpus\.split_sentences"),
+        ("nsp", [], "more documents"),
+        ("sop", [], "more documents"),
+        ("nsp", [[[4, 4]]], "more documents"),
+        ("nsp", [[[4], [4], [4]]], r"config\.corpus\.split_sentences"),
+        ("sop", [[[4]]], r"config\.corpus\.split_sentences"),
     ],
 )
-def test_corpora_without_pairs_are_refused(parts, mend):
+def test_corpora_without_pairs_are_refused(objective, parts, mend):
     with pytest.raises(UserError, match=mend):
-        PairExamples(numbered_split(parts), vocabulary(), 16, 0.1)
+        PairExamples(numbered_split(parts), vocabulary(), objective, 16, 0.1)

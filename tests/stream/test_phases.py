@@ -1,7 +1,7 @@
 import pytest
 
 from bert_jax.errors import UserError
-from bert_jax.stream.phases import phases
+from bert_jax.stream.phases import batch_size_warmup, phases
 
 
 def test_one_phase_by_default(config):
@@ -24,11 +24,33 @@ def test_phases_follow_each_other_and_continue_the_counter_of_their_length(confi
     assert [p.index for p in found] == [0, 1, 2, 3]
 
 
+def test_mask_rate_goes_linearly_to_its_end(config):
+    config.stream.mask_rate, config.stream.final_mask_rate = 0.3, 0.15
+    (phase,) = phases(config)
+    assert phase.predictions == 10
+    rates = [phase.mask_rate_at(step) for step in (0, 25, 50)]
+    assert rates == pytest.approx([0.3, 0.225, 0.15])
+    config.stream.final_mask_rate = 0.0
+    (phase,) = phases(config)
+    assert phase.mask_rate_at(49) == 0.3
+
+
+def test_batch_size_warms_up(config):
+    config.total_steps = 1000
+    config.stream.phases = batch_size_warmup(32, 256, until=0.3, stages=3)
+    found = phases(config)
+    assert [p.global_batch_size for p in found] == [32, 64, 128, 256]
+    assert [p.start for p in found] == [0, 100, 200, 300]
+    assert [p.first_example for p in found] == [0, 3200, 9600, 22400]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("objective", "mlm", r"objective='mlm'"),
         ("mask_rate", 0.0, r"config\.stream\.mask_rate=0\.0"),
+        ("final_mask_rate", 1.5, r"config\.stream\.final_mask_rate=1\.5"),
+        ("mask_unit", "sentence", r"mask_unit='sentence' is none of token, word, span"),
         ("mask_rate", 1.5, r"config\.stream\.mask_rate=1\.5"),
         ("mask_share", 0.95, "more than 1 together"),
         ("random_share", -0.1, r"random_share=-0\.1"),
