@@ -63,6 +63,7 @@ def load(folder: Path, config: ModelConfig) -> Any:
     """The exported PyTorch model."""
     import transformers
 
+    transformers.logging.disable_progress_bar()  # a second of loading needs none
     model_class = getattr(transformers, configs.architecture(config))
     return model_class.from_pretrained(folder, local_files_only=True).float().eval()
 

@@ -1,4 +1,4 @@
-"""A sentencepiece unigram tokenizer as the `tokenizer.json` that `AutoTokenizer` loads."""
+"""A sentencepiece tokenizer as the `tokenizer.json` that `AutoTokenizer` loads."""
 
 import json
 from pathlib import Path
@@ -80,39 +80,46 @@ def export(
     return exported
 
 
-def convert(model: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.Tokenizer:
+def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.Tokenizer:
     """The same tokenizer in the `tokenizers` library.
 
     Pieces and scores are taken over. Special pieces typed in text stand for themselves and take
     the space before them, as `Tokenizer.encode_with_specials` has it.
 
     Args:
-      model: a serialized sentencepiece model.
+      serialized: a sentencepiece model.
       vocabulary: its special ids.
       name: what messages call the model.
 
     Raises:
-      UserError: it is no unigram model, or marks spaces in another way than sentencepiece does
-        unless told so.
+      UserError: it is neither a unigram nor a BPE model, or marks spaces in another way than
+        sentencepiece does unless told so.
     """
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
+    proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)  # type: ignore[attr-defined]
     trainer, spec = proto.trainer_spec, proto.normalizer_spec
-    if trainer.model_type != trainer.UNIGRAM:
-        raise UserError(
-            f"the tokenizer {name} is no sentencepiece unigram model: only those can be exported"
-        )
     if trainer.treat_whitespace_as_suffix or not spec.escape_whitespaces:
         raise UserError(
             f"the tokenizer {name} was trained with treat_whitespace_as_suffix or without "
             "escape_whitespaces: it cannot be exported"
         )
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
-    unigram = models.Unigram(pieces, unk_id=vocabulary.unk_id, byte_fallback=trainer.byte_fallback)
-    tokenizer = tokenizers.Tokenizer(unigram)
+    if trainer.model_type == trainer.UNIGRAM:
+        model = models.Unigram(pieces, vocabulary.unk_id, trainer.byte_fallback)
+    elif trainer.model_type == trainer.BPE:
+        model = _bpe(pieces, vocabulary.unk_id, trainer.byte_fallback)
+    else:
+        raise UserError(
+            f"the tokenizer {name} is neither a unigram nor a BPE model of sentencepiece: only "
+            "those can be exported"
+        )
+    tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = _normalizer(proto)
     scheme = "first" if spec.add_dummy_prefix else "never"
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme)
-    tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme=scheme)
+    split = trainer.split_by_whitespace  # else there are pieces of several words
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, split)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(SPACE, scheme, split)]
+    )
     specials = [pieces[id][0] for id in vocabulary.is_special.nonzero()[0]]
     tokenizer.add_special_tokens([AddedToken(piece, normalized=False) for piece in specials])
     cls, sep = pieces[vocabulary.cls_id][0], pieces[vocabulary.sep_id][0]
@@ -149,6 +156,24 @@ def special_pieces(trained: Tokenizer) -> dict[str, str]:
         f"{role}_token": trained.piece(getattr(trained.vocabulary, f"{role}_id"))
         for role in ("pad", "unk", "cls", "sep", "mask")
     }
+
+
+def _bpe(pieces: list[tuple[str, float]], unk_id: int, byte_fallback: bool) -> models.BPE:
+    """Byte-pair encoding with the merges that make the pieces, those of higher scores first."""
+    ids = {piece: id for id, (piece, _) in enumerate(pieces)}
+    merges = sorted(
+        (-score, ids[left], ids[right], left, right)
+        for piece, score in pieces
+        for left, right in ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
+        if left in ids and right in ids
+    )
+    return models.BPE(
+        ids,
+        [(left, right) for *_, left, right in merges],
+        unk_token=pieces[unk_id][0],
+        fuse_unk=True,
+        byte_fallback=byte_fallback,
+    )
 
 
 def _normalizer(proto: Any) -> normalizers.Normalizer:

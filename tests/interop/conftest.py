@@ -15,11 +15,11 @@ from bert_jax.model import ModelConfig, abstract
 CHINESE = "维基百科是一个自由内容的网络百科全书。臺灣與香港使用繁體字、中国大陆使用简体字。"
 
 
-def make_tokenizer(directory: Path, *, lowercase: bool = False) -> Path:
-    """A unigram tokenizer of 700 pieces, in a new directory."""
+def make_tokenizer(directory: Path, *, kind: str = "unigram", lowercase: bool = False) -> Path:
+    """A tokenizer of 700 pieces, in a new directory."""
     paragraphs = [line for text in list(topics.values())[:25] for line in text.split("\n") if line]
     settings = TokenizerSettings(
-        kind="unigram",
+        kind=kind,
         path="",
         vocab_size=700,
         lowercase=lowercase,
@@ -39,6 +39,11 @@ def tokenizer_directory(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def lowercase_tokenizer_directory(tmp_path_factory) -> Path:
     return make_tokenizer(tmp_path_factory.mktemp("uncased") / "tokenizer", lowercase=True)
+
+
+@pytest.fixture(scope="session")
+def bpe_tokenizer_directory(tmp_path_factory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("bpe") / "tokenizer", kind="bpe")
 
 
 CLASSIC = ModelConfig(
@@ -88,6 +93,11 @@ MODELS = {
 
 @pytest.fixture(params=MODELS)
 def model_config(request) -> ModelConfig:
+    return MODELS[request.param]
+
+
+@pytest.fixture(params=["BertForPreTraining", "ModernBertForMaskedLM"])
+def family(request) -> ModelConfig:
     return MODELS[request.param]
 
 

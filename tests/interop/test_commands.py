@@ -92,14 +92,12 @@ EXPORT, FILL = ("convert", "export"), ("fill_mask",)
     ("command", "args", "message"),
     [
         (("convert",), [], "error: say what to do: python -m bert_jax.convert export"),
-        (EXPORT, [], "workdir"),
         (EXPORT, ["--workdir=nowhere"], "--workdir=nowhere"),
         (EXPORT, ["--workdir={run}", "--step=5"], "--step=5: "),
         (EXPORT, ["--workdir={run}", "--format=onnx"], "--format=onnx: choose one of safetensors"),
         (EXPORT, ["--workdir={run}", "--out={run}"], "holds files that no export wrote"),
         (FILL, ["--workdir={run}", "--text=no mask"], "'no mask' holds no [MASK]"),
         (FILL, ["--workdir={run}"], "there is no text"),
-        (FILL, ["--workdir=nowhere", "--text=[MASK]"], "--workdir=nowhere"),
         (FILL, ["--workdir={empty}", "--text=[MASK]"], "holds no checkpoint"),
     ],
 )

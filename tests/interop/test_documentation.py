@@ -11,12 +11,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "pytorch.md"
 
 
 def test_the_lines_of_the_page_run_in_order(
-    model_config, redrawn, tokenizer_directory, tmp_path, monkeypatch, capsys
+    family, redrawn, tokenizer_directory, tmp_path, monkeypatch, capsys
 ):
     for name in ("torch", "transformers", "accelerate"):
         pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
-    export(redrawn(model_config), model_config, tokenizer_directory, Path("hf"))
+    export(redrawn(family), family, tokenizer_directory, Path("hf"))
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(block, names)

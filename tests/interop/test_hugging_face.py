@@ -29,12 +29,11 @@ def test_export_then_import_is_exact(model_config, redrawn, tokenizer_directory,
     jax.tree.map(np.testing.assert_array_equal, params, loaded)  # raises where the trees differ
 
 
-@pytest.mark.parametrize("format", ["safetensors", "bin"])
-def test_auto_classes_compute_our_logits(model_config, redrawn, tokenizer_directory, out, format):
+def test_auto_classes_compute_our_logits(model_config, redrawn, tokenizer_directory, out):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     params = redrawn(model_config)
-    export(params, model_config, tokenizer_directory, out, format)
+    export(params, model_config, tokenizer_directory, out)
     assert parity.verify(out, params, model_config) <= 1e-4
     loaders = [transformers.AutoModelForMaskedLM]
     if model_config.next_sentence:
@@ -51,6 +50,14 @@ def test_auto_classes_compute_our_logits(model_config, redrawn, tokenizer_direct
         np.testing.assert_array_equal(
             table.detach().numpy(), params["encoder"]["embeddings"]["tokens"]["embedding"]
         )
+
+
+def test_a_state_dict_loads_too(modern, redrawn, tokenizer_directory, out):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    params = redrawn(modern)
+    export(params, modern, tokenizer_directory, out, "bin")
+    assert parity.verify(out, params, modern) <= 1e-4
 
 
 def test_a_wrong_file_does_not_pass(modern, redrawn, tokenizer_directory, out):

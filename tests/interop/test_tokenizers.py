@@ -1,18 +1,21 @@
 """The exported tokenizer gives the ids that the model was trained on."""
 
 import random
-import shutil
 import unicodedata
+from pathlib import Path
 
 import pytest
+import sentencepiece
 import tokenizers
 
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.errors import UserError
 from bert_jax.interop.tokenizers import SAMPLES, check, convert, export
 
+KINDS = ["tokenizer_directory", "lowercase_tokenizer_directory", "bpe_tokenizer_directory"]
 
-@pytest.fixture(params=["tokenizer_directory", "lowercase_tokenizer_directory"])
+
+@pytest.fixture(params=KINDS)
 def directory(request):
     return request.getfixturevalue(request.param)
 
@@ -81,22 +84,46 @@ def test_a_difference_is_found(tokenizer_directory, lowercase_tokenizer_director
         check(convert(other.read_bytes(), trained.vocabulary, "other"), trained)
 
 
-def test_another_kind_of_model_is_refused(tokenizer_directory, tmp_path):
-    import sentencepiece
-
+def train(directory: Path, **settings) -> Path:
+    """A model as a user may bring it, in a new directory."""
+    directory.mkdir()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SAMPLES[:4] * 5),
-        model_prefix=str(tmp_path / "bpe"),
-        model_type="bpe",
-        vocab_size=300,
+        model_prefix=str(directory / "sentencepiece"),
+        vocab_size=600,
+        hard_vocab_limit=False,
         character_coverage=1.0,
-        control_symbols=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
         minloglevel=2,
+        **settings,
     )
-    directory = tmp_path / "tokenizer"
-    shutil.copytree(tokenizer_directory, directory)
-    shutil.copy(tmp_path / "bpe.model", directory / "sentencepiece.model")
-    with pytest.raises(UserError, match="no sentencepiece unigram model"):
+    Tokenizer.load(directory).vocabulary.save(directory)
+    return directory
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_models_that_fall_back_to_bytes_and_have_their_own_names(model_type, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    directory = train(
+        tmp_path / "tokenizer",
+        model_type=model_type,
+        byte_fallback=True,
+        pad_id=3,
+        pad_piece="<pad>",
+        control_symbols=["<mask>"],
+    )
+    export(directory, tmp_path, max_length=64, token_types=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = tokenizer("a <mask> \U0001f40d")["input_ids"]
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    assert (pieces[0], pieces[-1], pieces.count("<mask>")) == ("<s>", "</s>", 1)
+    assert pieces[-6:-1] == ["\u2581", "<0xF0>", "<0x9F>", "<0x90>", "<0x8D>"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "a \U0001f40d"
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    directory = train(tmp_path / "tokenizer", model_type="char", control_symbols=specials)
+    with pytest.raises(UserError, match="neither a unigram nor a BPE model"):
         export(directory, tmp_path, max_length=64, token_types=True)
 
 

@@ -20,7 +20,7 @@ transformers = pytest.importorskip("transformers")
 CLASSIC = ModelConfig(
     vocab_size=97,
     hidden_size=24,
-    num_hidden_layers=3,
+    num_hidden_layers=2,
     num_attention_heads=3,
     intermediate_size=40,
     max_position_embeddings=64,
@@ -42,7 +42,7 @@ CLASSIC = ModelConfig(
 )
 MODERN = dataclasses.replace(
     CLASSIC,
-    num_hidden_layers=5,
+    num_hidden_layers=4,
     position="rotary",
     norm="pre",
     feed_forward="geglu",
