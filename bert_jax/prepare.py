@@ -30,7 +30,8 @@ def summary(store: TokenStore) -> str:
             f"token, {counts['unknown'] / text_tokens:.3%} unknown"
         )
     removed = (f"{n:,} {cause.replace('_', ' ')}" for cause, n in store.manifest["removed"].items())
-    return "\n".join([*lines, f"  removed  {', '.join(removed)}"])
+    lines.append(f"  removed  {', '.join(removed)}")
+    return "\n".join([*lines, f"  audit    {store.directory / 'report.html'}"])
 
 
 if __name__ == "__main__":

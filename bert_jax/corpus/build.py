@@ -12,22 +12,26 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax.corpus import sentencepiece_tokenizer
-from bert_jax.corpus.dedup import first_occurrences, heldout_below, text_hash
-from bert_jax.corpus.encode import Encoded, Kept, encode
+from bert_jax.corpus.audit import audit, count, total
+from bert_jax.corpus.dedup import text_hash
+from bert_jax.corpus.encode import Encoded, encode
 from bert_jax.corpus.files import finished_directory, write_json
+from bert_jax.corpus.report import page
+from bert_jax.corpus.selection import quote, refuse_empty, select
 from bert_jax.corpus.settings import Settings, from_config
 from bert_jax.corpus.sources import Part, changed_files, list_parts
 from bert_jax.corpus.store import (
     FORMAT_VERSION,
     MANIFEST,
+    REPORT,
     SPLITS,
     TOKENIZER,
     TokenStore,
@@ -146,31 +150,57 @@ def _build(scratch: Path, settings: Settings, parts: Sequence[Part], workers: Wo
         ],
         sizes,
     )
-    kept, removed = _find_duplicates(surveys, settings, work)
+    selection = select(surveys, settings, work)
     tokenizer_directory = scratch / TOKENIZER
     tokenizer = _make_tokenizer(surveys, settings, tokenizer_directory)
+    texts = [found.text(part) for part, found in zip(parts, surveys, strict=True)]
     encoded = workers.run(
         "encoding",
         encode,
         [
-            (found.text(part), work / f"encoded-{index:05d}", settings, tokenizer_directory, keep)
-            for index, (part, found, keep) in enumerate(zip(parts, surveys, kept, strict=True))
+            (text, work / f"encoded-{index:05d}", settings, tokenizer_directory, kept)
+            for index, (text, kept) in enumerate(zip(texts, selection.kept, strict=True))
         ],
         [found.counts["characters"] for found in surveys],
     )
     manifest = {
         "format_version": FORMAT_VERSION,
         "settings": dataclasses.asdict(settings),
-        "sources": _sources(parts, surveys),
+        "sources": _sources(parts, surveys, encoded),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
-        "removed": removed,
+        "removed": selection.removed,
+        "cut_documents": sum(found.counts["cut_documents"] for found in surveys),
+        "repeated_share": selection.repeated_share,
         **_collect(encoded, scratch),
     }
     for split in SPLITS:
-        _refuse_empty(split, manifest["splits"][split]["documents"], settings)
+        refuse_empty(split, manifest["splits"][split]["documents"], settings)
+    manifest["fingerprint"] = fingerprint(manifest["files"])
+    quotes = [(texts[part], paragraph) for _, part, paragraph in selection.most_repeated]
+    quoted = workers.run("quoting", quote, quotes, [text.size for text, _ in quotes])
+    repeated = [
+        {"times": times, "text": text}
+        for (times, _, _), text in zip(selection.most_repeated, quoted, strict=True)
+    ]
+    _write_report(TokenStore(scratch, manifest), repeated, workers)
     shutil.rmtree(work)
     (scratch / "plan.json").unlink()
-    write_json(scratch / MANIFEST, {**manifest, "fingerprint": fingerprint(manifest["files"])})
+    write_json(scratch / MANIFEST, manifest)
+
+
+def _write_report(store: TokenStore, repeated: list[dict[str, Any]], workers: Workers) -> None:
+    """Writes report.json and report.html, and tells their warnings."""
+    figures = {}
+    for split in SPLITS:
+        shards = [store.directory / name for name in store.manifest["splits"][split]["shards"]]
+        sizes = [(shard / "tokens.npy").stat().st_size for shard in shards]
+        calls = [(shard, store.vocabulary) for shard in shards]
+        figures[split] = total(workers.run(f"counting {split}", count, calls, sizes))
+    facts = audit(store, figures, repeated)
+    write_json(store.directory / REPORT, facts)
+    (store.directory / "report.html").write_text(page(facts), encoding="utf-8")
+    for warning in facts["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def _shares(sizes: Sequence[int], settings: Settings) -> list[int]:
@@ -178,55 +208,6 @@ def _shares(sizes: Sequence[int], settings: Settings) -> list[int]:
     if settings.tokenizer.path:
         return [0] * len(sizes)
     return [settings.tokenizer.sample_bytes * size // max(1, sum(sizes)) for size in sizes]
-
-
-def _find_duplicates(
-    surveys: Sequence[Survey], settings: Settings, work: Path
-) -> tuple[list[Kept], dict[str, int]]:
-    """What is left of each part, and how much is removed by cause.
-
-    Raises:
-      UserError: a split has no document.
-    """
-    documents = [found.document_hashes for found in surveys]
-    paragraphs = [found.paragraph_hashes for found in surveys]
-    if settings.deduplicate:
-        first_documents = first_occurrences(documents)
-        first_paragraphs = first_occurrences(paragraphs)
-        kept = []
-        for index, masks in enumerate(zip(first_documents, first_paragraphs, strict=True)):
-            path = work / f"kept-{index:05d}.npz"
-            np.savez(path, documents=masks[0], paragraphs=masks[1])
-            kept.append(Kept(path))
-    else:
-        first_documents = [np.ones(len(hashes), bool) for hashes in documents]
-        first_paragraphs = [np.ones(len(hashes), bool) for hashes in paragraphs]
-        kept = [Kept(None)] * len(surveys)
-    left = [hashes[first] for hashes, first in zip(documents, first_documents, strict=True)]
-    total = sum(map(len, left))
-    if total < 2:
-        raise UserError(
-            f"config.corpus.source={settings.source!r} holds {total} different documents, two are "
-            "the least; a blank line ends a document"
-        )
-    border = heldout_below(settings.heldout_fraction)
-    heldout = sum(int(np.count_nonzero(hashes < border)) for hashes in left)
-    _refuse_empty("heldout", heldout, settings)
-    _refuse_empty("train", total - heldout, settings)
-    removed = {
-        "duplicate_documents": sum(map(len, documents)) - total,
-        "repeated_paragraphs": sum(int(np.count_nonzero(~mask)) for mask in first_paragraphs),
-    }
-    return kept, removed
-
-
-def _refuse_empty(split: str, documents: int, settings: Settings) -> None:
-    if not documents:
-        mend = "raise it" if split == "heldout" else "lower it"
-        raise UserError(
-            f"config.corpus.heldout_fraction={settings.heldout_fraction} leaves no document of "
-            f"{settings.source!r} in the {split} split; {mend}, or add documents"
-        )
 
 
 def _make_tokenizer(surveys: Sequence[Survey], settings: Settings, directory: Path) -> Tokenizer:
@@ -256,16 +237,23 @@ def _sample(surveys: Sequence[Survey]) -> Iterator[str]:
                 yield paragraph
 
 
-def _sources(parts: Sequence[Part], surveys: Sequence[Survey]) -> list[dict[str, Any]]:
-    """Name, bytes, documents and hash of the clean text of each file that was read."""
+def _sources(
+    parts: Sequence[Part], surveys: Sequence[Survey], encoded: Sequence[Encoded]
+) -> list[dict[str, Any]]:
+    """Of each file that was read: its bytes, a hash of its clean text, and what of it is stored."""
     sources: dict[str, dict[str, Any]] = {}
-    for part, found in zip(parts, surveys, strict=True):
+    for part, found, stored in zip(parts, surveys, encoded, strict=True):
         source = sources.setdefault(
-            part.name, {"name": part.name, "bytes": 0, "documents": 0, "hash": hashlib.sha256()}
+            part.name,
+            {"name": part.name, "bytes": 0, "documents": 0, "hash": hashlib.sha256()}
+            | {split: dict.fromkeys(("documents", "sentences", "tokens"), 0) for split in SPLITS},
         )
         source["bytes"] += part.size
         source["documents"] += found.counts["documents"]
         source["hash"].update(found.document_hashes.astype("<u8").tobytes())
+        for split in SPLITS:
+            for name in source[split]:
+                source[split][name] += stored.facts["splits"][split][name]
     return [{**source, "hash": source["hash"].hexdigest()} for source in sources.values()]
 
 

@@ -1,7 +1,7 @@
 """Hashes of documents and paragraphs: exact duplicates, and which documents are held out."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -33,13 +33,43 @@ def first_occurrences(hashes: Sequence[UInt64[np.ndarray, "_"]]) -> list[Bool[np
     Memory stays bounded for memory-mapped arrays: hashes are compared in slices of their range.
     """
     first = [np.zeros(len(array), bool) for array in hashes]
-    slices = 1 + sum(map(len, hashes)) // _HASHES_AT_ONCE
-    for index in range(slices):
-        positions = [np.flatnonzero(array % slices == index) for array in hashes]
-        values = np.concatenate([array[at] for array, at in zip(hashes, positions, strict=True)])
+    for positions, values in _slices(hashes):
         is_first = np.zeros(len(values), bool)
         is_first[np.unique(values, return_index=True)[1]] = True
         borders = np.cumsum([len(at) for at in positions])[:-1]
         for array, at, kept in zip(first, positions, np.split(is_first, borders), strict=True):
             array[at] = kept
     return first
+
+
+def most_repeated(
+    hashes: Sequence[UInt64[np.ndarray, "_"]], count: int
+) -> list[tuple[int, int, int]]:
+    """The `count` most frequent hashes that occur more than once, the most frequent first.
+
+    Returns:
+      How often each occurs, and where it does first: the array and the index in it.
+    """
+    found: list[tuple[int, int, int]] = []
+    for positions, values in _slices(hashes):
+        _, firsts, times = np.unique(values, return_index=True, return_counts=True)
+        ends = np.cumsum([len(at) for at in positions])
+        for index in np.argsort(-times, kind="stable")[:count]:
+            array = int(np.searchsorted(ends, firsts[index], side="right"))
+            at = positions[array][firsts[index] - ends[array]]  # counted from the array's end
+            if times[index] > 1:
+                found.append((int(times[index]), array, int(at)))
+    return sorted(found, key=lambda entry: (-entry[0], entry[1:]))[:count]
+
+
+def _slices(
+    hashes: Sequence[UInt64[np.ndarray, "_"]],
+) -> Iterator[tuple[list[np.ndarray], UInt64[np.ndarray, "_"]]]:
+    """Equal hashes come in one slice: where they are in each array, and they themselves."""
+    slices = 1 + sum(map(len, hashes)) // _HASHES_AT_ONCE
+    for index in range(slices):
+        positions = [np.flatnonzero(array % slices == index) for array in hashes]
+        yield (
+            positions,
+            np.concatenate([array[at] for array, at in zip(hashes, positions, strict=True)]),
+        )

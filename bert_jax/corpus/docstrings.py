@@ -26,14 +26,11 @@ _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 class DocstringPart:
     """The docstrings of some modules; a module is a document."""
 
+    name: str
     paths: tuple[str, ...]
     size: int
 
     costly = True
-
-    @property
-    def name(self) -> str:
-        return f"docs:{self.paths[0]} and {len(self.paths) - 1} more"
 
     def documents(self) -> Iterator[list[str]]:
         for path in self.paths:
@@ -72,26 +69,34 @@ def list_parts(location: str) -> list[DocstringPart | TopicsPart]:
     spec = importlib.util.find_spec("pydoc_data.topics")
     if spec and spec.origin:
         parts.append(TopicsPart(spec.origin, Path(spec.origin).stat().st_size))
-    paths: list[str] = []
+    modules: list[tuple[str, Path]] = []
     size = 0
-    for path in _modules():
-        paths.append(str(path))
+    for package, path in _modules():
+        modules.append((package, path))
         size += path.stat().st_size
         if size >= PART_BYTES:
-            parts.append(DocstringPart(tuple(paths), size))
-            paths, size = [], 0
-    if paths:
-        parts.append(DocstringPart(tuple(paths), size))
+            parts.append(_part(modules, size))
+            modules, size = [], 0
+    if modules:
+        parts.append(_part(modules, size))
     return parts
 
 
-def _modules() -> Iterator[Path]:
+def _part(modules: list[tuple[str, Path]], size: int) -> DocstringPart:
+    """Named by its packages, not by the paths, which differ between machines."""
+    first, last = modules[0][0], modules[-1][0]
+    name = f"docs:{first}" if first == last else f"docs:{first}...{last}"
+    return DocstringPart(name, tuple(str(path) for _, path in modules), size)
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    """The package of each module with docstrings worth reading, and its file."""
     for distribution in dependencies("bert_jax"):
         names = sorted(str(file) for file in distribution.files or () if file.suffix == ".py")
         for name in names:
             path = Path(str(distribution.locate_file(name)))
             if not _TESTS.search(name) and path.is_file():
-                yield path
+                yield distribution.name, path
 
 
 def dependencies(name: str) -> list[importlib.metadata.Distribution]:

@@ -2,16 +2,17 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
 
 from bert_jax.corpus.arrays import ShardWriter
-from bert_jax.corpus.dedup import LONG_PARAGRAPH, document_hash, heldout_below
+from bert_jax.corpus.dedup import document_hash, heldout_below
 from bert_jax.corpus.files import finished_directory, write_json
+from bert_jax.corpus.selection import Kept
 from bert_jax.corpus.sentences import split_sentences
 from bert_jax.corpus.settings import Settings
 from bert_jax.corpus.sources import Part
@@ -32,19 +33,6 @@ class Encoded:
     def facts(self) -> dict:
         """`splits`: counts of each; `files`: size and sha256 of each, relative to `directory`."""
         return json.loads((self.directory / "facts.json").read_text())
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-    """Which documents and which long paragraphs of a part are no duplicates; None: all."""
-
-    path: Path | None
-
-    def load(self) -> tuple[Bool[np.ndarray, "_"], Bool[np.ndarray, "_"]] | None:
-        if self.path is None:
-            return None
-        with np.load(self.path) as arrays:
-            return arrays["documents"], arrays["paragraphs"]
 
 
 def encode(part: Part, directory: Path, settings: Settings, tokenizer: Path, kept: Kept) -> Encoded:
@@ -97,20 +85,14 @@ def _encode(
 def _kept_documents(part: Part, kept: Kept) -> Iterator[tuple[int, list[str]]]:
     """The hash of each document that is left, and its paragraphs that are left."""
     masks = kept.load()
-    if masks is None:
-        for document in read_documents(part):
-            yield document_hash(document), document
-        return
-    is_kept, paragraph_is_kept = masks
-    at = 0  # the next long paragraph
+    at = 0  # the next paragraph
     for index, document in enumerate(read_documents(part)):
-        left = []
-        for text in document:
-            is_long = len(text) >= LONG_PARAGRAPH
-            if not is_long or paragraph_is_kept[at]:
-                left.append(text)
-            at += is_long
-        if is_kept[index] and left:
+        left = document
+        if masks:
+            mask = masks.paragraphs[at : at + len(document)]
+            left = list(itertools.compress(document, mask)) if masks.documents[index] else []
+            at += len(document)
+        if left:
             yield document_hash(document), left
 
 

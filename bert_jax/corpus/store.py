@@ -3,6 +3,7 @@
 A store is a directory:
 
     manifest.json               what it was made from, counts, hashes; written last
+    report.html, report.json    the audit, see audit.py
     tokenizer/                  the tokenizer of the ids
     train/00000/tokens.npy      one directory a shard and split, four arrays each (see `Shard`)
     heldout/00000/tokens.npy
@@ -26,6 +27,7 @@ from bert_jax.errors import UserError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+REPORT = "report.json"
 TOKENIZER = "tokenizer"
 SPLITS = ("train", "heldout")
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import UInt32, UInt64
 
-from bert_jax.corpus.cleaning import clean_documents
-from bert_jax.corpus.dedup import LONG_PARAGRAPH, document_hash, heldout_below, text_hash
+from bert_jax.corpus.cleaning import MAX_DOCUMENT, clean_documents
+from bert_jax.corpus.dedup import document_hash, heldout_below, text_hash
 from bert_jax.corpus.files import finished_directory
 from bert_jax.corpus.sources import Part
 from bert_jax.corpus.text import TextPart
@@ -28,7 +28,7 @@ class Survey:
 
     @property
     def counts(self) -> dict[str, int]:
-        """`documents`, `paragraphs` and `characters` of the clean text."""
+        """`documents`, `characters` and, of those cut for their size, `cut_documents`."""
         return json.loads((self.directory / "counts.json").read_text())
 
     @property
@@ -37,8 +37,12 @@ class Survey:
 
     @property
     def paragraph_hashes(self) -> UInt64[np.ndarray, "_"]:
-        """Of the long paragraphs alone."""
         return np.load(self.directory / "paragraphs.npy")
+
+    @property
+    def paragraph_lengths(self) -> UInt32[np.ndarray, "_"]:
+        """In characters."""
+        return np.load(self.directory / "lengths.npy")
 
     def sample(self) -> Iterator[str]:
         """Paragraphs of the documents with the lowest hashes, for the tokenizer."""
@@ -76,26 +80,32 @@ def survey(part: Part, directory: Path, sample_bytes: int, heldout_fraction: flo
 
 def _survey(part: Part, directory: Path, sample_bytes: int, heldout_fraction: float) -> None:
     documents: list[int] = []
-    long_paragraphs: list[int] = []
-    paragraphs = characters = 0
+    paragraphs: list[int] = []
+    lengths: list[int] = []
+    cut_documents = 0
     sample = _Sample(sample_bytes)
     kept_text = (directory / "text.txt").open("w", encoding="utf-8") if part.costly else None
     for document in read_documents(part):
         hash = document_hash(document)
         documents.append(hash)
-        long_paragraphs += [text_hash(text) for text in document if len(text) >= LONG_PARAGRAPH]
-        paragraphs += len(document)
-        characters += sum(map(len, document))
+        paragraphs += map(text_hash, document)
+        lengths += map(len, document)
+        cut_documents += sum(map(len, document)) > MAX_DOCUMENT
         if hash >= heldout_below(heldout_fraction):
             sample.offer(hash, document)
         if kept_text:
             kept_text.write("\n".join(document) + "\n\n")
     if kept_text:
         kept_text.close()
-    counts = {"documents": len(documents), "paragraphs": paragraphs, "characters": characters}
+    counts = {
+        "documents": len(documents),
+        "characters": sum(lengths),
+        "cut_documents": cut_documents,
+    }
     (directory / "counts.json").write_text(json.dumps(counts))
     np.save(directory / "documents.npy", np.array(documents, np.uint64))
-    np.save(directory / "paragraphs.npy", np.array(long_paragraphs, np.uint64))
+    np.save(directory / "paragraphs.npy", np.array(paragraphs, np.uint64))
+    np.save(directory / "lengths.npy", np.array(lengths, np.uint32))
     with (directory / "sample.txt").open("w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for document in sample.documents() for text in document)
 

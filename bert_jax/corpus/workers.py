@@ -118,4 +118,5 @@ def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
 
     yield advance
     seconds = time.monotonic() - start
-    print(f"{task}: {total / 1e6:.1f} MB in {seconds:.1f} s", file=sys.stderr, flush=True)
+    if seconds > 1:
+        print(f"{task}: {total / 1e6:.1f} MB in {seconds:.1f} s", file=sys.stderr, flush=True)

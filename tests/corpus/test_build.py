@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from bert_jax.corpus import build, text
+from bert_jax.corpus import text
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.dedup import document_hash, heldout_below
 from bert_jax.corpus.sentences import split_sentences
@@ -67,7 +67,7 @@ def test_bytes_do_not_depend_on_workers(source, tmp_path):
     for workers in (1, 2, 4):
         build_store(tiny_config(source, corpus_workers=workers), tmp_path / f"store{workers}")
     first = contents(tmp_path / "store1")
-    assert len(first) == 3 + 4 * 2 * 4  # manifest, tokenizer, shards
+    assert len(first) == 5 + 4 * 2 * 4  # manifest, report, tokenizer; shards
     assert contents(tmp_path / "store2") == first
     assert contents(tmp_path / "store4") == first
 
@@ -180,14 +180,14 @@ def test_a_damaged_store_is_noticed(source, tmp_path):
         TokenStore.open(store.directory)
 
 
-def test_a_full_disk_is_one_message_and_the_next_try_goes_on(source, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(build, "first_occurrences", full)
-        with pytest.raises(UserError, match="the disk is full"):
-            build_store(tiny_config(source), tmp_path / "store")
+def test_a_full_disk_is_one_message_and_the_next_try_goes_on(source, tmp_path):
+    manifest = tmp_path / "store.partial" / "manifest.json.tmp"
+    manifest.parent.mkdir()
+    manifest.symlink_to("/dev/full")
+    with pytest.raises(UserError, match="the disk is full"):
+        build_store(tiny_config(source), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    manifest.unlink()
     build_store(tiny_config(source), tmp_path / "store").verify()
 
 

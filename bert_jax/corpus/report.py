@@ -1,0 +1,155 @@
+"""The audit of a token store as a page that stands by itself."""
+
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS
+from bert_jax.corpus.sentencepiece_tokenizer import SPACE
+
+SOURCES_SHOWN = 30
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Corpus</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em;
+  color: #222 }}
+td, th {{ padding: 0.1em 1.5em 0.1em 0; text-align: left; vertical-align: top;
+  font-variant-numeric: tabular-nums }}
+td + td {{ text-align: right }} td.text {{ text-align: left }}
+svg {{ width: 100%; height: auto }}
+.warning {{ background: #fff3cd; padding: 0.5em 1em; margin: 0.5em 0 }}
+.piece:nth-child(odd) {{ background: #e8f0fa }} .piece:nth-child(even) {{ background: #fdf1e0 }}
+p.sample {{ overflow-wrap: anywhere }}
+</style>
+<h1>Corpus</h1>
+{warnings}
+<h2>Splits</h2>
+{splits}
+<h2>Text and tokens</h2>
+{figures}
+{plots}
+<h2>Removed</h2>
+{removed}
+<h2>The most repeated paragraphs, before removal</h2>
+{repeated}
+<h2>Sources</h2>
+{sources}
+<h2>Samples, cut into pieces</h2>
+{samples}
+</html>
+"""
+
+
+def page(facts: dict[str, Any]) -> str:
+    """The HTML page of what `audit.audit` found."""
+    warnings = facts["warnings"] or ["No warnings."]
+    entropy = facts["unigram_entropy"]
+    return _PAGE.format(
+        warnings="".join(f"<div class=warning>{html.escape(text)}</div>" for text in warnings),
+        splits=_table(
+            ["", "documents", "sentences", "tokens", "characters"],
+            [
+                [name, split["documents"], split["sentences"], split["tokens"], split["characters"]]
+                for name, split in facts["splits"].items()
+            ],
+        ),
+        figures=_table(
+            ["", ""],
+            [
+                ["characters a token", f"{facts['characters_per_token']:.2f}"],
+                ["sentences a document", f"{facts['sentences_per_document']:.1f}"],
+                ["unknown tokens", f"{facts['unknown_rate']:.3%}"],
+                ["pieces", facts["vocab_size"]],
+                ["pieces seen less than 10 times", facts["rare_pieces"]],
+                ["unigram entropy in nats (a loss near it: nothing learned)", f"{entropy:.3f}"],
+                ["share of the most frequent piece", f"{facts['most_frequent_share']:.2%}"],
+                ["share of the longest document", f"{facts['longest_document_share']:.2%}"],
+            ],
+        ),
+        plots=_plots(facts),
+        removed=_table(
+            ["", "count"], [[_words(cause), n] for cause, n in facts["removed"].items()]
+        ),
+        repeated=_table(
+            ["text", "times"], [[entry["text"], entry["times"]] for entry in facts["repeated"]]
+        ),
+        sources=_sources(facts["sources"]),
+        samples="".join(_sample(pieces) for pieces in facts["samples"]),
+    )
+
+
+def _sources(sources: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            source["name"],
+            source["bytes"],
+            *(source[split][name] for split in ("train", "heldout") for name in _COUNTS),
+        ]
+        for source in sorted(sources, key=lambda source: -source["train"]["tokens"])
+    ]
+    head = ["", "bytes", *(f"{split} {name}" for split in ("train", "heldout") for name in _COUNTS)]
+    table = _table(head, rows[:SOURCES_SHOWN])
+    if (more := len(rows) - SOURCES_SHOWN) > 0:
+        table += f"<p>… and {more} more, in report.json</p>"
+    return table
+
+
+_COUNTS = ("documents", "sentences", "tokens")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{cells}</tr>{body}</table>" if body else "<p>none</p>"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else html.escape(str(value))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _sample(pieces: list[str]) -> str:
+    spans = (
+        f"<span class=piece>{html.escape(piece.replace(SPACE, ' '))}</span>" for piece in pieces
+    )
+    return f"<p class=sample>{''.join(spans)}</p>"
+
+
+def _plots(facts: dict[str, Any]) -> str:
+    """Lengths of documents and sentences, and frequency by rank, as one SVG element."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bert_jax"}):
+        figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+        _shares(axes[0].step, [2**i for i in range(DOCUMENT_BINS)], facts["document_lengths"])
+        axes[0].set(xscale="log", xlabel="tokens of a document", ylabel="share of the documents")
+        _shares(axes[1].plot, list(range(SENTENCE_BINS)), facts["sentence_lengths"])
+        axes[1].set(xlabel="tokens of a sentence (last: 128 or more)", ylabel="share of them")
+        axes[1].legend(frameon=False)
+        axes[2].plot(*zip(*facts["frequencies_by_rank"], strict=True), linewidth=1.2)
+        axes[2].set(xscale="log", yscale="symlog", ylim=0, xlabel="rank of a piece")
+        axes[2].set_ylabel("times seen in training text")
+        for axis in axes:
+            axis.grid(alpha=0.3)
+        picture = io.StringIO()
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    text = picture.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _shares(draw: Callable[..., Any], values: list[int], counts: dict[str, list[int]]) -> None:
+    for split, bins in counts.items():
+        draw(values, [count / max(1, sum(bins)) for count in bins], label=split, linewidth=1.2)

@@ -1,0 +1,130 @@
+"""What of the surveyed text enters the store: which documents and paragraphs are no duplicates."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from bert_jax.corpus.dedup import (
+    LONG_PARAGRAPH,
+    first_occurrences,
+    heldout_below,
+    most_repeated,
+)
+from bert_jax.corpus.settings import Settings
+from bert_jax.corpus.sources import Part
+from bert_jax.corpus.survey import Survey, read_documents
+from bert_jax.errors import UserError
+
+REPEATED_SHOWN = 10
+QUOTED = 200  # characters of a repeated paragraph
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masks:
+    """Which documents, and which paragraphs of all documents, of a part stay."""
+
+    documents: Bool[np.ndarray, "D"]
+    paragraphs: Bool[np.ndarray, "paragraphs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The masks of a part in a file, for the process that encodes it; no file: all stays."""
+
+    path: Path | None
+
+    def load(self) -> Masks | None:
+        if self.path is None:
+            return None
+        with np.load(self.path) as arrays:
+            return Masks(arrays["documents"], arrays["paragraphs"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What stays of each part, and what of all of them goes.
+
+    Attributes:
+      kept: of each part.
+      removed: documents and paragraphs that go, by cause.
+      repeated_share: share of the characters left that repeat an earlier paragraph.
+      most_repeated: (times, part, paragraph) of the most repeated paragraphs.
+    """
+
+    kept: list[Kept]
+    removed: dict[str, int]
+    repeated_share: float
+    most_repeated: list[tuple[int, int, int]]
+
+
+def select(surveys: Sequence[Survey], settings: Settings, directory: Path) -> Selection:
+    """Decides from the surveys of all parts; masks go into `directory`.
+
+    Raises:
+      UserError: there are fewer than two documents, or a split would have none.
+    """
+    documents = [found.document_hashes for found in surveys]
+    paragraphs = [found.paragraph_hashes for found in surveys]
+    first_documents = first_occurrences(documents)
+    first_paragraphs = first_occurrences(paragraphs)
+    kept, removed_paragraphs = [], 0
+    characters = repeated_characters = 0
+    for index, found in enumerate(surveys):
+        lengths = found.paragraph_lengths
+        first = first_paragraphs[index]
+        stays = np.ones(len(lengths), bool)
+        path = None
+        if settings.deduplicate:
+            stays = first | (lengths < LONG_PARAGRAPH)
+            path = directory / f"kept-{index:05d}.npz"
+            np.savez(path, documents=first_documents[index], paragraphs=stays)
+        kept.append(Kept(path))
+        removed_paragraphs += int(np.count_nonzero(~stays))
+        characters += int(lengths[stays].sum())
+        repeated_characters += int(lengths[stays & ~first].sum())
+    left = documents
+    if settings.deduplicate:
+        left = [hashes[first] for hashes, first in zip(documents, first_documents, strict=True)]
+    _check_splits(left, settings)
+    return Selection(
+        kept=kept,
+        removed={
+            "duplicate_documents": sum(map(len, documents)) - sum(map(len, left)),
+            "repeated_paragraphs": removed_paragraphs,
+        },
+        repeated_share=repeated_characters / characters,
+        most_repeated=most_repeated(paragraphs, REPEATED_SHOWN),
+    )
+
+
+def _check_splits(hashes: Sequence[np.ndarray], settings: Settings) -> None:
+    total = sum(map(len, hashes))
+    if total < 2:
+        raise UserError(
+            f"config.corpus.source={settings.source!r} holds {total} different documents, two are "
+            "the least; a blank line ends a document"
+        )
+    border = heldout_below(settings.heldout_fraction)
+    heldout = sum(int(np.count_nonzero(part < border)) for part in hashes)
+    refuse_empty("heldout", heldout, settings)
+    refuse_empty("train", total - heldout, settings)
+
+
+def refuse_empty(split: str, documents: int, settings: Settings) -> None:
+    """Raises UserError when the split `split` has no documents."""
+    if not documents:
+        mend = "raise it" if split == "heldout" else "lower it"
+        raise UserError(
+            f"config.corpus.heldout_fraction={settings.heldout_fraction} leaves no document of "
+            f"{settings.source!r} in the {split} split; {mend}, or add documents"
+        )
+
+
+def quote(part: Part, paragraph: int) -> str:
+    """The beginning of a paragraph of a part, found by reading up to it."""
+    paragraphs = itertools.chain.from_iterable(read_documents(part))
+    return next(itertools.islice(paragraphs, paragraph, None))[:QUOTED]

@@ -1,0 +1,122 @@
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from bert_jax.corpus import cleaning, text
+from bert_jax.corpus.audit import count, entropy
+from bert_jax.corpus.build import build_store
+from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.test_arrays import documents_of
+
+TEXTS = documents(150)
+
+
+def facts_of(tmp_path, texts, **fields):
+    source = f"text:{write_text(tmp_path / 'a.txt', texts)}"
+    build_store(tiny_config(source, **fields), tmp_path / "store")
+    return json.loads((tmp_path / "store" / "report.json").read_text())
+
+
+def test_figures_are_those_of_a_slow_count(tmp_path):
+    source = f"text:{write_text(tmp_path / 'a.txt', TEXTS)}"
+    store = build_store(tiny_config(source), tmp_path / "store")
+    shard = store.split("train").shards[0]
+    found = documents_of(shard)
+    figures = count(tmp_path / "store" / "train" / "00000", store.vocabulary)
+    ids = [id for document in found for sentence in document for id in sentence]
+    assert figures.frequencies.tolist() == [ids.count(id) for id in range(200)]
+    lengths = [len(sentence) for document in found for sentence in document]
+    assert figures.sentence_lengths[:128].tolist() == [lengths.count(n) for n in range(128)]
+    sizes = [sum(map(len, document)) for document in found]
+    assert figures.longest_document == max(sizes)
+    assert figures.document_lengths[6] == sum(64 <= size < 128 for size in sizes)
+
+
+def test_entropy_is_in_nats():
+    assert entropy(np.full(8, 1 / 8)) == pytest.approx(math.log(8))
+    assert entropy(np.array([1.0, 0.0])) == 0
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
+    facts = facts_of(tmp_path, [["<script>alert(1)</script> " * 3], *TEXTS, TEXTS[0]])
+    page = (tmp_path / "store" / "report.html").read_text()
+    tags = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            tags.append(tag)
+            for name, value in attributes:
+                assert not (name in ("src", "href") and "//" in (value or ""))
+
+    Reader().feed(page)
+    assert tags.count("svg") == 1
+    assert "script" not in tags
+    ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    assert facts["warnings"] == []
+    assert facts["removed"]["duplicate_documents"] == 1
+    assert facts["repeated"][0]["times"] == 2
+    assert facts["repeated"][0]["text"] == TEXTS[0][0][:200]
+    assert len(facts["samples"]) == 5
+    source = facts["sources"][0]
+    for split in ("train", "heldout"):
+        for name, value in source[split].items():
+            assert facts["splits"][split][name] == value > 0
+
+
+def test_a_good_corpus_gives_no_warning(tmp_path):
+    assert facts_of(tmp_path, TEXTS)["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "fields", "warning"),
+    [
+        (
+            [[*texts, "中文"[i % 2]] for i, texts in enumerate(TEXTS)],
+            {"tokenizer_character_coverage": 0.99},
+            "tokens are unknown: raise config.tokenizer.character_coverage",
+        ),
+        (
+            [*TEXTS[:10], [" ".join(p) for p in documents(200, seed=7)]],
+            {"corpus_heldout_fraction": 0.3},
+            "one document holds 9.% of the text",
+        ),
+        (
+            [[*texts, "Subscribe to our newsletter for more. " * 12] for texts in TEXTS],
+            {"corpus_deduplicate": False},
+            "of the text is paragraphs that occur more than once: turn on config.corpus.dedup",
+        ),
+        (
+            [[paragraph] for texts in documents(300) for paragraph in texts[:1]],
+            {"corpus_split_sentences": False},
+            "a document has 1.0 sentences on average",
+        ),
+        (
+            TEXTS[:60],
+            {"tokenizer_vocab_size": 600},
+            "of the 600 pieces occur less than 10 times: lower config.tokenizer.vocab_size to",
+        ),
+    ],
+)
+def test_what_ruins_runs_is_warned_of(tmp_path, texts, fields, warning, capsys):
+    facts = facts_of(tmp_path, texts, **fields)
+    assert len(facts["warnings"]) == 1
+    assert_matches(facts["warnings"][0], warning)
+    assert facts["warnings"][0] in capsys.readouterr().err
+
+
+def test_cut_documents_are_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(cleaning, "MAX_DOCUMENT", 5000)
+    monkeypatch.setattr(text, "MAX_DOCUMENT", 5000)
+    monkeypatch.setattr("bert_jax.corpus.survey.MAX_DOCUMENT", 5000)
+    long = [paragraph for texts in documents(50, seed=3) for paragraph in texts]
+    facts = facts_of(tmp_path, [*TEXTS, long])
+    assert_matches(facts["warnings"][0], "and were cut there: documents are separated by blank")
+
+
+def assert_matches(text, pattern):
+    assert re.search(pattern, text), text
