@@ -13,7 +13,7 @@ from absl import flags
 from bert_jax import cli
 from bert_jax.interop import configs, hugging_face, parity
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.workdir import load_run
+from bert_jax.workdir import HUGGING_FACE, load_run
 
 FLAGS = flags.FLAGS
 
@@ -32,7 +32,7 @@ def define_flags() -> None:
 def export() -> None:
     """Run the command."""
     directory = Path(FLAGS.workdir)
-    out = Path(FLAGS.out) if FLAGS.out else directory / "hf"
+    out = Path(FLAGS.out) if FLAGS.out else directory / HUGGING_FACE
     run = load_run(directory, FLAGS.step)
     hugging_face.export(run.params, run.model, run.tokenizer_directory, out, FLAGS.format)
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))

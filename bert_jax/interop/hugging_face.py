@@ -147,9 +147,13 @@ def _torch(what: str) -> Any:
 def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
     """Fill a folder beside `out`, then put it in its place."""
     _expect_replaceable(out)
+    out = out.resolve()
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"--out={out} cannot be made: {error.strerror}") from error
     try:
         write(partial)
         _write_json(partial / MANIFEST, {"files": _sizes(partial)})

@@ -104,8 +104,8 @@ def packed_batch(config: ModelConfig) -> Batch:
 
 
 def _length(config: ModelConfig) -> int:
-    """Long enough for the local windows to cut something off."""
-    return min(config.max_position_embeddings, max(64, 2 * config.local_attention))
+    """Long enough for local windows of the usual widths to cut something off."""
+    return min(config.max_position_embeddings, max(64, 2 * config.local_attention), 512)
 
 
 def _batch(config: ModelConfig, segment_ids: np.ndarray, position_ids: np.ndarray) -> Batch:

@@ -1,12 +1,15 @@
 """Which encoders `transformers` has, and their configs in both directions."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from bert_jax.config import load_config
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.interop import configs
+from bert_jax.model import ModelConfig
 
 
 @pytest.fixture
@@ -46,6 +49,19 @@ def test_all_layers_global_stays_so(modern, vocabulary):
     values = configs.to_hugging_face(everywhere, vocabulary)
     assert set(values["layer_types"]) == {"full_attention"}
     assert configs.from_hugging_face(values, next_sentence=False).local_attention == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "arg", "expected"),
+    [
+        *[("bert.py", size, "BertForPreTraining") for size in ("tiny", "base", "large")],
+        *[("modernbert.py", size, "ModernBertForMaskedLM") for size in ("base", "large")],
+        ("quickstart.py", "", "ModernBertForMaskedLM"),
+    ],
+)
+def test_every_shipped_config_has_a_class(file, arg, expected):
+    config = load_config(str(Path(__file__).parents[2] / "configs" / file), arg)
+    assert configs.architecture(ModelConfig.create(config.model, 1000)) == expected
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,8 @@ def test_bad_requests_are_refused_before_anything_is_written(
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file: name a new folder"):
         export(redrawn(classic), classic, tokenizer_directory, tmp_path / "file")
+    with pytest.raises(UserError, match="cannot be made: Not a directory"):
+        export(redrawn(classic), classic, tokenizer_directory, tmp_path / "file" / "hf")
     assert not out.exists()
 
 

@@ -5,11 +5,13 @@ parameters are redrawn.
 """
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from bert_jax.config import load_config
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.interop import configs, names, parity
 from bert_jax.model import ModelConfig, abstract
@@ -55,14 +57,25 @@ MODERN = dataclasses.replace(
     local_attention=16,
     global_every=3,
 )
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def preset(file: str, arg: str) -> ModelConfig:
+    """A shipped config's encoder, all but its sizes."""
+    model = load_config(str(CONFIGS / file), arg).model
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    small = {name: getattr(MODERN, name) for name in (*sizes, "intermediate_size")}
+    return dataclasses.replace(ModelConfig.create(model, 97), **small, compute_dtype="float32")
+
+
 FAMILIES = {
+    "bert.py": preset("bert.py", "base"),
+    "modernbert.py": preset("modernbert.py", "base"),
+    "quickstart.py": preset("quickstart.py", ""),
     "BertForPreTraining": CLASSIC,
     "BertForMaskedLM": dataclasses.replace(CLASSIC, next_sentence=False),
     "one segment": dataclasses.replace(CLASSIC, token_types=1, norm_epsilon=1e-3),
     "ModernBert with local layers": MODERN,
-    "ModernBert, global layers alone": dataclasses.replace(
-        MODERN, local_attention=0, global_every=1
-    ),
     "ModernBert, other angles": dataclasses.replace(
         MODERN, rope_theta=500.0, local_rope_theta=20.0, global_every=2, local_attention=9
     ),
