@@ -11,8 +11,11 @@ import jax
 from absl import flags
 
 from bert_jax import cli
+from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.interop import configs, hugging_face, parity
+from bert_jax.interop.names import Params
 from bert_jax.interop.usage import pytorch_lines
+from bert_jax.model import ModelConfig
 from bert_jax.workdir import HUGGING_FACE, load_run
 
 FLAGS = flags.FLAGS
@@ -43,12 +46,12 @@ def export() -> None:
         print(f"  {path.name:24} {path.stat().st_size:>13,} bytes")
     print("Token ids: equal to those of the training tokenizer on the sample texts.")
     print(f"Logits: {_comparison(out, run.params, run.model)}")
-    print(
-        f"\nIn Python, with torch and transformers installed:\n\n{_indented(pytorch_lines(out))}\n"
-    )
+    tokenizer = Tokenizer.load(run.tokenizer_directory)
+    lines = pytorch_lines(out, mask=tokenizer.piece(tokenizer.vocabulary.mask_id))
+    print(f"\nIn Python, with torch and transformers installed:\n\n{_indented(lines)}\n")
 
 
-def _comparison(out: Path, params, model) -> str:
+def _comparison(out: Path, params: Params, model: ModelConfig) -> str:
     if not FLAGS.check:
         return "not compared (--nocheck)."
     if not parity.is_possible():

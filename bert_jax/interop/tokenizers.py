@@ -103,6 +103,7 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
             "escape_whitespaces: it cannot be exported"
         )
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
+    model: models.Model
     if trainer.model_type == trainer.UNIGRAM:
         model = models.Unigram(pieces, vocabulary.unk_id, trainer.byte_fallback)
     elif trainer.model_type == trainer.BPE:

@@ -11,4 +11,5 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 tokenizer = AutoTokenizer.from_pretrained({str(folder)!r})
 model = AutoModelForMaskedLM.from_pretrained({str(folder)!r})
 fill = pipeline("fill-mask", model=model, tokenizer=tokenizer)
-fill("The capital of France is {mask}.")"""
+for guess in fill("The capital of France is {mask}."):
+    print(guess["token_str"], guess["score"])"""
