@@ -93,7 +93,6 @@ EXPORT, FILL = ("convert", "export"), ("fill_mask",)
     [
         (("convert",), [], "error: say what to do: python -m bert_jax.convert export"),
         (EXPORT, ["--workdir=nowhere"], "--workdir=nowhere"),
-        (EXPORT, ["--workdir={run}", "--step=5"], "--step=5: "),
         (EXPORT, ["--workdir={run}", "--format=onnx"], "--format=onnx: choose one of safetensors"),
         (EXPORT, ["--workdir={run}", "--out={run}"], "holds files that no export wrote"),
         (FILL, ["--workdir={run}", "--text=no mask"], "'no mask' holds no [MASK]"),

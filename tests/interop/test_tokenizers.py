@@ -10,7 +10,7 @@ import tokenizers
 
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.errors import UserError
-from bert_jax.interop.tokenizers import SAMPLES, check, convert, export
+from bert_jax.interop.tokenizers import SAMPLES, check, convert, equally_likely, export
 
 KINDS = ["tokenizer_directory", "lowercase_tokenizer_directory", "bpe_tokenizer_directory"]
 
@@ -75,6 +75,15 @@ def test_words_that_come_one_by_one_keep_their_places(tokenizer_directory, tmp_p
     parts = [list(ids) for ids in trained.encode(words)]
     assert encoding["input_ids"] == [id for part in parts for id in part]
     assert encoding.word_ids() == [i for i, part in enumerate(parts) for _ in part]
+
+
+def test_equally_likely_cuts_of_a_text_are_both_right(tokenizer_directory, tmp_path):
+    exported = export(tokenizer_directory, tmp_path, max_length=64, token_types=True)
+    pieces = exported.get_vocab()
+    twice, once = next((id, pieces[p[0]]) for p, id in pieces.items() if p[0] * 2 == p)
+    assert equally_likely(exported, [twice, once], [once, twice])
+    assert not equally_likely(exported, [once, once], [twice])  # another probability
+    assert not equally_likely(exported, [once, 10], [10, once])  # another text
 
 
 def test_a_difference_is_found(tokenizer_directory, lowercase_tokenizer_directory):

@@ -44,7 +44,7 @@ CLASSIC = ModelConfig(
 )
 MODERN = dataclasses.replace(
     CLASSIC,
-    num_hidden_layers=4,
+    num_hidden_layers=3,
     position="rotary",
     norm="pre",
     feed_forward="geglu",
@@ -55,7 +55,7 @@ MODERN = dataclasses.replace(
     dropout=0.0,
     attention_dropout=0.0,
     local_attention=16,
-    global_every=3,
+    global_every=2,
 )
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -77,7 +77,7 @@ FAMILIES = {
     "one segment": dataclasses.replace(CLASSIC, token_types=1, norm_epsilon=1e-3),
     "ModernBert with local layers": MODERN,
     "ModernBert, other angles": dataclasses.replace(
-        MODERN, rope_theta=500.0, local_rope_theta=20.0, global_every=2, local_attention=9
+        MODERN, rope_theta=500.0, local_rope_theta=20.0, global_every=3, local_attention=9
     ),
 }
 
