@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.stream.randomness import Draw, below
+from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch
 from bert_jax.stream.units import choose
 
@@ -32,8 +32,8 @@ class Masker:
         self._unit = unit
         self._is_ordinary = ~vocabulary.is_special
         self._ordinary = np.flatnonzero(self._is_ordinary).astype(np.int32)
-        self._mask_below = mask_share * 2**32
-        self._random_below = (mask_share + random_share) * 2**32
+        self._mask_share = mask_share
+        self._random_share = random_share
 
     def mask(
         self,
@@ -61,29 +61,33 @@ class Masker:
           masked_labels: [B, P], the ids that stood there; 0 where there is none.
           masked_weights: [B, P], 1 for predictions, 0 where there is none.
         """
+        rows, length = ids.shape
         is_ordinary = self._is_ordinary.take(ids)
         tokens = np.count_nonzero(segment_ids, axis=1)
         wanted = np.clip(np.rint(rate * tokens), 1, predictions).astype(np.int64)
-        columns, count = choose(self._unit, ids, is_ordinary, wanted, self._vocabulary, draw)
-        weights = np.arange(predictions) < count[:, None]
-        behind_all = np.uint32(ids.shape[1])
-        positions = np.sort(np.where(weights, columns[:, :predictions], behind_all), axis=1)
-        row, prediction = np.nonzero(weights)
-        column = positions[weights]
-        positions[~weights] = 0
+        columns, weights = choose(
+            self._unit, ids, is_ordinary, wanted, predictions, self._vocabulary, draw
+        )
+        positions = np.where(weights, columns.astype(np.int32), length)
+        positions.sort(axis=1)
+        place = (positions + length * np.arange(rows)[:, None])[weights]  # in all rows
+        np.copyto(positions, 0, where=~weights)
+        labels = np.zeros((rows, predictions), np.int32)
+        labels[weights] = placed = ids.take(place)
 
-        labels = np.zeros(positions.shape, np.int32)
-        labels[weights] = ids[row, column]
-        action, piece = np.split(draw("replacements", 2 * predictions), 2, axis=1)
-        replacements = labels.copy()
-        is_random = action < self._random_below
-        replacements[is_random] = self._ordinary[below(piece[is_random], len(self._ordinary))]
-        replacements[action < self._mask_below] = self._vocabulary.mask_id
+        # One number a prediction: the interval that it lies in tells what to do, and within the
+        # interval for random pieces its place tells which.
+        number = draw("replacements", predictions)[weights] / 2**32
+        beyond = number - self._mask_share
+        is_random = np.flatnonzero((beyond >= 0) & (beyond < self._random_share))
+        piece = (beyond[is_random] / self._random_share * len(self._ordinary)).astype(np.int64)
+        placed[is_random] = self._ordinary.take(piece, mode="clip")
+        np.copyto(placed, self._vocabulary.mask_id, where=beyond < 0)
         masked = ids.copy()
-        masked[row, column] = replacements[row, prediction]
+        masked.reshape(-1)[place] = placed
         return {
             "input_ids": masked,
-            "masked_positions": positions.astype(np.int32),
+            "masked_positions": positions,
             "masked_labels": labels,
             "masked_weights": weights.astype(np.float32),
         }

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-_ROUNDS = 6
+_ROUNDS = 4
 
 
 def permute(

@@ -17,7 +17,7 @@ from bert_jax.stream.rows import Batch
 # The accelerators belong to JAX.
 tf.config.set_visible_devices([], "GPU")
 
-_AHEAD = 4  # batches that wait for the step
+_AHEAD = 2  # batches that wait for the step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,10 +25,11 @@ def choose(
     ids: Int32[np.ndarray, "B L"],
     is_ordinary: Bool[np.ndarray, "B L"],
     wanted: Int64[np.ndarray, "B"],
+    predictions: int,
     vocabulary: Vocabulary,
     draw: Draw,
-) -> tuple[UInt32[np.ndarray, "B L"], Int64[np.ndarray, "B"]]:
-    """Chooses tokens of each row: columns in the order of choice, and how many of them count.
+) -> tuple[UInt32[np.ndarray, "B {predictions}"], Bool[np.ndarray, "B {predictions}"]]:
+    """Chooses tokens of each row: their columns in the order of choice, and which of them count.
 
     Args:
       unit: `token`: tokens, uniformly. `word`: whole words in random order, each one that still
@@ -38,56 +39,55 @@ def choose(
         overlap, and the last one is cut.
       ids: the tokens.
       is_ordinary: which of them may be chosen.
-      wanted: how many are to be chosen.
+      wanted: how many are to be chosen, if there are as many.
+      predictions: P, the most that are wanted.
       vocabulary: of the ids; tells where words begin.
       draw: the random numbers of the rows.
     """
-    random = draw("positions", ids.shape[1])
-    available = np.minimum(wanted, np.count_nonzero(is_ordinary, axis=1))
+    score = draw("positions", ids.shape[1])
     if unit == "token":
-        return _columns(np.sort(_numbers(random, is_ordinary))), available
+        return _first(np.sort(_numbers(score, is_ordinary)), wanted, predictions)
     # Words of all rows, one after another; a special token is a word of its own.
-    begins = _word_begins(ids, is_ordinary, vocabulary)
-    word = (np.cumsum(begins) - 1).reshape(ids.shape)
-    begins = np.flatnonzero(begins)
-    score = random.reshape(-1)[begins]
+    is_begin = _word_begins(ids, is_ordinary, vocabulary)
+    word = (np.cumsum(is_begin, dtype=np.int32) - 1).reshape(ids.shape)
+    begins = np.flatnonzero(is_begin)
+    word_score = score.reshape(-1)[begins]
     if unit == "word":
-        size = np.bincount(word.reshape(-1))[word]
-        return _words_that_fit(_numbers(score[word], is_ordinary), size, available)
-    span_random = draw("spans", ids.shape[1]).reshape(-1)[begins]
-    score = _earliest_span(score, is_ordinary.reshape(-1)[begins], span_random)
-    return _columns(np.sort(_numbers(score[word], is_ordinary))), available
+        numbers = _numbers(word_score.take(word), is_ordinary)
+        size = np.diff(begins, append=ids.size).take(word)
+        return _first(*_words_that_fit(numbers, size, wanted), predictions)
+    length = draw("spans", ids.shape[1]).reshape(-1)[begins]
+    word_score = _earliest_span(word_score, is_ordinary.reshape(-1)[begins], length)
+    return _first(np.sort(_numbers(word_score.take(word), is_ordinary)), wanted, predictions)
 
 
 def _words_that_fit(
     numbers: UInt32[np.ndarray, "B L"],
     size: Int64[np.ndarray, "B L"],
-    available: Int64[np.ndarray, "B"],
+    wanted: Int64[np.ndarray, "B"],
 ) -> tuple[UInt32[np.ndarray, "B L"], Int64[np.ndarray, "B"]]:
-    """Leaves out words until none is cut where the wanted count ends.
+    """The sorted numbers without the words that would be cut where the wanted count ends.
 
     Args:
-      numbers: of the tokens; words have one score. Changed here.
+      numbers: of the tokens; the tokens of a word have one score. Changed here.
       size: tokens of the word of each token.
-      available: how many tokens are to be chosen.
+      wanted: how many tokens are to be chosen.
     """
-    order, count = np.sort(numbers), available.copy()
-    longer = np.flatnonzero(count < order.shape[1])
-    while len(longer):
-        mask = ~_low_bits(order.shape[1])
-        last = order[longer, np.maximum(count[longer], 1) - 1] & mask
-        behind = order[longer, count[longer]]
-        cut = (behind != _NEVER) & (last == behind & mask) & (count[longer] > 0)
-        rows, score = longer[cut], last[cut, None]
+    order = np.sort(numbers)
+    is_score = ~_low_bits(order.shape[1])
+    rows = np.flatnonzero(wanted < order.shape[1])
+    while len(rows):
+        last = order[rows, wanted[rows] - 1] & is_score
+        behind = order[rows, wanted[rows]]
+        is_cut = (behind != _NEVER) & (last == behind & is_score)
+        rows, cut = rows[is_cut], last[is_cut, None]
         # As the word that is cut, no later one that is longer than what is left will ever fit.
-        left = count[rows] - np.count_nonzero(order[rows] < score, axis=1)
-        found = numbers[rows] & mask
-        never = (found == score) | ((found > score) & (size[rows] > left[:, None]))
+        left = wanted[rows] - np.count_nonzero(order[rows] < cut, axis=1)
+        score = numbers[rows] & is_score
+        never = (score == cut) | ((score > cut) & (size[rows] > left[:, None]))
         numbers[rows] = np.where(never, _NEVER, numbers[rows])
         order[rows] = np.sort(numbers[rows])
-        count[rows] = np.minimum(count[rows], np.count_nonzero(order[rows] != _NEVER, axis=1))
-        longer = rows
-    return _columns(order), count
+    return order, wanted
 
 
 def _earliest_span(
@@ -102,7 +102,7 @@ def _earliest_span(
     for distance in range(1, LONGEST_SPAN):
         covers = (reach[:-distance] >= distance) & (text[:-distance] == text[distance:])
         behind = earliest[distance:]
-        np.minimum(behind, score[:-distance], out=behind, where=covers)
+        np.minimum(behind, np.where(covers, score[:-distance], _NEVER), out=behind)
     return earliest
 
 
@@ -123,8 +123,13 @@ def _numbers(
     return np.where(is_ordinary, numbers, _NEVER)
 
 
-def _columns(numbers: UInt32[np.ndarray, "B L"]) -> UInt32[np.ndarray, "B L"]:
-    return numbers & _low_bits(numbers.shape[1])
+def _first(
+    order: UInt32[np.ndarray, "B L"], wanted: Int64[np.ndarray, "B"], predictions: int
+) -> tuple[UInt32[np.ndarray, "B {predictions}"], Bool[np.ndarray, "B {predictions}"]]:
+    """Columns of the first of the sorted numbers, and which of them were wanted and are there."""
+    first = order[:, :predictions]
+    is_chosen = (np.arange(predictions) < wanted[:, None]) & (first != _NEVER)
+    return first & _low_bits(order.shape[1]), is_chosen
 
 
 def _low_bits(length: int) -> np.uint32:

@@ -146,16 +146,22 @@ def test_evaluation_is_the_same_on_any_number_of_processes(store):
 
 
 @pytest.mark.parametrize(
-    ("objective", "expected"), [("packed", "8c5cf47cab4061bf"), ("nsp", "421d90c5d39ee4c1")]
+    ("objective", "unit", "expected"),
+    [
+        ("packed", "token", "31b6ffc33673198e"),
+        ("nsp", "token", "333698d862004e9e"),
+        ("sop", "word", "dda48f513acbb153"),
+        ("packed", "span", "28ffff473867f547"),
+    ],
 )
-def test_train_batches_never_change(store, config, objective, expected):
-    config.stream.objective = objective
+def test_train_batches_never_change(store, config, objective, unit, expected):
+    config.stream.objective, config.stream.mask_unit = objective, unit
     batches = TrainBatches(store, config)
     assert digest([batches.batch(step) for step in (0, 1, 49)]) == expected
 
 
 @pytest.mark.parametrize(
-    ("objective", "expected"), [("packed", "0a577a709a92b22e"), ("nsp", "721ae2c58aec7c3c")]
+    ("objective", "expected"), [("packed", "c9fdcea0ba7d3751"), ("nsp", "239201f357e8714e")]
 )
 def test_evaluation_batches_never_change(store, objective, expected):
     batches = EvaluationBatches(store, "heldout", objective, 32, 8)

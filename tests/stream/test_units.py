@@ -20,8 +20,10 @@ def random_rows(seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chosen(unit: str, ids: np.ndarray, ordinary: np.ndarray, wanted: np.ndarray, seed: int):
-    columns, count = choose(unit, ids, ordinary, wanted, vocabulary(), draw(len(ids), seed))
-    return [set(row[:n].tolist()) for row, n in zip(columns, count, strict=True)]
+    columns, is_chosen = choose(
+        unit, ids, ordinary, wanted, wanted.max().item(), vocabulary(), draw(len(ids), seed)
+    )
+    return [set(row[ok].tolist()) for row, ok in zip(columns, is_chosen, strict=True)]
 
 
 def words_of(ids: np.ndarray, ordinary: np.ndarray) -> list[list[int]]:
@@ -96,11 +98,11 @@ def test_words_have_equal_chances():
     ids[:, [1, 2, 5, 7, 8, 9, 12, 13]] = 5
     ids[:, [0, 15]] = CLS, SEP
     ordinary = ~vocabulary().is_special[ids]
-    columns, count = choose(
-        "word", ids, ordinary, np.full(len(ids), 3), vocabulary(), draw(len(ids))
+    columns, is_chosen = choose(
+        "word", ids, ordinary, np.full(len(ids), 3), 3, vocabulary(), draw(len(ids))
     )
     first = columns[np.arange(len(ids)), 0]
-    assert count.max() == 3
+    assert is_chosen[:, 0].all()
     # The first word that fits three tokens is equally often each one of these.
     starts = [1, 2, 5, 7, 8, 9, 12, 13]
     sizes = dict(zip(starts, np.diff([*starts, 15]), strict=True))
