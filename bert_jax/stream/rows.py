@@ -1,5 +1,7 @@
 """What a batch is, and what the rows of every objective have in common."""
 
+import hashlib
+
 import numpy as np
 from jaxtyping import Int32, Int64
 
@@ -45,3 +47,15 @@ def framed_rows(
         "position_ids": position_ids,
         "segment_ids": segment_ids,
     }
+
+
+def digest(batch: Batch) -> str:
+    """A hash of everything in a batch.
+
+    Kept beside a checkpoint, it tells whether a resumed run would go on with the same stream.
+    """
+    hashed = hashlib.sha256()
+    for name, array in sorted(batch.items()):
+        hashed.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        hashed.update(np.ascontiguousarray(array))
+    return hashed.hexdigest()[:32]

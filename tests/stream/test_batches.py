@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_jax.stream.batches import EvaluationBatches, TrainBatches
-from bert_jax.stream.rows import Batch
+from bert_jax.stream.rows import Batch, digest
 
 
-def digest(batches: list[Batch]) -> str:
+def golden(batches: list[Batch]) -> str:
     hashed = hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):
@@ -81,6 +81,29 @@ def test_batches_hang_on_the_step_alone(store, step, other):
     batches = TrainBatches(store, config)
     batches.batch(other)
     assert_equal(batches.batch(step), TrainBatches(store, config).batch(step))
+
+
+def test_far_steps_are_as_good_as_near_ones(store, config):
+    config.total_steps = 10**12
+    batches = TrainBatches(store, config)
+    size = batches.num_examples(batches.phases[0])
+    first = 10**11 - 10**11 % size  # 8 rows a step: an epoch begins
+    index = np.concatenate([batches.example_index(first + i) for i in range(size // 8 + 1)])
+    assert np.array_equal(np.sort(index[:size]), np.arange(size))
+    masked = batches.batch(first)["masked_weights"].sum(axis=1)
+    assert np.all(masked >= 4)
+
+
+def test_digest_tells_batches_apart(store, config):
+    batches = TrainBatches(store, config)
+    batch = batches.batch(3)
+    assert digest(batch) == digest(TrainBatches(store, config).batch(3))
+    assert digest(batch) != digest(batches.batch(4))
+    for name, array in batch.items():
+        changed = array.copy()
+        changed[-1, -1] += 1
+        assert digest(batch) != digest(batch | {name: changed})
+        assert digest(batch) != digest(batch | {name: array.astype(np.int64)})
 
 
 def test_seeds_have_their_own_batches(store, config):
@@ -157,7 +180,7 @@ def test_evaluation_is_the_same_on_any_number_of_processes(store):
 def test_train_batches_never_change(store, config, objective, unit, expected):
     config.stream.objective, config.stream.mask_unit = objective, unit
     batches = TrainBatches(store, config)
-    assert digest([batches.batch(step) for step in (0, 1, 49)]) == expected
+    assert golden([batches.batch(step) for step in (0, 1, 49)]) == expected
 
 
 @pytest.mark.parametrize(
@@ -165,4 +188,4 @@ def test_train_batches_never_change(store, config, objective, unit, expected):
 )
 def test_evaluation_batches_never_change(store, objective, expected):
     batches = EvaluationBatches(store, "heldout", objective, 32, 8)
-    assert digest([batches.batch(index) for index in range(len(batches))]) == expected
+    assert golden([batches.batch(index) for index in range(len(batches))]) == expected

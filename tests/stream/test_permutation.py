@@ -62,10 +62,6 @@ def test_places_of_an_example_are_uniform_over_the_epochs():
 
 
 def test_order_never_changes():
-    assert order(11).tolist() == [8, 3, 0, 2, 4, 1, 10, 9, 6, 7, 5]
-    assert permute(np.arange(4), np.arange(4), 10**12, key(5, "order")).tolist() == [
-        309495215999,
-        91277036380,
-        25847345765,
-        615526985126,
-    ]
+    assert order(11).tolist() == [6, 3, 0, 10, 7, 4, 1, 9, 8, 5, 2]
+    places = permute(np.arange(4), np.arange(4), 10**12, key(5, "order"))
+    assert places.tolist() == [109266442647, 662594981511, 409400535380, 614737633960]
