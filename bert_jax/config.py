@@ -44,7 +44,11 @@ def default_config() -> ConfigDict:
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
 
     config.corpus = corpus = ConfigDict()
-    corpus.source = "docs:"  # kind:location, e.g. text:/data/*.txt.gz
+    corpus.source = "docs:"  # text:, jsonl:, parquet: with a glob, docs:; see docs/corpus.md
+    corpus.documents = "blank_line"  # what ends one in text files: blank_line | line | file
+    corpus.field = "text"  # of jsonl: objects and parquet: rows
+    corpus.invalid_utf8 = "refuse"  # refuse | replace (by U+FFFD) | drop (the document)
+    corpus.minimum_characters = 0  # shorter documents are dropped
     corpus.directory = ""  # where the token store lives; empty: <workdir>/corpus
     corpus.language = "en"  # ISO 639 code, for splitting sentences
     corpus.split_sentences = True  # the nsp objective needs sentences

@@ -86,7 +86,7 @@ def audit(
         },
         "sources": store.manifest["sources"],
         "removed": store.manifest["removed"],
-        "cut_documents": store.manifest["cut_documents"],
+        "changed": store.manifest["changed"],
         "repeated_share": store.manifest["repeated_share"],
         "vocab_size": store.vocabulary.size,
         "unknown_rate": float(shares[store.vocabulary.unk_id]),
@@ -149,7 +149,7 @@ def warnings(facts: dict[str, Any]) -> list[str]:
             f"one document holds {facts['longest_document_share']:.0%} of the text: documents are "
             "separated by blank lines, see whether yours are"
         )
-    if long := facts["cut_documents"]:
+    if long := facts["changed"]["cut_documents"]:
         found.append(
             f"{long:,} documents had more than {MAX_DOCUMENT:,} characters and were cut there: "
             "documents are separated by blank lines, see whether yours are"

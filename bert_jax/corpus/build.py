@@ -20,10 +20,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.corpus import sentencepiece_tokenizer
+from bert_jax.corpus.atomic import finished_directory, write_json
 from bert_jax.corpus.audit import audit, count, total
 from bert_jax.corpus.dedup import text_hash
-from bert_jax.corpus.encode import Encoded, encode
-from bert_jax.corpus.files import finished_directory, write_json
+from bert_jax.corpus.encode import encode
+from bert_jax.corpus.manifest import collect_shards, list_sources
 from bert_jax.corpus.report import page
 from bert_jax.corpus.selection import quote, refuse_empty, select
 from bert_jax.corpus.settings import Settings, from_config
@@ -35,7 +36,6 @@ from bert_jax.corpus.store import (
     SPLITS,
     TOKENIZER,
     TokenStore,
-    file_sha256,
     fingerprint,
     read_manifest,
 )
@@ -66,9 +66,9 @@ def build_store(config: ConfigDict, directory: str | Path) -> TokenStore:
             "(config.corpus.directory), or remove it"
         )
     try:
-        parts = list_parts(settings.source)
+        parts = list_parts(settings.source, settings.reading)
         with _scratch(directory, settings, parts) as scratch:
-            with Workers(min(config.corpus.workers, len(parts)) or 0) as workers:
+            with Workers(config.corpus.workers) as workers:
                 _build(scratch, settings, parts, workers)
             (scratch / "lock").unlink()
             os.replace(scratch, directory)
@@ -112,7 +112,7 @@ def _differences(
 
 
 @contextlib.contextmanager
-def _scratch(directory: Path, settings: Settings, parts: Sequence[Part]) -> Iterator[Path]:
+def _scratch(directory: Path, settings: Settings, parts: Sequence[object]) -> Iterator[Path]:
     """The directory of an unfinished build of the same plan, or an empty one; locked."""
     plan = {
         "format_version": FORMAT_VERSION,
@@ -137,20 +137,24 @@ def _scratch(directory: Path, settings: Settings, parts: Sequence[Part]) -> Iter
         yield scratch
 
 
-def _build(scratch: Path, settings: Settings, parts: Sequence[Part], workers: Workers) -> None:
+def _build(
+    scratch: Path, settings: Settings, weighted: Sequence[tuple[Part, float]], workers: Workers
+) -> None:
     work = scratch / "work"
     work.mkdir(exist_ok=True)
+    parts, weights = [part for part, _ in weighted], [weight for _, weight in weighted]
     sizes = [part.size for part in parts]
+    samples = _sample_bytes([part.size * weight for part, weight in weighted], settings)
     surveys = workers.run(
         "reading",
         survey,
         [
-            (part, work / f"survey-{index:05d}", share, settings.heldout_fraction)
-            for index, (part, share) in enumerate(zip(parts, _shares(sizes, settings), strict=True))
+            (part, work / f"survey-{index:05d}", sample_bytes, settings)
+            for index, (part, sample_bytes) in enumerate(zip(parts, samples, strict=True))
         ],
         sizes,
     )
-    selection = select(surveys, settings, work)
+    selection = select(surveys, weights, settings, work)
     tokenizer_directory = scratch / TOKENIZER
     tokenizer = _make_tokenizer(surveys, settings, tokenizer_directory)
     texts = [found.text(part) for part, found in zip(parts, surveys, strict=True)]
@@ -166,18 +170,21 @@ def _build(scratch: Path, settings: Settings, parts: Sequence[Part], workers: Wo
     manifest = {
         "format_version": FORMAT_VERSION,
         "settings": dataclasses.asdict(settings),
-        "sources": _sources(parts, surveys, encoded),
+        "sources": list_sources(weighted, surveys, encoded),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
         "removed": selection.removed,
-        "cut_documents": sum(found.counts["cut_documents"] for found in surveys),
+        "changed": {
+            cause: sum(found.counts[cause] for found in surveys)
+            for cause in ("replaced_documents", "cut_documents")
+        },
         "repeated_share": selection.repeated_share,
-        **_collect(encoded, scratch),
+        **collect_shards(encoded, weights, scratch),
     }
     for split in SPLITS:
         refuse_empty(split, manifest["splits"][split]["documents"], settings)
-    manifest["fingerprint"] = fingerprint(manifest["files"])
-    quotes = [(texts[part], paragraph) for _, part, paragraph in selection.most_repeated]
-    quoted = workers.run("quoting", quote, quotes, [text.size for text, _ in quotes])
+    manifest["fingerprint"] = fingerprint(manifest)
+    quotes = [(texts[part], settings, paragraph) for _, part, paragraph in selection.most_repeated]
+    quoted = workers.run("quoting", quote, quotes, [text.size for text, *_ in quotes])
     repeated = [
         {"times": times, "text": text}
         for (times, _, _), text in zip(selection.most_repeated, quoted, strict=True)
@@ -203,11 +210,11 @@ def _write_report(store: TokenStore, repeated: list[dict[str, Any]], workers: Wo
         print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
-def _shares(sizes: Sequence[int], settings: Settings) -> list[int]:
+def _sample_bytes(sizes: Sequence[float], settings: Settings) -> list[int]:
     """How many bytes each part gives to the tokenizer's sample; none where one is given."""
     if settings.tokenizer.path:
         return [0] * len(sizes)
-    return [settings.tokenizer.sample_bytes * size // max(1, sum(sizes)) for size in sizes]
+    return [int(settings.tokenizer.sample_bytes * size / sum(sizes)) for size in sizes]
 
 
 def _make_tokenizer(surveys: Sequence[Survey], settings: Settings, directory: Path) -> Tokenizer:
@@ -235,54 +242,3 @@ def _sample(surveys: Sequence[Survey]) -> Iterator[str]:
             if hash not in seen:
                 seen.add(hash)
                 yield paragraph
-
-
-def _sources(
-    parts: Sequence[Part], surveys: Sequence[Survey], encoded: Sequence[Encoded]
-) -> list[dict[str, Any]]:
-    """Of each file that was read: its bytes, a hash of its clean text, and what of it is stored."""
-    sources: dict[str, dict[str, Any]] = {}
-    for part, found, stored in zip(parts, surveys, encoded, strict=True):
-        source = sources.setdefault(
-            part.name,
-            {"name": part.name, "bytes": 0, "documents": 0, "hash": hashlib.sha256()}
-            | {split: dict.fromkeys(("documents", "sentences", "tokens"), 0) for split in SPLITS},
-        )
-        source["bytes"] += part.size
-        source["documents"] += found.counts["documents"]
-        source["hash"].update(found.document_hashes.astype("<u8").tobytes())
-        for split in SPLITS:
-            for name in source[split]:
-                source[split][name] += stored.facts["splits"][split][name]
-    return [{**source, "hash": source["hash"].hexdigest()} for source in sources.values()]
-
-
-def _collect(encoded: Sequence[Encoded], scratch: Path) -> dict[str, Any]:
-    """Moves the shards of all parts to their places; the manifest's `splits` and `files`."""
-    splits: dict[str, dict[str, Any]] = {
-        split: {"documents": 0, "sentences": 0, "tokens": 0, "characters": 0, "unknown": 0}
-        for split in SPLITS
-    }
-    files = {
-        f"{TOKENIZER}/{path.name}": {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted((scratch / TOKENIZER).iterdir())
-    }
-    for split in SPLITS:
-        (scratch / split).mkdir(exist_ok=True)
-        shards = []
-        for index, part in enumerate(encoded):
-            facts = part.facts
-            counts = facts["splits"][split]
-            if not counts["documents"]:
-                continue
-            shard = f"{split}/{index:05d}"
-            shards.append(shard)
-            for name, value in counts.items():
-                splits[split][name] += value
-            if not (scratch / shard).is_dir():  # else a build was killed after it moved it
-                (part.directory / split).rename(scratch / shard)
-            for name, file in facts["files"].items():
-                if Path(name).parent.name == split:
-                    files[f"{shard}/{Path(name).name}"] = file
-        splits[split]["shards"] = shards
-    return {"splits": splits, "files": files}

@@ -54,6 +54,16 @@ def clean_documents(paragraphs: Iterable[str]) -> Iterator[list[str]]:
         yield document
 
 
+def has_bad_bytes(text: str) -> bool:
+    """Whether text decoded with `surrogateescape` had bytes that are not UTF-8."""
+    return not text.isprintable() and _BAD_BYTES.search(text) is not None
+
+
+def replace_bad_bytes(text: str) -> str:
+    """Text with U+FFFD for each run of such bytes."""
+    return _BAD_BYTES.sub("\ufffd", text)
+
+
 def pieces(line: str) -> Iterator[str]:
     """A line, cut after the last space within each MAX_PARAGRAPH characters when longer."""
     while len(line) > MAX_PARAGRAPH:
@@ -88,5 +98,6 @@ def prose(docstring: str) -> list[str]:
     return [" ".join(lines) for lines in paragraphs]
 
 
+_BAD_BYTES = re.compile("[\udc80-\udcff]+")
 _WORD = re.compile(r"[^\W\d_]{2}")
 _ITEM = re.compile(r"([-*+•] |\(?\d+[.)] |:\w|@\w|[\w*`.,\[\]]+( \([^)]*\))? ?: |\.\. )")

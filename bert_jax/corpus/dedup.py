@@ -27,6 +27,11 @@ def heldout_below(fraction: float) -> int:
     return min(int(fraction * 2.0**64), (1 << 64) - 1)
 
 
+def in_share(hashes: UInt64[np.ndarray, "D"], share: float) -> Bool[np.ndarray, "D"]:
+    """Which documents belong to a share, below 1, of them; independent of being held out."""
+    return hashes * np.uint64(0x9E3779B97F4A7C15) < np.uint64(int(share * 2.0**64))
+
+
 def first_occurrences(hashes: Sequence[UInt64[np.ndarray, "_"]]) -> list[Bool[np.ndarray, "_"]]:
     """For each array, which of its hashes occur neither earlier in it nor in an array before.
 

@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from bert_jax.corpus.arrays import ShardWriter
+from bert_jax.corpus.atomic import finished_directory, write_json
 from bert_jax.corpus.dedup import document_hash, heldout_below
-from bert_jax.corpus.files import finished_directory, write_json
 from bert_jax.corpus.selection import Kept
 from bert_jax.corpus.sentences import split_sentences
 from bert_jax.corpus.settings import Settings
@@ -69,7 +70,7 @@ def _encode(
             "heldout": _Batch(heldout, tokenizer, settings),
         }
         border = heldout_below(settings.heldout_fraction)
-        for hash, paragraphs in _kept_documents(part, kept):
+        for hash, paragraphs in _kept_documents(part, settings, kept):
             batches["heldout" if hash < border else "train"].add(paragraphs)
         for split in SPLITS:
             batches[split].flush()
@@ -82,11 +83,11 @@ def _encode(
     write_json(directory / "facts.json", facts)
 
 
-def _kept_documents(part: Part, kept: Kept) -> Iterator[tuple[int, list[str]]]:
+def _kept_documents(part: Part, settings: Settings, kept: Kept) -> Iterator[tuple[int, list[str]]]:
     """The hash of each document that is left, and its paragraphs that are left."""
     masks = kept.load()
     at = 0  # the next paragraph
-    for index, document in enumerate(read_documents(part)):
+    for index, document in enumerate(read_documents(part, settings, Counter())):
         left = document
         if masks:
             mask = masks.paragraphs[at : at + len(document)]

@@ -32,7 +32,7 @@ p.sample {{ overflow-wrap: anywhere }}
 <h2>Text and tokens</h2>
 {figures}
 {plots}
-<h2>Removed</h2>
+<h2>Removed and changed</h2>
 {removed}
 <h2>The most repeated paragraphs, before removal</h2>
 {repeated}
@@ -72,7 +72,8 @@ def page(facts: dict[str, Any]) -> str:
         ),
         plots=_plots(facts),
         removed=_table(
-            ["", "count"], [[_words(cause), n] for cause, n in facts["removed"].items()]
+            ["", "count"],
+            [[_words(cause), n] for cause, n in (facts["removed"] | facts["changed"]).items()],
         ),
         repeated=_table(
             ["text", "times"], [[entry["text"], entry["times"]] for entry in facts["repeated"]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bert_jax.corpus.dedup import (
     LONG_PARAGRAPH,
     first_occurrences,
     heldout_below,
+    in_share,
     most_repeated,
 )
 from bert_jax.corpus.settings import Settings
@@ -61,8 +63,16 @@ class Selection:
     most_repeated: list[tuple[int, int, int]]
 
 
-def select(surveys: Sequence[Survey], settings: Settings, directory: Path) -> Selection:
+def select(
+    surveys: Sequence[Survey], shares: Sequence[float], settings: Settings, directory: Path
+) -> Selection:
     """Decides from the surveys of all parts; masks go into `directory`.
+
+    Args:
+      surveys: of all parts.
+      shares: of the documents of each part, to use.
+      settings: of the store.
+      directory: where the masks go.
 
     Raises:
       UserError: there are fewer than two documents, or a split would have none.
@@ -71,31 +81,35 @@ def select(surveys: Sequence[Survey], settings: Settings, directory: Path) -> Se
     paragraphs = [found.paragraph_hashes for found in surveys]
     first_documents = first_occurrences(documents)
     first_paragraphs = first_occurrences(paragraphs)
-    kept, removed_paragraphs = [], 0
+    kept, left = [], []
+    removed: Counter[str] = Counter()
     characters = repeated_characters = 0
-    for index, found in enumerate(surveys):
-        lengths = found.paragraph_lengths
-        first = first_paragraphs[index]
-        stays = np.ones(len(lengths), bool)
-        path = None
+    for index, (found, share) in enumerate(zip(surveys, shares, strict=True)):
+        lengths, hashes = found.paragraph_lengths, found.document_hashes
+        stays, paragraph_stays = np.ones(len(hashes), bool), np.ones(len(lengths), bool)
         if settings.deduplicate:
-            stays = first | (lengths < LONG_PARAGRAPH)
+            stays = first_documents[index]
+            paragraph_stays = first_paragraphs[index] | (lengths < LONG_PARAGRAPH)
+        removed["duplicate_documents"] += int(np.count_nonzero(~stays))
+        removed["repeated_paragraphs"] += int(np.count_nonzero(~paragraph_stays))
+        if share < 1:
+            sampled = in_share(hashes, share)
+            removed["documents_not_sampled"] += int(np.count_nonzero(stays & ~sampled))
+            stays = stays & sampled
+        path = None
+        if not (stays.all() and paragraph_stays.all()):
             path = directory / f"kept-{index:05d}.npz"
-            np.savez(path, documents=first_documents[index], paragraphs=stays)
+            np.savez(path, documents=stays, paragraphs=paragraph_stays)
         kept.append(Kept(path))
-        removed_paragraphs += int(np.count_nonzero(~stays))
-        characters += int(lengths[stays].sum())
-        repeated_characters += int(lengths[stays & ~first].sum())
-    left = documents
-    if settings.deduplicate:
-        left = [hashes[first] for hashes, first in zip(documents, first_documents, strict=True)]
+        left.append(hashes[stays])
+        characters += int(lengths[paragraph_stays].sum())
+        repeated_characters += int(lengths[paragraph_stays & ~first_paragraphs[index]].sum())
+        for cause in ("invalid_documents", "short_documents"):
+            removed[cause] += found.counts[cause]
     _check_splits(left, settings)
     return Selection(
         kept=kept,
-        removed={
-            "duplicate_documents": sum(map(len, documents)) - sum(map(len, left)),
-            "repeated_paragraphs": removed_paragraphs,
-        },
+        removed=dict(removed),
         repeated_share=repeated_characters / characters,
         most_repeated=most_repeated(paragraphs, REPEATED_SHOWN),
     )
@@ -106,7 +120,7 @@ def _check_splits(hashes: Sequence[np.ndarray], settings: Settings) -> None:
     if total < 2:
         raise UserError(
             f"config.corpus.source={settings.source!r} holds {total} different documents, two are "
-            "the least; a blank line ends a document"
+            "the least; config.corpus.documents says what ends one"
         )
     border = heldout_below(settings.heldout_fraction)
     heldout = sum(int(np.count_nonzero(part < border)) for part in hashes)
@@ -124,7 +138,7 @@ def refuse_empty(split: str, documents: int, settings: Settings) -> None:
         )
 
 
-def quote(part: Part, paragraph: int) -> str:
+def quote(part: Part, settings: Settings, paragraph: int) -> str:
     """The beginning of a paragraph of a part, found by reading up to it."""
-    paragraphs = itertools.chain.from_iterable(read_documents(part))
+    paragraphs = itertools.chain.from_iterable(read_documents(part, settings, Counter()))
     return next(itertools.islice(paragraphs, paragraph, None))[:QUOTED]

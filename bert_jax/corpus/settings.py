@@ -5,6 +5,24 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from bert_jax.errors import UserError
+
+INVALID_UTF8 = ("refuse", "replace", "drop")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The fields of `config.corpus` that say how files are read."""
+
+    documents: str
+    field: str
+    invalid_utf8: str
+
+    @property
+    def decode_errors(self) -> str:
+        """For `bytes.decode`: bad bytes raise, or stay to be told in the text."""
+        return "strict" if self.invalid_utf8 == "refuse" else "surrogateescape"
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerSettings:
@@ -23,6 +41,8 @@ class Settings:
     """The fields of `config.corpus` that decide bytes, and those of `config.tokenizer`."""
 
     source: str
+    reading: Reading
+    minimum_characters: int
     language: str
     split_sentences: bool
     deduplicate: bool
@@ -31,9 +51,19 @@ class Settings:
 
 
 def from_config(config: ConfigDict) -> Settings:
-    """The part of a config that a store depends on; light enough to send to every worker."""
+    """The part of a config that a store depends on; light enough to send to every worker.
+
+    Raises:
+      UserError: a field has a value that it cannot have.
+    """
+    reading = Reading(**_fields(Reading, config.corpus))
+    if reading.invalid_utf8 not in INVALID_UTF8:
+        raise UserError(
+            f"config.corpus.invalid_utf8={reading.invalid_utf8!r}: write one of "
+            f"{', '.join(INVALID_UTF8)}"
+        )
     tokenizer = TokenizerSettings(**_fields(TokenizerSettings, config.tokenizer))
-    return Settings(tokenizer=tokenizer, **_fields(Settings, config.corpus))
+    return Settings(reading=reading, tokenizer=tokenizer, **_fields(Settings, config.corpus))
 
 
 def _fields(kind: type, group: ConfigDict) -> dict[str, Any]:

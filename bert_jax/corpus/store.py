@@ -181,10 +181,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def fingerprint(files: dict[str, dict[str, Any]]) -> str:
-    """Hash over names and contents of the files of a store, as its manifest lists them."""
-    hashes = {name: facts["sha256"] for name, facts in files.items()}
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:32]
+def fingerprint(manifest: dict[str, Any]) -> str:
+    """Hash over the contents of the files of a store and the order of its shards."""
+    hashes = {name: facts["sha256"] for name, facts in manifest["files"].items()}
+    shards = [manifest["splits"][split]["shards"] for split in SPLITS]
+    text = json.dumps([hashes, shards], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def file_sha256(path: Path) -> str:

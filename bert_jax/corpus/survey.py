@@ -7,17 +7,26 @@ second pass; so the first one writes hashes, counts and a sample of the text.
 import dataclasses
 import heapq
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt32, UInt64
 
-from bert_jax.corpus.cleaning import MAX_DOCUMENT, clean_documents
+from bert_jax.corpus.atomic import finished_directory
+from bert_jax.corpus.cleaning import MAX_DOCUMENT, clean_documents, has_bad_bytes, replace_bad_bytes
 from bert_jax.corpus.dedup import document_hash, heldout_below, text_hash
-from bert_jax.corpus.files import finished_directory
+from bert_jax.corpus.files import FileRange
+from bert_jax.corpus.settings import Reading, Settings
 from bert_jax.corpus.sources import Part
 from bert_jax.corpus.text import TextPart
+
+# How the text that is kept is written, whatever it came from.
+_KEPT_TEXT = Reading(documents="blank_line", field="", invalid_utf8="refuse")
+
+# What can happen to a document before duplicates are looked for. The first two are dropped.
+CAUSES = ("invalid_documents", "short_documents", "replaced_documents", "cut_documents")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Survey:
 
     @property
     def counts(self) -> dict[str, int]:
-        """`documents`, `characters` and, of those cut for their size, `cut_documents`."""
+        """`documents` and `characters` of the clean text, and the documents of each of CAUSES."""
         return json.loads((self.directory / "counts.json").read_text())
 
     @property
@@ -53,45 +62,65 @@ class Survey:
     def text(self, part: Part) -> Part:
         """What the second pass reads: `part`, or its clean text where that was kept."""
         path = self.directory / "text.txt"
-        return TextPart(str(path), 0, path.stat().st_size) if path.is_file() else part
+        if not path.is_file():
+            return part
+        return TextPart(FileRange(str(path), 0, path.stat().st_size), _KEPT_TEXT)
 
 
-def read_documents(part: Part) -> Iterator[list[str]]:
-    """The clean documents of a part; equal in both passes."""
+def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iterator[list[str]]:
+    """The clean documents of a part; equal in both passes.
+
+    Args:
+      part: what to read.
+      settings: say which documents are dropped.
+      causes: counts here what is dropped, and what is changed, by cause.
+    """
     for paragraphs in part.documents():
-        yield from clean_documents(paragraphs)
+        if settings.reading.invalid_utf8 != "refuse" and any(map(has_bad_bytes, paragraphs)):
+            if settings.reading.invalid_utf8 == "drop":
+                causes["invalid_documents"] += 1
+                continue
+            causes["replaced_documents"] += 1
+            paragraphs = list(map(replace_bad_bytes, paragraphs))
+        for document in clean_documents(paragraphs):
+            length = sum(map(len, document))
+            if length < settings.minimum_characters:
+                causes["short_documents"] += 1
+                continue
+            causes["cut_documents"] += length > MAX_DOCUMENT
+            yield document
 
 
-def survey(part: Part, directory: Path, sample_bytes: int, heldout_fraction: float) -> Survey:
+def survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) -> Survey:
     """Reads a part and writes `directory`; returns at once when that is there.
 
     Args:
       part: what to read.
       directory: where the findings go.
       sample_bytes: UTF-8 bytes of training documents to keep for the tokenizer, at most.
-      heldout_fraction: share of the documents that the tokenizer must not see.
+      settings: of the store.
     """
     if directory.is_dir():
         return Survey(directory)
     with finished_directory(directory) as unfinished:
-        _survey(part, unfinished, sample_bytes, heldout_fraction)
+        _survey(part, unfinished, sample_bytes, settings)
     return Survey(directory)
 
 
-def _survey(part: Part, directory: Path, sample_bytes: int, heldout_fraction: float) -> None:
+def _survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) -> None:
     documents: list[int] = []
     paragraphs: list[int] = []
     lengths: list[int] = []
-    cut_documents = 0
+    causes: Counter[str] = Counter()
     sample = _Sample(sample_bytes)
+    border = heldout_below(settings.heldout_fraction)
     kept_text = (directory / "text.txt").open("w", encoding="utf-8") if part.costly else None
-    for document in read_documents(part):
+    for document in read_documents(part, settings, causes):
         hash = document_hash(document)
         documents.append(hash)
         paragraphs += map(text_hash, document)
         lengths += map(len, document)
-        cut_documents += sum(map(len, document)) > MAX_DOCUMENT
-        if hash >= heldout_below(heldout_fraction):
+        if hash >= border:
             sample.offer(hash, document)
         if kept_text:
             kept_text.write("\n".join(document) + "\n\n")
@@ -100,7 +129,7 @@ def _survey(part: Part, directory: Path, sample_bytes: int, heldout_fraction: fl
     counts = {
         "documents": len(documents),
         "characters": sum(lengths),
-        "cut_documents": cut_documents,
+        **{cause: causes[cause] for cause in CAUSES},
     }
     (directory / "counts.json").write_text(json.dumps(counts))
     np.save(directory / "documents.npy", np.array(documents, np.uint64))

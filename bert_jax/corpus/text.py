@@ -1,166 +1,91 @@
-"""Text files: paragraphs are lines, a blank line ends a document; plain or compressed."""
+"""Text files, plain or compressed, or standard input: a paragraph is a line."""
 
 import codecs
 import dataclasses
-import glob
-import gzip
-import itertools
-import lzma
-import re
-import zlib
-from collections.abc import Callable, Iterator
-from io import BufferedIOBase
-from pathlib import Path
-from typing import Any
+import sys
+import time
+from collections.abc import Iterator
 
 from bert_jax.corpus.cleaning import MAX_DOCUMENT, pieces
+from bert_jax.corpus.files import BLANK_LINE, BLOCK, LINE_END, FileRange, file_ranges
+from bert_jax.corpus.settings import Reading
 from bert_jax.errors import UserError
 
-BLOCK = 1 << 20  # bytes read at once
-
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
+# What ends a document, and so where a file may be cut.
+_BORDERS = {"blank_line": BLANK_LINE, "line": LINE_END, "file": None}
 
 
 @dataclasses.dataclass(frozen=True)
 class TextPart:
-    """The documents of a text file between two byte offsets that lie on document borders."""
+    """The documents of a range of a text file whose ends are borders of documents."""
 
-    path: str
-    start: int
-    stop: int
+    range: FileRange
+    reading: Reading
 
     costly = False
 
     @property
     def name(self) -> str:
-        return self.path
+        return self.range.path
 
     @property
     def size(self) -> int:
-        return self.stop - self.start
+        return self.range.size
 
     def documents(self) -> Iterator[list[str]]:
         """Raises:
-        UserError: the file is not UTF-8 text.
+        UserError: the file is damaged, or is not UTF-8 text.
         """
-        with open(self.path, "rb") as file:
-            file.seek(self.start)
-            yield from documents(_blocks(file, self.size), self.path, self.start)
+        return documents(self.range.blocks(), self.reading, self.name, self.range.start)
 
 
 @dataclasses.dataclass(frozen=True)
-class CompressedPart:
-    """All documents of a compressed text file; such files cannot be entered in the middle."""
+class StandardInput:
+    """The documents of standard input, which can be read once: `started` tells one from another."""
 
-    path: str
-    size: int
+    reading: Reading
+    started: float
 
-    costly = False
-
-    @property
-    def name(self) -> str:
-        return self.path
+    name = "standard input"
+    size = 1  # unknown
+    costly = True
 
     def documents(self) -> Iterator[list[str]]:
         """Raises:
-        UserError: the archive is damaged, or its content is not UTF-8 text.
+        UserError: it is not UTF-8 text.
         """
-        with _OPENERS[Path(self.path).suffix](self.path, "rb") as file:
-            try:
-                yield from documents(_blocks(file), self.path)
-            except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                raise UserError(
-                    f"{self.path} is damaged or cut off ({error}); fetch it again, or leave it "
-                    "out of config.corpus.source"
-                ) from error
+        blocks = iter(lambda: sys.stdin.buffer.read(BLOCK), b"")
+        return documents(blocks, self.reading, self.name)
 
 
-def list_parts(location: str) -> list[TextPart | CompressedPart]:
-    """The parts of all files that match the glob pattern `location`, sorted by path.
+def list_parts(location: str, reading: Reading) -> list[TextPart] | list[StandardInput]:
+    """The parts of all files of `location`; "-" is standard input.
 
     Raises:
-      UserError: no file matches, or all of them are empty.
+      UserError: no file is there, or the way to separate documents is unknown.
     """
-    files = find_files(location)
-    total = sum(path.stat().st_size for path in files)
-    parts: list[TextPart | CompressedPart] = []
-    for path in files:
-        if path.suffix in _OPENERS:
-            parts.append(CompressedPart(str(path), path.stat().st_size))
-        else:
-            borders = document_borders(path, part_bytes(total))
-            parts += [
-                TextPart(str(path), start, stop) for start, stop in itertools.pairwise(borders)
-            ]
-    return parts
+    if reading.documents not in _BORDERS:
+        raise UserError(
+            f"config.corpus.documents={reading.documents!r}: write one of {', '.join(_BORDERS)}"
+        )
+    if location == "-":
+        return [StandardInput(reading, time.time())]
+    return [TextPart(part, reading) for part in file_ranges(location, _BORDERS[reading.documents])]
 
 
-def find_files(location: str) -> list[Path]:
-    """The files of a glob pattern, or all files below a directory; sorted, none of them empty."""
-    if Path(location).is_dir():
-        location = f"{location}/**"
-    paths = sorted(Path(path) for path in glob.glob(location, recursive=True))
-    files = [path for path in paths if path.is_file()]
-    if not location or not files:
-        raise UserError(f"config.corpus.source: no file matches {location!r}")
-    filled = [path for path in files if path.stat().st_size > 0]
-    if not filled:
-        raise UserError(f"config.corpus.source: every file that matches {location!r} is empty")
-    return filled
-
-
-def part_bytes(total: int) -> int:
-    """Bytes of a part: enough parts to keep workers busy, few enough to map them all at once."""
-    return min(max(total // 64, 4 << 20), 256 << 20)
-
-
-def document_borders(path: Path, target: int) -> list[int]:
-    """Byte offsets [0, ..., size] that cut a file between documents, about `target` apart."""
-    size = path.stat().st_size
-    count = -(-size // target)
-    borders = [0]
-    with path.open("rb") as file:
-        for index in range(1, count):
-            wanted = max(size * index // count, borders[-1])
-            border = _next_border(file, wanted, size)
-            if borders[-1] < border < size:
-                borders.append(border)
-    return [*borders, size]
-
-
-def _next_border(file: BufferedIOBase, offset: int, size: int) -> int:
-    """Offset after the first blank line at or after `offset`; `size` when there is none."""
-    file.seek(offset)
-    tail = b""
-    while block := file.read(BLOCK):
-        if match := _BLANK_LINE.search(tail + block):
-            return offset - len(tail) + match.end()
-        offset += len(block)
-        tail = block[-256:]  # a blank line of more than 256 spaces is not worth finding
-    return size
-
-
-def _blocks(file: BufferedIOBase, size: int | None = None) -> Iterator[bytes]:
-    """The next `size` bytes of a file, all that is left when None, in blocks."""
-    left = size if size is not None else -1
-    while left and (block := file.read(BLOCK if left < 0 else min(BLOCK, left))):
-        left -= len(block) if left > 0 else 0
-        yield block
-
-
-def documents(blocks: Iterator[bytes], name: str, start: int = 0) -> Iterator[list[str]]:
+def documents(
+    blocks: Iterator[bytes], reading: Reading, name: str, start: int = 0
+) -> Iterator[list[str]]:
     """Documents of UTF-8 text; `name` and `start`, the offset of the first byte, are for errors."""
     paragraphs: list[str] = []
     length = 0
-    for line in _lines(_decoded(blocks, name, start)):
-        if line and not line.isspace():
+    for line in _lines(_decoded(blocks, reading.decode_errors, name, start)):
+        is_blank = not line or line.isspace()
+        if not is_blank:
             paragraphs.append(line)
             length += len(line)
-        elif paragraphs:
-            yield paragraphs
-            paragraphs, length = [], 0
-        if length > MAX_DOCUMENT:
+        ends = {"blank_line": is_blank, "line": True, "file": False}[reading.documents]
+        if paragraphs and (ends or length > MAX_DOCUMENT):
             yield paragraphs
             paragraphs, length = [], 0
     if paragraphs:
@@ -179,29 +104,31 @@ def _lines(texts: Iterator[str]) -> Iterator[str]:
     yield rest
 
 
-def _decoded(blocks: Iterator[bytes], name: str, start: int) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _decoded(blocks: Iterator[bytes], errors: str, name: str, start: int) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
     offset = start
     for block in blocks:
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(block)
         except UnicodeDecodeError as error:
-            raise _not_utf8(name, offset - pending, error) from error
+            raise not_utf8(name, offset - pending, error) from error
         if offset == 0:
             text = text.removeprefix("\ufeff")
         offset += len(block)
         yield text
     pending = len(decoder.getstate()[0])
     try:
-        decoder.decode(b"", final=True)
+        yield decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise _not_utf8(name, offset - pending, error) from error
+        raise not_utf8(name, offset - pending, error) from error
 
 
-def _not_utf8(name: str, offset: int, error: UnicodeDecodeError) -> UserError:
+def not_utf8(name: str, offset: int, error: UnicodeDecodeError) -> UserError:
+    """What to tell of bytes that are not UTF-8; `offset` is that of the decoded bytes."""
     byte = error.object[error.start]
     return UserError(
         f"{name} is not UTF-8 text: byte 0x{byte:02x} at offset {offset + error.start}; convert it "
-        "(iconv -f ENCODING -t UTF-8), or leave it out of config.corpus.source"
+        "(iconv -f ENCODING -t UTF-8), leave it out of config.corpus.source, or choose "
+        "config.corpus.invalid_utf8: replace or drop"
     )

@@ -52,7 +52,7 @@ class Workers:
           sizes: bytes that each call works through, for the progress.
         """
         with _progress(task, sum(sizes)) as advance:
-            if self._pool is None:
+            if self._pool is None or len(calls) == 1:
                 results = []
                 for call, size in zip(calls, sizes, strict=True):
                     results.append(function(*call))

@@ -1,19 +1,26 @@
+import dataclasses
 import gzip
 import itertools
 import lzma
 
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_jax.corpus import text
+from bert_jax.corpus import files, text
+from bert_jax.corpus.files import BLANK_LINE, LINE_END, FileRange
+from bert_jax.corpus.settings import Reading
 from bert_jax.corpus.sources import list_parts
 from bert_jax.errors import UserError
 from tests.corpus.corpora import documents, write_text
 
+READING = Reading(documents="blank_line", field="text", invalid_utf8="refuse")
 
-def read(source):
-    return [document for part in list_parts(source) for document in part.documents()]
+
+def read(source, **reading):
+    parts = list_parts(source, dataclasses.replace(READING, **reading))
+    return [document for part, _ in parts for document in part.documents()]
 
 
 def test_a_blank_line_ends_a_document_and_a_line_is_a_paragraph(tmp_path):
@@ -26,14 +33,28 @@ def test_a_blank_line_ends_a_document_and_a_line_is_a_paragraph(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("suffix", "opener"), [("gz", gzip.open), ("xz", lzma.open)])
-def test_compressed_files_hold_the_same_documents(tmp_path, suffix, opener):
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [("gz", gzip.compress), ("xz", lzma.compress), ("zst", pyarrow.Codec("zstd").compress)],
+)
+def test_compressed_files_hold_the_same_documents(tmp_path, suffix, compress):
     texts = documents(20)
     plain = write_text(tmp_path / "a.txt", texts)
     packed = tmp_path / f"a.txt.{suffix}"
-    with opener(packed, "wb") as file:
-        file.write(plain.read_bytes())
+    content = plain.read_bytes()
+    # Parallel compressors write several frames one after another.
+    packed.write_bytes(bytes(compress(content[:999])) + bytes(compress(content[999:])))
     assert read(f"text:{packed}") == texts
+
+
+def test_a_document_can_be_a_line_or_a_file(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n\nthree\n")
+    (tmp_path / "b.txt").write_text("four")
+    source = f"text:{tmp_path}"
+    assert read(source, documents="line") == [["one"], ["two"], ["three"], ["four"]]
+    assert read(source, documents="file") == [["one", "two", "three"], ["four"]]
+    with pytest.raises(UserError, match=r"documents='page': write one of blank_line, line, file"):
+        read(source, documents="page")
 
 
 def test_a_directory_means_all_files_below_it(tmp_path):
@@ -48,27 +69,29 @@ def test_a_directory_means_all_files_below_it(tmp_path):
     ),
     target=st.integers(1, 60),
     block=st.integers(1, 9),
+    way=st.sampled_from([("blank_line", BLANK_LINE), ("line", LINE_END)]),
 )
 @settings(max_examples=150, deadline=None)
-def test_parts_hold_what_the_whole_file_holds(tmp_path_factory, paragraphs, target, block):
+def test_parts_hold_what_the_whole_file_holds(tmp_path_factory, paragraphs, target, block, way):
     path = tmp_path_factory.mktemp("parts") / "a.txt"
     path.write_bytes("\n".join(paragraphs).encode())
     size = path.stat().st_size
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK", block)
-        borders = text.document_borders(path, target)
+        patch.setattr(files, "BLOCK", block)
+        borders = files.find_borders(path, target, way[1])
         assert borders == sorted(set(borders)) or size == 0
+        reading = dataclasses.replace(READING, documents=way[0])
         parts = [
-            text.TextPart(str(path), start, stop) for start, stop in itertools.pairwise(borders)
+            text.TextPart(FileRange(str(path), *pair), reading)
+            for pair in itertools.pairwise(borders)
         ]
         found = [document for part in parts for document in part.documents()]
-        patch.undo()
     lines = "\n".join(paragraphs).split("\n")
     expected = [[]]
     for line in lines:
         if line.strip():
             expected[-1].append(line)
-        elif expected[-1]:
+        if not line.strip() or way[0] == "line":
             expected.append([])
     assert found == [document for document in expected if document]
 
@@ -95,8 +118,8 @@ def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, content, 
 
 
 def test_the_offset_is_right_in_later_parts_and_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(text, "BLOCK", 7)
-    monkeypatch.setattr(text, "part_bytes", lambda total: 50)
+    monkeypatch.setattr(files, "BLOCK", 7)
+    monkeypatch.setattr(files, "range_bytes", lambda total: 50)
     content = "漢字 text\n\n".encode() * 20
     path = tmp_path / "bad.txt"
     path.write_bytes(content[:143] + b"\x80" + content[143:])

@@ -1,0 +1,97 @@
+"""Parquet files: a row a document, in one of the columns."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from bert_jax.corpus.files import find_files, range_bytes
+from bert_jax.errors import UserError
+
+ROWS = 256  # read at once
+
+
+@dataclasses.dataclass(frozen=True)
+class ParquetPart:
+    """The documents of some row groups of a file."""
+
+    path: str
+    column: str
+    row_groups: tuple[int, ...]
+    size: int
+
+    costly = False
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    def documents(self) -> Iterator[list[str]]:
+        """Raises:
+        UserError: the file is damaged.
+        """
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(ROWS, self.row_groups, [self.column]):
+                    for text in batch.column(0).to_pylist():
+                        if text:
+                            yield text.split("\n")
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _damaged(self.path, error) from error
+
+
+def list_parts(location: str, column: str) -> list[ParquetPart]:
+    """The parts of all files of `location`: row groups up to the size of a range.
+
+    Raises:
+      UserError: no file is there, one is damaged, or lacks the column or text in it.
+    """
+    files = find_files(location)
+    target = range_bytes(sum(path.stat().st_size for path in files))
+    parts = []
+    for path in files:
+        groups: list[int] = []
+        size = 0
+        for group, group_size in enumerate(_row_group_sizes(str(path), column)):
+            groups.append(group)
+            size += group_size
+            if size >= target:
+                parts.append(ParquetPart(str(path), column, tuple(groups), size))
+                groups, size = [], 0
+        if groups:
+            parts.append(ParquetPart(str(path), column, tuple(groups), size))
+    return parts
+
+
+def _row_group_sizes(path: str, column: str) -> list[int]:
+    """Compressed bytes of the column in each row group."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema, metadata = file.schema_arrow, file.metadata
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    if column not in schema.names:
+        raise UserError(
+            f"{path} has no column config.corpus.field={column!r}; there is: "
+            f"{', '.join(schema.names)}"
+        )
+    kind = schema.field(column).type
+    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        raise UserError(f"{path}: column config.corpus.field={column!r} holds {kind}, not text")
+    leaf = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index(column)
+    return [
+        metadata.row_group(group).column(leaf).total_compressed_size
+        for group in range(metadata.num_row_groups)
+    ]
+
+
+def _damaged(path: str, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(
+        f"{path} is no parquet file, or damaged ({reason}); fetch it again, or leave it out of "
+        "config.corpus.source"
+    )

@@ -1,0 +1,98 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bert_jax.corpus.build import build_store
+from bert_jax.corpus.sources import Source, parse
+from bert_jax.corpus.store import TokenStore
+from bert_jax.errors import UserError
+from tests.corpus.corpora import documents, tiny_config, write_text
+
+
+def test_a_mixture_is_parsed():
+    assert parse("docs:") == [Source("docs", "", 1.0)]
+    assert parse("2*text:a+b/*.txt + 0.25*jsonl:c:d") == [
+        Source("text", "a+b/*.txt", 2.0),
+        Source("jsonl", "c:d", 0.25),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        ("/data/a.txt", "no known kind"),
+        ("csv:a", "no known kind"),
+        ("1.5*text:a", "must be a whole number"),
+        ("0*text:a", "must be a whole number"),
+        ("1.2.3*text:a", "must be a whole number"),
+    ],
+)
+def test_what_is_no_source_is_refused(mixture, message):
+    with pytest.raises(UserError, match=message):
+        parse(mixture)
+
+
+def test_weights_repeat_or_sample_documents(tmp_path):
+    first = write_text(tmp_path / "first.txt", documents(150))
+    second = write_text(tmp_path / "second.txt", documents(400, seed=5))
+    mixture = f"3*text:{first} + 0.5*text:{second}"
+    store = build_store(tiny_config(mixture), tmp_path / "store")
+    plain = build_store(tiny_config(f"text:{first} + text:{second}"), tmp_path / "plain")
+    train, full = store.split("train"), plain.split("train")
+    assert [shard.num_documents for shard in train.shards[:3]] == 3 * [full.shards[0].num_documents]
+    assert train.num_documents == store.manifest["splits"]["train"]["documents"]
+    share = train.shards[3].num_documents / full.shards[1].num_documents
+    assert 0.4 < share < 0.6
+    assert store.manifest["removed"]["documents_not_sampled"] > 150
+    heldout = store.manifest["splits"]["heldout"]["shards"]
+    assert len(heldout) == len(set(heldout))
+    assert store.fingerprint != plain.fingerprint
+
+
+def test_a_file_in_two_sources_is_refused(tmp_path):
+    path = write_text(tmp_path / "a.txt", documents(9))
+    with pytest.raises(UserError, match=r"a\.txt is in text:.* and in text:.*a weight of 2"):
+        build_store(tiny_config(f"text:{path} + text:{tmp_path}"), tmp_path / "store")
+
+
+def test_standard_input_is_a_source(tmp_path):
+    content = write_text(tmp_path / "a.txt", documents(120)).read_bytes()
+    code = (
+        "import sys; from tests.corpus.corpora import tiny_config; "
+        "from bert_jax.corpus.build import build_store; "
+        f"build_store(tiny_config('text:-', corpus_workers=2), {str(tmp_path / 'store')!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], input=content, cwd=os.getcwd(), check=True)
+    store = TokenStore.open(tmp_path / "store")
+    same = build_store(tiny_config(f"text:{tmp_path / 'a.txt'}"), tmp_path / "same")
+    assert store.fingerprint == same.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("policy", "documents_left", "cause"),
+    [("replace", 121, "replaced_documents"), ("drop", 120, "invalid_documents")],
+)
+def test_bytes_that_are_not_utf8_are_replaced_or_dropped(tmp_path, policy, documents_left, cause):
+    path = write_text(tmp_path / "a.txt", documents(120))
+    path.write_bytes(path.read_bytes() + b"\nA bad \xff\xfe byte.\n")
+    config = tiny_config(f"text:{path}", corpus_invalid_utf8=policy)
+    manifest = build_store(config, tmp_path / "store").manifest
+    counts = manifest["splits"]
+    assert counts["train"]["documents"] + counts["heldout"]["documents"] == documents_left
+    assert (manifest["removed"] | manifest["changed"])[cause] == 1
+    config.corpus.invalid_utf8 = "ignore"
+    with pytest.raises(UserError, match=r"invalid_utf8='ignore': write one of refuse, replace, dr"):
+        build_store(config, tmp_path / "other")
+
+
+def test_short_documents_are_dropped(tmp_path):
+    texts = documents(200)
+    path = write_text(tmp_path / "a.txt", texts)
+    config = tiny_config(f"text:{path}", corpus_minimum_characters=400)
+    manifest = build_store(config, tmp_path / "store").manifest
+    short = sum(sum(map(len, text)) < 400 for text in texts)
+    assert manifest["removed"]["short_documents"] == short > 10
+    counts = manifest["splits"]
+    assert counts["train"]["documents"] + counts["heldout"]["documents"] == 200 - short
