@@ -2,10 +2,13 @@
 
 import ctypes
 import errno
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -54,7 +57,8 @@ def say(text: str) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run `main`; what the user can mend ends in one line and status 1."""
-    logging.set_verbosity(logging.WARNING)  # Orbax tells a lot otherwise
+    logging.set_verbosity(logging.WARNING)  # Orbax tells a lot otherwise, TensorFlow too
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 
@@ -73,6 +77,57 @@ def keep_freed_memory() -> None:
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(arena_max, 1)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = FLAGS(argv)
+        if "config" in FLAGS and FLAGS.config is not None:
+            FLAGS.config.lock()  # raises now where the file could not be loaded
+    except (UserError, flags.Error):
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(_config_problem(str(error))) from error
+    if unknown := rest[1:]:
+        raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --")
+    return rest
+
+
+def _config_problem(message: str) -> str:
+    """One line from what ml_collections says of a bad config file or field."""
+    if match := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', message):
+        return f"the config has no field {match[2]!r}: did you mean {match[1]!r}?"
+    if match := re.search(r"Key \"(.*?)\" does not exist|^\"?'(\w+)'", message):
+        return f"the config has no field {match[1] or match[2]!r}: see docs/configuration.md"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return f"--config: {lines[-1]}"
+
+
+def _guarded(action: Callable):
+    try:
+        return action()
+    except UserError as error:
+        _leave(f"error: {error}")
+    except flags.Error as error:
+        _leave(f"error: {str(error).strip().splitlines()[-1]}\nRun with --help for the flags.")
+    except Exception as error:
+        if "No space left on device" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
+            place = getattr(error, "filename", None) or "the workdir"
+            _leave(
+                f"error: the disk that holds {place} is full: free some space and run the same "
+                "command again; it goes on from the last thing that was written whole"
+            )
+        if jax.distributed.is_initialized():
+            _leave(traceback.format_exc())
+        raise
+
+
+def _leave(message: str) -> NoReturn:
+    """Exit with status 1; at once where others would otherwise be waited for at the exit."""
+    print(message, file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(1)
+    sys.exit(1)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -16,7 +16,7 @@ from tqdm import tqdm
 Figures = Mapping[str, float | int | str]
 
 
-def summarize(sums: Mapping[str, float], next_sentence_weight: float) -> dict[str, float]:
+def summarize(sums: Mapping[str, Any], next_sentence_weight: float) -> dict[str, float]:
     """Means from sums and counts.
 
     Args:

@@ -4,7 +4,7 @@
 #   launch/local.sh N --config=configs/quickstart.py --workdir=runs/two
 #
 # On CPUs each process has one device; with GPUs each process takes every N-th one.
-# Ends with the status of the first process that fails, and ends the others with it.
+# A process that fails ends the others, and its status is that of this script.
 set -euo pipefail
 
 if [[ $# -lt 2 || ! $1 =~ ^[1-9][0-9]*$ ]]; then
@@ -23,7 +23,8 @@ export JAX_NUM_PROCESSES=$processes
 export JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo
 
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+# JAX keeps a SIGTERM for itself, so what is left of a failed run is killed.
+trap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT
 for ((i = 0; i < processes; i++)); do
   if ((gpus > 0)); then
     CUDA_VISIBLE_DEVICES=$(seq -s, "$i" "$processes" "$((gpus - 1))") JAX_PROCESS_ID=$i \
