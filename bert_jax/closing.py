@@ -10,7 +10,7 @@ from bert_jax import cli, metrics, report
 from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.errors import UserError
-from bert_jax.interop import hugging_face
+from bert_jax.interop import hugging_face, parity
 from bert_jax.interop.usage import pytorch_lines
 from bert_jax.predictions import fill_mask, readable
 from bert_jax.workdir import HUGGING_FACE, Run, load_run
@@ -21,14 +21,18 @@ LENGTHS = range(9, 25)  # in pieces: long enough to give a context, short enough
 
 def finish(directory: Path, store: TokenStore) -> None:
     """Write what a finished run leaves behind, and show what it learned."""
-    run = load_run(directory)
+    run = load_run(directory)  # by all processes, since Orbax lets them wait for each other
+    if jax.process_index() != 0:
+        return
     report.write(directory)
+    folder = directory / HUGGING_FACE
     try:
-        hugging_face.export(
-            run.params, run.model, run.tokenizer_directory, directory / HUGGING_FACE
-        )
+        hugging_face.export(run.params, run.model, run.tokenizer_directory, folder)
+        if parity.is_possible():
+            difference = parity.verify(folder, run.params, run.model)
+            cli.say(f"\nExported {folder}; logits under transformers within {difference:.0e}.")
     except UserError as error:  # an encoder that no class of transformers computes is still ours
-        cli.say(f"Not exported: {error}")
+        cli.say(f"\nNot exported: {error}")
     show_predictions(run, store.split("heldout"))
     say_next_steps(directory)
 

@@ -95,8 +95,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     checkpoints.close()
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
-    if jax.process_index() == 0:
-        closing.finish(directory, store)
+    closing.finish(directory, store)
 
 
 def check(config: ConfigDict, mesh: Mesh) -> None:
