@@ -57,11 +57,12 @@ def default_config() -> ConfigDict:
     corpus.workers = 0  # processes that encode; 0: one a core. Never changes the bytes
 
     config.tokenizer = tokenizer = ConfigDict()
-    tokenizer.kind = "unigram"  # sentencepiece unigram, trained on a sample of the corpus
-    tokenizer.path = ""  # an existing sentencepiece model instead of training one
+    tokenizer.kind = "unigram"  # unigram | bpe (sentencepiece) | wordpiece; trained on a sample
+    tokenizer.path = ""  # instead: a sentencepiece model, a vocab.txt or a tokenizer.json
     tokenizer.vocab_size = 8192  # pieces, the five special ones included
     tokenizer.lowercase = False
     tokenizer.character_coverage = 0.9995
+    tokenizer.byte_fallback = False  # sentencepiece: bytes for characters outside the vocabulary
     tokenizer.sample_bytes = 10_000_000  # of text to train on
 
     config.stream = stream = ConfigDict()

@@ -1,6 +1,7 @@
 """Sentencepiece tokenizers: trained on a sample of the corpus, or existing models.
 
-Unigram language model: Kudo 2018, https://arxiv.org/abs/1804.10959.
+Unigram language model: Kudo 2018, https://arxiv.org/abs/1804.10959. Byte pair encoding: Sennrich et
+al. 2016, https://arxiv.org/abs/1508.07909.
 """
 
 import functools
@@ -15,31 +16,16 @@ import sentencepiece
 from jaxtyping import Int32
 
 from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizer import SPECIAL_PIECES, Tokenizer
+from bert_jax.corpus.tokenizer import SPECIAL_PIECES, Tokenizer, is_unspaced, special_ids
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 
 MODEL = "sentencepiece.model"
 SPACE = "\u2581"  # the mark of a space that pieces carry in front
 
-# What the five roles are called in published models.
-_ROLES = {
-    "pad_id": ("[PAD]", "<pad>"),
-    "unk_id": ("[UNK]", "<unk>"),
-    "cls_id": ("[CLS]", "<s>", "<cls>"),
-    "sep_id": ("[SEP]", "</s>", "<sep>"),
-    "mask_id": ("[MASK]", "<mask>"),
-}
-
 # The threads share the sums of expected counts, and so decide the last bits of the scores: a fixed
 # number gives the same model on every machine.
 _TRAINING_THREADS = 4
-
-# Scripts written without spaces: there each piece counts as a word of its own.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003ffff]"
-)
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -105,30 +91,23 @@ class SentencePieceTokenizer(Tokenizer):
 
 def _vocabulary(processor: sentencepiece.SentencePieceProcessor, name: str) -> Vocabulary:
     pieces = [processor.id_to_piece(id) for id in range(processor.get_piece_size())]
-    ids = {piece: id for id, piece in enumerate(pieces)}
-    roles: dict[str, int] = {}
-    for role, names in _ROLES.items():
-        found = [ids[piece] for piece in names if piece in ids]
-        if not found:
-            raise UserError(
-                f"the tokenizer {name} has no piece {' or '.join(names)}, which BERT needs; train "
-                "one with it (config.tokenizer.path=''), or add it to the model"
-            )
-        roles[role] = found[0]
+    roles = special_ids({piece: id for id, piece in enumerate(pieces)}, name)
     is_special = np.array(
         [processor.IsControl(id) or processor.IsUnused(id) for id in range(len(pieces))]
     )
     is_special[list(roles.values())] = True
-    starts_word = np.array(
-        [piece.startswith(SPACE) or bool(_UNSPACED.match(piece)) for piece in pieces]
-    )
+    starts_word = np.array([piece.startswith(SPACE) or is_unspaced(piece) for piece in pieces])
     return Vocabulary(
         size=len(pieces), is_special=is_special, starts_word=starts_word & ~is_special, **roles
     )
 
 
 def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> SentencePieceTokenizer:
-    """A unigram tokenizer with `settings.vocab_size` pieces, the special ones at ids 0...4.
+    """A tokenizer with `settings.vocab_size` pieces, the special ones at ids 0...4.
+
+    Args:
+      paragraphs: text to train on.
+      settings: `kind` is unigram or bpe.
 
     Raises:
       UserError: the text is too small or too varied for the vocabulary.
@@ -150,6 +129,7 @@ def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> SentencePie
             pad_piece=pad,
             unk_piece=unk,
             control_symbols=control,
+            byte_fallback=settings.byte_fallback,
             max_sentence_length=1 << 18,  # bytes; longer paragraphs would be skipped
             num_threads=_TRAINING_THREADS,
             minloglevel=2,
@@ -161,10 +141,7 @@ def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> SentencePie
 
 def _training_error(message: str, settings: TokenizerSettings) -> UserError:
     if match := re.search(r"value <= (\d+)", message):
-        return UserError(
-            f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its "
-            f"text gives at most {match[1]} pieces; lower it to that, or add text"
-        )
+        return too_small(settings, int(match[1]))
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return UserError(
             f"config.tokenizer.vocab_size={settings.vocab_size} is too small: the characters of "
@@ -172,3 +149,11 @@ def _training_error(message: str, settings: TokenizerSettings) -> UserError:
             "config.tokenizer.character_coverage"
         )
     return UserError(f"no tokenizer could be trained on the corpus: {message}")
+
+
+def too_small(settings: TokenizerSettings, largest: int) -> UserError:
+    """What to tell when the text gives fewer pieces than wanted."""
+    return UserError(
+        f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its text "
+        f"gives at most {largest} pieces; lower it to that, or add text"
+    )

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from bert_jax.errors import UserError
 
 INVALID_UTF8 = ("refuse", "replace", "drop")
+TOKENIZER_KINDS = ("unigram", "bpe", "wordpiece")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TokenizerSettings:
     lowercase: bool
     character_coverage: float
     sample_bytes: int
+    byte_fallback: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,10 @@ def from_config(config: ConfigDict) -> Settings:
             f"{', '.join(INVALID_UTF8)}"
         )
     tokenizer = TokenizerSettings(**_fields(TokenizerSettings, config.tokenizer))
+    if tokenizer.kind not in TOKENIZER_KINDS:
+        raise UserError(
+            f"config.tokenizer.kind={tokenizer.kind!r}: write one of {', '.join(TOKENIZER_KINDS)}"
+        )
     return Settings(reading=reading, tokenizer=tokenizer, **_fields(Settings, config.corpus))
 
 

@@ -2,15 +2,31 @@
 
 import abc
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32
 
 from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0...4 where we train
+
+# What the five roles are called in published tokenizers.
+_ROLES = {
+    "pad_id": ("[PAD]", "<pad>"),
+    "unk_id": ("[UNK]", "<unk>"),
+    "cls_id": ("[CLS]", "<s>", "<cls>"),
+    "sep_id": ("[SEP]", "</s>", "<sep>"),
+    "mask_id": ("[MASK]", "<mask>"),
+}
+
+# Scripts written without spaces: there each piece counts as a word of its own.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
 
 
 class Tokenizer(abc.ABC):
@@ -25,9 +41,12 @@ class Tokenizer(abc.ABC):
         Raises:
           UserError: there is none.
         """
-        from bert_jax.corpus.sentencepiece_tokenizer import SentencePieceTokenizer
+        from bert_jax.corpus import hugging_face_tokenizer, sentencepiece_tokenizer
 
-        return SentencePieceTokenizer.open(Path(directory))
+        path = Path(directory) / hugging_face_tokenizer.FILE
+        if path.is_file():
+            return hugging_face_tokenizer.HuggingFaceTokenizer.open(path)
+        return sentencepiece_tokenizer.SentencePieceTokenizer.open(Path(directory))
 
     @property
     def vocab_size(self) -> int:
@@ -67,7 +86,7 @@ class Tokenizer(abc.ABC):
         pattern = "|".join(map(re.escape, special))
         ids: list[np.ndarray] = []
         after_special = False
-        for text_or_special in re.split(rf"({pattern})", text):
+        for text_or_special in re.split(rf"\s*({pattern})", text):
             if text_or_special in special:
                 ids.append(np.array([special[text_or_special]], np.int32))
                 after_special = True
@@ -78,3 +97,26 @@ class Tokenizer(abc.ABC):
                 else:
                     ids += self.encode([text_or_special])
         return np.concatenate(ids) if ids else np.zeros(0, np.int32)
+
+
+def special_ids(ids: Mapping[str, int], name: str) -> dict[str, int]:
+    """The ids of the five roles, as fields of a `Vocabulary`, among the pieces of a tokenizer.
+
+    Raises:
+      UserError: a role has no piece; `name` is what the message calls the tokenizer.
+    """
+    roles: dict[str, int] = {}
+    for role, names in _ROLES.items():
+        found = [ids[piece] for piece in names if piece in ids]
+        if not found:
+            raise UserError(
+                f"the tokenizer {name} has no piece {' or '.join(names)}, which BERT needs; train "
+                "one with it (config.tokenizer.path=''), or add it to the model"
+            )
+        roles[role] = found[0]
+    return roles
+
+
+def is_unspaced(piece: str) -> bool:
+    """Whether a piece begins in a script that is written without spaces."""
+    return _UNSPACED.match(piece) is not None

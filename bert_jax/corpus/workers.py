@@ -32,7 +32,7 @@ class Workers:
             self._pool = concurrent.futures.ProcessPoolExecutor(
                 self.count,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_end_with_parent,
+                initializer=_start_worker,
             )
         return self
 
@@ -86,8 +86,9 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _end_with_parent() -> None:
+def _start_worker() -> None:
     """Ends this worker when its parent is gone, however that came; else it would wait for ever."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # there is a worker a core already
     parent = multiprocessing.parent_process()
     if parent is None:
         return

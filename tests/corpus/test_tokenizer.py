@@ -102,13 +102,22 @@ def test_lower_case_is_a_setting():
     assert tokenizer.decode(tokenizer.encode(["The OLD River"])[0].tolist()) == "the old river"
 
 
-def test_a_vocabulary_larger_than_the_text_gives_is_refused_with_the_largest_that_fits():
-    settings = dataclasses.replace(SETTINGS, vocab_size=30_000)
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_vocabulary_larger_than_the_text_gives_is_refused_with_the_largest_that_fits(kind):
+    settings = dataclasses.replace(SETTINGS, kind=kind, vocab_size=30_000)
     with pytest.raises(UserError, match=r"vocab_size=30000.*at most (\d+) pieces") as error:
         sentencepiece_tokenizer.train(PARAGRAPHS, settings)
     largest = int(str(error.value).split("at most ")[1].split()[0])
-    settings = dataclasses.replace(SETTINGS, vocab_size=largest)
+    settings = dataclasses.replace(settings, vocab_size=largest)
     assert sentencepiece_tokenizer.train(PARAGRAPHS, settings).vocab_size == largest
+
+
+def test_byte_fallback_leaves_nothing_unknown():
+    settings = dataclasses.replace(SETTINGS, kind="bpe", vocab_size=500, byte_fallback=True)
+    tokenizer = sentencepiece_tokenizer.train(PARAGRAPHS, settings)
+    ids = tokenizer.encode(["river \u6f22"])[0]
+    assert tokenizer.vocabulary.unk_id not in ids
+    assert tokenizer.decode(ids.tolist()) == "river \u6f22"
 
 
 def test_a_vocabulary_smaller_than_the_alphabet_is_refused():

@@ -1,0 +1,145 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
+
+from bert_jax.corpus import hugging_face_tokenizer
+from bert_jax.corpus.build import build_store
+from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
+from bert_jax.corpus.settings import TokenizerSettings
+from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+from tests.corpus.corpora import documents, tiny_config, write_text
+
+SETTINGS = TokenizerSettings(
+    kind="wordpiece",
+    path="",
+    vocab_size=300,
+    lowercase=False,
+    character_coverage=1.0,
+    sample_bytes=1_000_000,
+)
+PARAGRAPHS = [paragraph for document in documents(100) for paragraph in document]
+VOCABULARY = [
+    *("[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", ".", "[", "]"),
+    *("un", "##aff", "##able", "the", "river", "Mask", "mask", "\u6cb3", "##ing"),
+]
+
+
+@pytest.fixture
+def vocabulary_file(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    return path
+
+
+def pieces(tokenizer, text):
+    return [tokenizer.piece(int(id)) for id in tokenizer.encode([text])[0]]
+
+
+def test_a_bert_vocabulary_is_used_as_bert_does(vocabulary_file):
+    tokenizer = HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=True)
+    assert pieces(tokenizer, "The UNaffable river!") == [
+        "the",
+        "un",
+        "##aff",
+        "##able",
+        "river",
+        "!",
+    ]
+    assert pieces(tokenizer, "\u6cb3\u6cb3 caf\u00e9") == ["\u6cb3", "\u6cb3", "[UNK]"]
+    assert pieces(tokenizer, "[MASK].") == ["[", "mask", "]", "."]
+    vocabulary = tokenizer.vocabulary
+    assert (vocabulary.unk_id, vocabulary.cls_id, vocabulary.mask_id) == (3, 4, 6)
+    assert np.flatnonzero(vocabulary.is_special).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    starts = [VOCABULARY[id] for id in np.flatnonzero(vocabulary.starts_word)]
+    assert starts == [piece for piece in VOCABULARY[7:] if not piece.startswith("##")]
+    asked = tokenizer.encode_with_specials("the [MASK].").tolist()
+    assert asked == [VOCABULARY.index(piece) for piece in ("the", "[MASK]", ".")]
+    assert (
+        tokenizer.decode(tokenizer.encode(["unaffable river!"])[0].tolist()) == "unaffable river!"
+    )
+
+
+def test_an_uncased_vocabulary_is_not_used_on_cased_text(tmp_path, vocabulary_file):
+    HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=False)
+    vocabulary_file.write_text("\n".join(piece for piece in VOCABULARY if piece != "Mask"))
+    with pytest.raises(
+        UserError, match=r"vocab\.txt .* uncased vocabulary, set config.tokenizer.low"
+    ):
+        HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=False)
+    vocabulary_file.write_text("the\nriver\n")
+    with pytest.raises(UserError, match=r"vocab\.txt has no piece \[PAD\] or <pad>"):
+        HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=True)
+
+
+def test_wordpiece_is_trained_and_saved(tmp_path):
+    tokenizer = hugging_face_tokenizer.train(PARAGRAPHS, SETTINGS)
+    assert [tokenizer.piece(id) for id in range(5)] == [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+    ]
+    assert tokenizer.vocab_size == 300
+    tokenizer.save(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert Vocabulary.load(tmp_path).size == 300
+    for mine, theirs in zip(loaded.encode(PARAGRAPHS), tokenizer.encode(PARAGRAPHS), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert hugging_face_tokenizer.train(PARAGRAPHS, SETTINGS).fingerprint == tokenizer.fingerprint
+    large = dataclasses.replace(SETTINGS, vocab_size=30_000)
+    with pytest.raises(UserError, match=r"vocab_size=30000: its text gives at most \d+ pieces"):
+        hugging_face_tokenizer.train(PARAGRAPHS, large)
+    small = dataclasses.replace(SETTINGS, vocab_size=60)
+    with pytest.raises(UserError, match=r"vocab_size=60 is too small: the characters .* need \d+"):
+        hugging_face_tokenizer.train(PARAGRAPHS, small)
+
+
+def test_a_byte_level_tokenizer_json_is_used(tmp_path):
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(PARAGRAPHS, trainer)
+    tokenizer.enable_truncation(8)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    ours = HuggingFaceTokenizer.open(tmp_path / "tokenizer.json")
+    text = " ".join(["the [MASK] town of stone"] * 4)
+    ids = ours.encode([text])[0]
+    assert len(ids) > 8  # truncation is not for a corpus
+    assert ours.vocabulary.mask_id not in ids
+    words = [ours.piece(int(id)) for id in ids[ours.vocabulary.starts_word[ids]]]
+    assert len(words) == 19  # all but the very first, which no space marks
+    assert all(piece.startswith("\u0120") for piece in words)
+
+
+def test_what_is_no_tokenizer_is_refused(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": 3}))
+    with pytest.raises(UserError, match=r"tokenizer\.json is not a tokenizer.json"):
+        HuggingFaceTokenizer.open(path)
+    with pytest.raises(UserError, match=r"none\.txt is missing"):
+        HuggingFaceTokenizer.from_vocabulary(tmp_path / "none.txt", lowercase=False)
+    with pytest.raises(UserError, match=r"kind='words': write one of unigram, bpe, wordpiece"):
+        build_store(tiny_config("docs:", tokenizer_kind="words"), tmp_path / "store")
+
+
+def test_stores_are_made_with_each_kind_of_tokenizer(tmp_path):
+    source = f"text:{write_text(tmp_path / 'a.txt', documents(150))}"
+    for kind in ("unigram", "bpe", "wordpiece"):
+        made = build_store(tiny_config(source, tokenizer_kind=kind), tmp_path / kind)
+        tokenizer = made.tokenizer_directory
+        again = build_store(tiny_config(source, tokenizer_path=str(tokenizer)), tmp_path / "again")
+        assert again.fingerprint == made.fingerprint
+        (tmp_path / "again").rename(tmp_path / f"again-{kind}")
+        assert made.manifest["splits"]["train"]["unknown"] == 0
