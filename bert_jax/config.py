@@ -22,7 +22,6 @@ FREE_TO_CHANGE = (
     "keep_checkpoints",
     "corpus.directory",
     "corpus.workers",
-    "stream.workers",
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
@@ -76,7 +75,6 @@ def default_config() -> ConfigDict:
     stream.mask_share = 0.8  # of those, replaced by [MASK]
     stream.random_share = 0.1  # of those, replaced by a random ordinary piece; the rest is kept
     stream.short_fraction = 0.1  # nsp, sop: share of pairs cut to a random shorter length
-    stream.workers = 2  # threads that build batches ahead of the step
     # Phases of one run, in order: dicts with `until` (share of total_steps at which the phase
     # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate,
     # final_mask_rate.

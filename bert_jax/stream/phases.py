@@ -134,8 +134,6 @@ def _validate_stream(stream: ConfigDict) -> None:
             f"config.stream.mask_share={stream.mask_share} and random_share={stream.random_share} "
             "are more than 1 together"
         )
-    if stream.workers < 1:
-        raise UserError(f"config.stream.workers={stream.workers} is below 1")
 
 
 def _validate_phase(

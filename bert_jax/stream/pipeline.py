@@ -1,7 +1,9 @@
 """Batches built ahead of the step by tf.data: its threads, its prefetching, none of its state."""
 
+import atexit
 import dataclasses
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -24,15 +26,15 @@ _AHEAD = 2  # batches that wait for the step
 class BatchStream:
     """The batches `build(index)` for each of `indices`, in order; can be iterated again.
 
+    One thread builds ahead. More would not help: they would wait for each other's interpreter.
+
     Attributes:
       build: makes a batch, always with the same fields and shapes.
       indices: of the batches.
-      workers: threads that build them.
     """
 
     build: Callable[[int], Batch]
     indices: range
-    workers: int
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -52,18 +54,47 @@ class BatchStream:
             return tf.numpy_function(flat, [index], tf.int32, stateful=False)
 
         options = tf.data.Options()
-        options.threading.private_threadpool_size = self.workers
-        options.threading.max_intra_op_parallelism = 1
+        options.threading.private_threadpool_size = 1
         # Nothing is left to tune, and the end of the data would wait for the tuner to wake up.
         options.autotune.enabled = False
         rest = (
             tf.data.Dataset.range(self.indices.start + 1, self.indices.stop)
-            .map(element, num_parallel_calls=self.workers, deterministic=True)
+            .map(element)
             .prefetch(_AHEAD)
             .with_options(options)
         )
-        unpacked = (_unpack(array, first) for array in rest.as_numpy_iterator())
+        unpacked = (_unpack(array, first) for array in _Stoppable(rest))
         return itertools.chain([first], unpacked)
+
+
+class _Stoppable(Iterator[np.ndarray]):
+    """The elements of a dataset, until the process ends.
+
+    A dataset that is still at work when Python shuts down would wait forever for an interpreter
+    to build its next batch, so it is taken down before.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset):
+        self._elements: Iterator[np.ndarray] | None = dataset.as_numpy_iterator()
+        _AT_WORK.add(self)
+
+    def __next__(self) -> np.ndarray:
+        if self._elements is None:
+            raise StopIteration
+        return next(self._elements)
+
+    def stop(self) -> None:
+        """Ends the dataset's threads."""
+        self._elements = None
+
+
+_AT_WORK: "weakref.WeakSet[_Stoppable]" = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for elements in tuple(_AT_WORK):
+        elements.stop()
 
 
 def _unpack(array: Int32[np.ndarray, "_"], like: Batch) -> Batch:
@@ -96,7 +127,6 @@ def train_batches(
         BatchStream(
             lambda step: batches.batch(step, rows),
             range(max(start_step, phase.start), min(stop_step, phase.stop)),
-            config.stream.workers,
         )
         for phase in batches.phases
     ]
@@ -126,4 +156,4 @@ def evaluation_batches(
     """
     length = sequence_length or phases(config)[-1].sequence_length
     batches = EvaluationBatches(store, split, config.stream.objective, length, batch_size, rows)
-    return BatchStream(batches.batch, range(len(batches)), config.stream.workers)
+    return BatchStream(batches.batch, range(len(batches)))

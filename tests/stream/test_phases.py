@@ -57,7 +57,6 @@ def test_batch_size_warms_up(config):
         ("short_fraction", 2.0, r"short_fraction=2\.0"),
         ("sequence_length", 4, "below 8"),
         ("sequence_length", 513, r"config\.model\.max_position_embeddings=512"),
-        ("workers", 0, r"workers=0"),
         ("phases", ({"until": 0.5},), r"until=1\.0"),
         ("phases", ({"until": 0.5}, {"until": 0.4}), "ascend"),
         ("phases", ({"length": 64},), r"phases\[0\].*'length'"),
