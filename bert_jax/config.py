@@ -43,9 +43,10 @@ def default_config() -> ConfigDict:
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
 
     config.corpus = corpus = ConfigDict()
-    corpus.source = "docs:"  # text:, jsonl:, parquet: with a glob, docs:; see docs/corpus.md
+    corpus.source = "docs:"  # text: jsonl: parquet: tfds: docs:; see docs/corpus.md
     corpus.documents = "blank_line"  # what ends one in text files: blank_line | line | file
-    corpus.field = "text"  # of jsonl: objects and parquet: rows
+    corpus.field = "text"  # of jsonl: objects, parquet: rows and tfds: examples
+    corpus.data_dir = ""  # of prepared tfds: data sets; empty: ~/tensorflow_datasets
     corpus.invalid_utf8 = "refuse"  # refuse | replace (by U+FFFD) | drop (the document)
     corpus.minimum_characters = 0  # shorter documents are dropped
     corpus.directory = ""  # where the token store lives; empty: <workdir>/corpus

@@ -18,6 +18,7 @@ class Reading:
     documents: str
     field: str
     invalid_utf8: str
+    data_dir: str = ""
 
     @property
     def decode_errors(self) -> str:

@@ -39,7 +39,7 @@ class Source:
     """One source of a mixture.
 
     Attributes:
-      kind: text, jsonl, parquet or docs.
+      kind: text, jsonl, parquet, tfds or docs.
       location: what follows the colon.
       weight: how often its documents are seen in an epoch: a whole number, or a share below 1 of
         the documents that is used at all.
@@ -53,7 +53,7 @@ class Source:
         return f"{self.kind}:{self.location}"
 
 
-_KINDS = ("text", "jsonl", "parquet", "docs")
+_KINDS = ("text", "jsonl", "parquet", "tfds", "docs")
 _FILE_KINDS = ("text", "jsonl", "parquet")
 _SOURCE = re.compile(r"(?:(?P<weight>[\d.]+)\*)?(?P<kind>\w+):(?P<location>.*)")
 
@@ -72,7 +72,8 @@ def _parse_one(source: str) -> Source:
     if not match or match["kind"] not in _KINDS:
         raise UserError(
             f"config.corpus.source={source!r} names no known kind of source; write text:GLOB, "
-            "jsonl:GLOB, parquet:GLOB, or docs: (documentation of the installed packages)"
+            "jsonl:GLOB, parquet:GLOB, tfds:NAME[/CONFIG][:SPLIT], or docs: (documentation of the "
+            "installed packages)"
         )
     try:
         weight = float(match["weight"] or 1)
@@ -119,6 +120,10 @@ def _list_parts(source: Source, reading: Reading) -> Sequence[Part]:
             from bert_jax.corpus import parquet
 
             return parquet.list_parts(source.location, reading.field)
+        case "tfds":
+            from bert_jax.corpus import tfds
+
+            return tfds.list_parts(source.location, reading)
         case _:
             from bert_jax.corpus import docstrings
 
