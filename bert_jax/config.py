@@ -53,6 +53,7 @@ def default_config() -> ConfigDict:
     corpus.language = "en"  # ISO 639 code, for splitting sentences
     corpus.split_sentences = True  # the nsp objective needs sentences
     corpus.deduplicate = True  # drop later copies of documents and of long paragraphs
+    corpus.near_duplicates = 0.0  # drop documents at least so similar to earlier ones; 0: keep
     corpus.heldout_fraction = 0.01  # share of the documents kept for evaluation
     corpus.workers = 0  # processes that encode; 0: one a core. Never changes the bytes
 

@@ -16,6 +16,7 @@ from bert_jax.corpus.dedup import (
     in_share,
     most_repeated,
 )
+from bert_jax.corpus.near_duplicates import near_duplicates
 from bert_jax.corpus.settings import Settings
 from bert_jax.corpus.sources import Part
 from bert_jax.corpus.survey import Survey, read_documents
@@ -81,6 +82,8 @@ def select(
     paragraphs = [found.paragraph_hashes for found in surveys]
     first_documents = first_occurrences(documents)
     first_paragraphs = first_occurrences(paragraphs)
+    if settings.near_duplicates:
+        near = near_duplicates([found.signatures for found in surveys], settings.near_duplicates)
     kept, left = [], []
     removed: Counter[str] = Counter()
     characters = repeated_characters = 0
@@ -92,6 +95,9 @@ def select(
             paragraph_stays = first_paragraphs[index] | (lengths < LONG_PARAGRAPH)
         removed["duplicate_documents"] += int(np.count_nonzero(~stays))
         removed["repeated_paragraphs"] += int(np.count_nonzero(~paragraph_stays))
+        if settings.near_duplicates:
+            removed["near_duplicates"] += int(np.count_nonzero(stays & near[index]))
+            stays = stays & ~near[index]
         if share < 1:
             sampled = in_share(hashes, share)
             removed["documents_not_sampled"] += int(np.count_nonzero(stays & ~sampled))

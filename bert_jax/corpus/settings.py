@@ -49,6 +49,7 @@ class Settings:
     language: str
     split_sentences: bool
     deduplicate: bool
+    near_duplicates: float
     heldout_fraction: float
     tokenizer: TokenizerSettings
 

@@ -18,6 +18,7 @@ from bert_jax.corpus.atomic import finished_directory
 from bert_jax.corpus.cleaning import MAX_DOCUMENT, clean_documents, has_bad_bytes, replace_bad_bytes
 from bert_jax.corpus.dedup import document_hash, heldout_below, text_hash
 from bert_jax.corpus.files import FileRange
+from bert_jax.corpus.near_duplicates import PERMUTATIONS, signature
 from bert_jax.corpus.settings import Reading, Settings
 from bert_jax.corpus.sources import Part
 from bert_jax.corpus.text import TextPart
@@ -52,6 +53,11 @@ class Survey:
     def paragraph_lengths(self) -> UInt32[np.ndarray, "_"]:
         """In characters."""
         return np.load(self.directory / "lengths.npy")
+
+    @property
+    def signatures(self) -> UInt32[np.ndarray, "_ permutations"]:
+        """Of the documents, where near duplicates are looked for."""
+        return np.load(self.directory / "signatures.npy")
 
     def sample(self) -> Iterator[str]:
         """Paragraphs of the documents with the lowest hashes, for the tokenizer."""
@@ -112,6 +118,7 @@ def _survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) 
     paragraphs: list[int] = []
     lengths: list[int] = []
     causes: Counter[str] = Counter()
+    signatures: list[np.ndarray] = []
     sample = _Sample(sample_bytes)
     border = heldout_below(settings.heldout_fraction)
     kept_text = (directory / "text.txt").open("w", encoding="utf-8") if part.costly else None
@@ -120,6 +127,8 @@ def _survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) 
         documents.append(hash)
         paragraphs += map(text_hash, document)
         lengths += map(len, document)
+        if settings.near_duplicates:
+            signatures.append(signature(document))
         if hash >= border:
             sample.offer(hash, document)
         if kept_text:
@@ -135,6 +144,8 @@ def _survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) 
     np.save(directory / "documents.npy", np.array(documents, np.uint64))
     np.save(directory / "paragraphs.npy", np.array(paragraphs, np.uint64))
     np.save(directory / "lengths.npy", np.array(lengths, np.uint32))
+    if settings.near_duplicates:
+        np.save(directory / "signatures.npy", np.reshape(signatures, (-1, PERMUTATIONS)))
     with (directory / "sample.txt").open("w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for document in sample.documents() for text in document)
 

@@ -18,14 +18,12 @@ def test_parts_are_the_same_every_time():
     parts = list_parts("")
     assert repr(parts) == repr(list_parts(""))
     assert sum(part.size for part in parts) > 50_000_000
-    with pytest.raises(UserError, match="takes no location"):
-        list_parts("numpy")
-
-
-def test_topics_of_python_are_documents():
-    topics = list(list_parts("")[0].documents())
+    assert all("/" not in part.name for part in parts)  # paths differ between machines
+    topics = list(parts[0].documents())
     assert len(topics) > 50
     assert any("assert" in paragraph for document in topics for paragraph in document)
+    with pytest.raises(UserError, match="takes no location"):
+        list_parts("numpy")
 
 
 def test_docstrings_are_read_in_order_and_nothing_is_run():
