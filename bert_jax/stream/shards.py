@@ -11,27 +11,27 @@ class Windows:
     """Rows of L tokens from anywhere in the shards; the tokens of a shard stand in a circle."""
 
     def __init__(self, tokens: Sequence[Integer[np.ndarray, "_"]], length: int):
-        """Prepares views of `tokens`; reads nothing."""
+        """Prepares views of `tokens`, none of them empty; reads nothing but shards below L."""
         self._tokens = tokens
         self._length = length
         # Windows as a view: to index it copies rows, not tokens, ten times as fast.
         self._views = [
-            sliding_window_view(array, length) if len(array) >= length else None for array in tokens
+            sliding_window_view(array if len(array) >= length else np.resize(array, length), length)
+            for array in tokens
         ]
+        self._last = np.array([len(view) - 1 for view in self._views])
 
     def rows(
         self, shard: Int64[np.ndarray, "B"], start: Int64[np.ndarray, "B"]
     ) -> Int32[np.ndarray, "B L"]:
         """The L tokens of each shard[i] from start[i] on."""
         result = np.empty((len(start), self._length), np.int32)
+        inside = np.clip(start, 0, self._last[shard])
         for index, rows in _by_shard(len(self._tokens), shard):
-            tokens, view, begin = self._tokens[index], self._views[index], start[rows]
-            last = len(tokens) - self._length
-            if view is not None and begin.min() >= 0 and begin.max() <= last:
-                result[rows] = view[begin]
-            else:
-                place = begin[:, None] + np.arange(self._length)
-                result[rows] = tokens.take(place, mode="wrap")
+            result[rows] = self._views[index][inside[rows]]
+        for row in np.flatnonzero(inside != start).tolist():
+            place = np.arange(start[row], start[row] + self._length)
+            result[row] = self._tokens[shard[row]].take(place, mode="wrap")
         return result
 
 
