@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from bert_jax.corpus.store import TokenStore
@@ -29,7 +28,7 @@ class BatchStream:
     One thread builds ahead. More would not help: they would wait for each other's interpreter.
 
     Attributes:
-      build: makes a batch, always with the same fields and shapes.
+      build: makes a batch.
       indices: of the batches.
     """
 
@@ -40,34 +39,31 @@ class BatchStream:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.indices:
-            return iter(())
-        first = self.build(self.indices.start)
+        # The arrays stay in Python: through TensorFlow go the indices alone, without a copy.
+        built: dict[int, Batch] = {}
 
-        # One array carries a batch: every array that TensorFlow handles costs time.
-        def flat(index: np.int64) -> Int32[np.ndarray, "_"]:
-            batch = self.build(int(index))
-            return np.concatenate([array.view(np.int32).ravel() for array in batch.values()])
+        def build(index: np.int64) -> np.int64:
+            built[int(index)] = self.build(int(index))
+            return index
 
         @tf.autograph.experimental.do_not_convert
         def element(index: tf.Tensor) -> tf.Tensor:
-            return tf.numpy_function(flat, [index], tf.int32, stateful=False)
+            return tf.numpy_function(build, [index], tf.int64)
 
         options = tf.data.Options()
         options.threading.private_threadpool_size = 1
         # Nothing is left to tune, and the end of the data would wait for the tuner to wake up.
         options.autotune.enabled = False
-        rest = (
-            tf.data.Dataset.range(self.indices.start + 1, self.indices.stop)
+        indices = (
+            tf.data.Dataset.range(self.indices.start, self.indices.stop)
             .map(element)
             .prefetch(_AHEAD)
             .with_options(options)
         )
-        unpacked = (_unpack(array, first) for array in _Stoppable(rest))
-        return itertools.chain([first], unpacked)
+        return (built.pop(int(index)) for index in _Stoppable(indices))
 
 
-class _Stoppable(Iterator[np.ndarray]):
+class _Stoppable(Iterator[np.int64]):
     """The elements of a dataset, until the process ends.
 
     A dataset that is still at work when Python shuts down would wait forever for an interpreter
@@ -75,10 +71,10 @@ class _Stoppable(Iterator[np.ndarray]):
     """
 
     def __init__(self, dataset: tf.data.Dataset):
-        self._elements: Iterator[np.ndarray] | None = dataset.as_numpy_iterator()
+        self._elements: Iterator[np.int64] | None = dataset.as_numpy_iterator()
         _AT_WORK.add(self)
 
-    def __next__(self) -> np.ndarray:
+    def __next__(self) -> np.int64:
         if self._elements is None:
             raise StopIteration
         return next(self._elements)
@@ -95,16 +91,6 @@ _AT_WORK: "weakref.WeakSet[_Stoppable]" = weakref.WeakSet()
 def _stop_all() -> None:
     for elements in tuple(_AT_WORK):
         elements.stop()
-
-
-def _unpack(array: Int32[np.ndarray, "_"], like: Batch) -> Batch:
-    """A batch of the shapes and types of `like` out of its values one after another."""
-    ends = np.cumsum([part.size for part in like.values()])
-    parts = np.split(array, ends[:-1])
-    return {
-        name: part.view(field.dtype).reshape(field.shape)
-        for (name, field), part in zip(like.items(), parts, strict=True)
-    }
 
 
 def train_batches(
