@@ -1,21 +1,31 @@
 """Make the token store of a config: `python -m bert_jax.prepare --config=FILE [--workdir=DIR]`.
 
 `bert_jax.train` does this by itself. On its own it is for looking at a corpus before training, and
-for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs no accelerator.
+for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs no accelerator. With
+`--runner` the work is an Apache Beam pipeline, see docs/corpus.md.
 """
 
 from pathlib import Path
 
+from absl import flags
+
 from bert_jax import cli
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import SPLITS, TokenStore
+
+FLAGS = flags.FLAGS
 
 
 def main() -> None:
     """Run the command."""
     config = cli.config()
     directory = Path(config.corpus.directory or cli.workdir() / "corpus")
-    print(summary(build_store(config, directory)))
+    engine = None
+    if FLAGS.runner:
+        from bert_jax.corpus import beam
+
+        engine = beam.engine([f"--runner={FLAGS.runner}", *FLAGS.beam_option])
+    print(summary(build_store(config, directory, engine)))
 
 
 def summary(store: TokenStore) -> str:
@@ -34,6 +44,13 @@ def summary(store: TokenStore) -> str:
     return "\n".join([*lines, f"  audit    {store.directory / 'report.html'}"])
 
 
+def define_flags() -> None:
+    """Define what this command has beyond the config."""
+    flags.DEFINE_string("runner", "", "Apache Beam runner: DirectRunner, FlinkRunner, ...")
+    flags.DEFINE_multi_string("beam_option", [], "An option of the pipeline; may be given again")
+
+
 if __name__ == "__main__":
+    define_flags()
     cli.define_config()
     cli.run(main)

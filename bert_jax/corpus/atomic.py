@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,19 @@ from typing import Any
 
 @contextlib.contextmanager
 def finished_directory(path: Path) -> Iterator[Path]:
-    """A directory to write into, which takes its name `path` when the block ends well."""
-    unfinished = path.with_name(path.name + ".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    """A directory to write into, which takes its name `path` when the block ends well.
+
+    Where two write the same at once, as engines that run a task twice do, the first one stays.
+    """
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     unfinished.mkdir(parents=True)
     yield unfinished
-    unfinished.rename(path)
+    try:
+        unfinished.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(unfinished)
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -43,22 +43,25 @@ from bert_jax.corpus.store import (
 )
 from bert_jax.corpus.survey import Survey, survey
 from bert_jax.corpus.tokenizer import Tokenizer
-from bert_jax.corpus.workers import Workers
+from bert_jax.corpus.workers import Engine, Workers
 from bert_jax.errors import UserError
 
 
-def build_store(config: ConfigDict, directory: str | Path) -> TokenStore:
+def build_store(
+    config: ConfigDict, directory: str | Path, engine: Engine | None = None
+) -> TokenStore:
     """The token store of `config` in `directory`: opened when it is there, else made.
 
     Args:
       config: its groups `corpus` and `tokenizer` decide the content.
       directory: where the store stands or shall stand; must not hold anything else.
+      engine: reads and encodes the parts; by default `config.corpus.workers` processes here.
 
     Raises:
       UserError: the source cannot be read or is too small, another store or something else stands
         in `directory`, another process is building it, or the disk is full.
     """
-    directory = Path(directory)
+    directory = Path(directory).absolute()
     settings = from_config(config)
     if (directory / MANIFEST).is_file():
         return _open(directory, settings)
@@ -71,7 +74,7 @@ def build_store(config: ConfigDict, directory: str | Path) -> TokenStore:
         parts = list_parts(settings.source, settings.reading)
         with _scratch(directory, settings, parts) as scratch:
             with Workers(config.corpus.workers) as workers:
-                _build(scratch, settings, parts, workers)
+                _build(scratch, settings, parts, workers, engine or workers.run)
             (scratch / "lock").unlink()
             os.replace(scratch, directory)
     except OSError as error:
@@ -140,14 +143,18 @@ def _scratch(directory: Path, settings: Settings, parts: Sequence[object]) -> It
 
 
 def _build(
-    scratch: Path, settings: Settings, weighted: Sequence[tuple[Part, float]], workers: Workers
+    scratch: Path,
+    settings: Settings,
+    weighted: Sequence[tuple[Part, float]],
+    workers: Workers,
+    engine: Engine,
 ) -> None:
     work = scratch / "work"
     work.mkdir(exist_ok=True)
     parts, weights = [part for part, _ in weighted], [weight for _, weight in weighted]
     sizes = [part.size for part in parts]
     samples = _sample_bytes([part.size * weight for part, weight in weighted], settings)
-    surveys = workers.run(
+    surveys = engine(
         "reading",
         survey,
         [
@@ -160,7 +167,7 @@ def _build(
     tokenizer_directory = scratch / TOKENIZER
     tokenizer = _make_tokenizer(surveys, settings, tokenizer_directory)
     texts = [found.text(part) for part, found in zip(parts, surveys, strict=True)]
-    encoded = workers.run(
+    encoded = engine(
         "encoding",
         encode,
         [

@@ -92,11 +92,12 @@ def _part(modules: list[tuple[str, Path]], size: int) -> DocstringPart:
 def _modules() -> Iterator[tuple[str, Path]]:
     """The package of each module with docstrings worth reading, and its file."""
     for distribution in dependencies("bert_jax"):
+        package = distribution.name  # parses the metadata at every look
         names = sorted(str(file) for file in distribution.files or () if file.suffix == ".py")
         for name in names:
             path = Path(str(distribution.locate_file(name)))
             if not _TESTS.search(name) and path.is_file():
-                yield distribution.name, path
+                yield package, path
 
 
 def dependencies(name: str) -> list[importlib.metadata.Distribution]:

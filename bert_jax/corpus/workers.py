@@ -18,6 +18,9 @@ from bert_jax.errors import UserError
 
 SECONDS_BETWEEN_LINES = 10
 
+# Runs a function for many arguments; see `Workers.run`.
+Engine = Callable[[str, Callable[..., Any], Sequence[tuple], Sequence[int]], list[Any]]
+
 
 class Workers:
     """Processes that import nothing but what the corpus needs; one: this process itself."""

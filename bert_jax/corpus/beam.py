@@ -1,0 +1,50 @@
+"""The parts of a corpus as an Apache Beam pipeline, for corpora larger than one machine.
+
+The functions are those that the local processes run, and each writes its part's directory in one
+step; so the store has the same bytes, and bundles that are retried or run twice do no harm. All
+workers must see the sources and the store's directory under the same paths.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bert_jax.corpus.workers import Engine
+from bert_jax.errors import UserError
+
+
+def engine(options: Sequence[str]) -> Engine:
+    """Runs functions that leave their results in files on a Beam runner.
+
+    Args:
+      options: of the pipeline, such as `--runner=FlinkRunner` and `--flink_master=host:8081`.
+
+    Raises:
+      UserError: Apache Beam is not installed.
+    """
+    try:
+        import apache_beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise UserError(
+            "--runner needs Apache Beam: pip install 'bert_jax[beam]', here and on the workers"
+        ) from error
+
+    def run(
+        task: str, function: Callable[..., Any], calls: Sequence[tuple], sizes: Sequence[int]
+    ) -> list[Any]:
+        logging.info("%s: a pipeline of %d parts, %d bytes", task, len(calls), sum(sizes))
+        with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+            _ = (
+                pipeline
+                | "parts" >> apache_beam.Create(list(calls))
+                | "spread" >> apache_beam.Reshuffle()
+                | task >> apache_beam.Map(_call, function)
+            )
+        return [function(*call) for call in calls]  # everything is there: these return at once
+
+    return run
+
+
+def _call(arguments: tuple, function: Callable[..., Any]) -> None:
+    function(*arguments)

@@ -1,0 +1,37 @@
+import importlib.util
+
+import pytest
+
+from bert_jax.corpus import beam
+from bert_jax.corpus.build import build_store
+from bert_jax.errors import UserError
+from tests.corpus.corpora import contents, documents, tiny_config, write_text
+
+with_beam = pytest.mark.skipif(
+    importlib.util.find_spec("apache_beam") is None, reason="the extra `beam` is not installed"
+)
+
+
+@with_beam
+def test_a_pipeline_makes_the_same_bytes(tmp_path):
+    texts = documents(120)
+    for index in range(3):
+        write_text(tmp_path / "text" / f"{index}.txt", texts[index * 40 : index * 40 + 40])
+    config = tiny_config(f"text:{tmp_path}/text/*.txt")
+    build_store(config, tmp_path / "plain")
+    build_store(config, tmp_path / "beam", beam.engine(["--runner=DirectRunner"]))
+    assert contents(tmp_path / "beam") == contents(tmp_path / "plain")
+
+
+@with_beam
+def test_errors_of_a_pipeline_reach_the_user(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"bad \xff")
+    config = tiny_config(f"text:{tmp_path}/bad.txt")
+    with pytest.raises(UserError, match=r"bad\.txt is not UTF-8"):
+        build_store(config, tmp_path / "store", beam.engine(["--runner=DirectRunner"]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("apache_beam") is not None, reason="it is installed")
+def test_without_beam_the_message_says_what_to_install():
+    with pytest.raises(UserError, match=r"pip install 'bert_jax\[beam\]'"):
+        beam.engine(["--runner=DirectRunner"])
