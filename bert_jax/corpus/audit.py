@@ -169,8 +169,8 @@ def warnings(facts: dict[str, Any]) -> list[str]:
     if facts["rare_pieces"] > facts["vocab_size"] / 2:
         found.append(
             f"{facts['rare_pieces']:,} of the {facts['vocab_size']:,} pieces occur less than "
-            f"{RARE} times: lower config.tokenizer.vocab_size to about "
-            f"{facts['vocab_size'] - facts['rare_pieces']:,}, or add text"
+            f"{RARE} times: use a smaller vocabulary (config.tokenizer.vocab_size of about "
+            f"{facts['vocab_size'] - facts['rare_pieces']:,}), or add text"
         )
     return found
 

@@ -98,7 +98,7 @@ def test_a_good_corpus_gives_no_warning(tmp_path):
         (
             TEXTS[:60],
             {"tokenizer_vocab_size": 600},
-            "of the 600 pieces occur less than 10 times: lower config.tokenizer.vocab_size to",
+            "of the 600 pieces occur less than 10 times: use a smaller vocabulary",
         ),
     ],
 )

@@ -1,0 +1,91 @@
+"""The format on disk: what a store holds must not change unseen."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bert_jax.corpus.build import build_store
+from bert_jax.corpus.store import TokenStore, file_sha256
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+from tests.corpus.corpora import tiny_config
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "the", "river", "town", "##s", "old"]
+TEXT = "The river. The old town.\nRivers.\n\nOld towns.\n\nThe bridge.\n\nThe old river.\n"
+
+
+@pytest.fixture
+def store(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
+    (tmp_path / "text.txt").write_text(TEXT)
+    config = tiny_config(
+        f"text:{tmp_path}/text.txt",
+        corpus_heldout_fraction=0.3,
+        tokenizer_path=str(tmp_path / "vocab.txt"),
+        tokenizer_lowercase=True,
+    )
+    return build_store(config, tmp_path / "store")
+
+
+def test_a_tiny_store_is_what_it_always_was(store):
+    (train,), (heldout,) = store.split("train").shards, store.split("heldout").shards
+    assert " ".join(PIECES[id] for id in train.tokens) == (
+        "[CLS] old town ##s . [SEP] [CLS] the [UNK] . [SEP] [CLS] the old river . [SEP]"
+    )
+    assert train.document_offsets.tolist() == [0, 6, 11, 17]
+    assert train.sentence_offsets.tolist() == [1, 7, 12]
+    assert train.document_sentences.tolist() == [0, 1, 2, 3]
+    assert " ".join(PIECES[id] for id in heldout.tokens) == (
+        "[CLS] the river . the old town . river ##s . [SEP]"
+    )
+    assert heldout.sentence_offsets.tolist() == [1, 4, 8]
+    hashes = {
+        name: file_sha256(store.directory / "train" / "00000" / f"{name}.npy")[:16]
+        for name in ("tokens", "document_offsets", "sentence_offsets", "document_sentences")
+    }
+    assert hashes == {
+        "tokens": "8a1b7ac4e33f188c",
+        "document_offsets": "45dd7b430f239124",
+        "sentence_offsets": "2fb03c225337b75e",
+        "document_sentences": "dc5de563b86c3210",
+    }
+
+
+def test_the_manifest_tells_what_is_there(store):
+    manifest = store.manifest
+    assert manifest["format_version"] == 1
+    assert manifest["splits"]["train"]["shards"] == ["train/00000"]
+    assert manifest["splits"]["train"]["unknown"] == 1
+    assert manifest["sources"][0]["bytes"] == len(TEXT)
+    on_disk = {
+        str(path.relative_to(store.directory))
+        for path in store.directory.rglob("*")
+        if path.is_file()
+    }
+    assert on_disk - set(manifest["files"]) == {"manifest.json", "report.json", "report.html"}
+
+
+def test_large_vocabularies_have_wider_tokens():
+    masks = np.zeros(1 << 17, bool)
+    sizes = {1 << 16: np.uint16, (1 << 16) + 1: np.uint32}
+    for size, dtype in sizes.items():
+        vocabulary = Vocabulary(size, 0, 1, 2, 3, 4, masks[:size], masks[:size])
+        assert vocabulary.token_dtype == dtype
+
+
+def test_what_is_no_store_is_refused(tmp_path, store):
+    with pytest.raises(UserError, match="holds no finished token store"):
+        TokenStore.open(tmp_path / "nothing")
+    manifest = store.directory / "manifest.json"
+    content = manifest.read_text()
+    manifest.write_text(content[: len(content) // 2])
+    with pytest.raises(UserError, match="is not a token store's manifest"):
+        TokenStore.open(store.directory)
+    manifest.write_text(json.dumps({**json.loads(content), "format_version": 2}))
+    with pytest.raises(UserError, match="has format version 2, this bert_jax reads version 1"):
+        TokenStore.open(store.directory)
+    manifest.write_text(content)
+    (store.directory / "tokenizer" / "vocabulary.json").unlink()
+    with pytest.raises(UserError, match=r"vocabulary\.json is missing"):
+        TokenStore.open(store.directory)
