@@ -63,7 +63,7 @@ class Masker:
         """
         rows, length = ids.shape
         is_ordinary = self._is_ordinary.take(ids)
-        tokens = np.count_nonzero(segment_ids, axis=1)
+        tokens = np.count_nonzero(segment_ids > 0, axis=1)
         wanted = np.clip(np.rint(rate * tokens), 1, predictions).astype(np.int64)
         columns, weights = choose(
             self._unit, ids, is_ordinary, wanted, predictions, self._vocabulary, draw

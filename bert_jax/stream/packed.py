@@ -8,7 +8,7 @@ from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch, framed_rows
-from bert_jax.stream.shards import Windows
+from bert_jax.stream.shards import windows
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -32,14 +32,13 @@ class PackedExamples:
         """
         self._length = sequence_length
         self._vocabulary = vocabulary
-        tokens = [np.asarray(shard.tokens) for shard in split.shards if shard.num_tokens]
-        if not tokens:
+        self._tokens = [np.asarray(shard.tokens) for shard in split.shards if shard.num_tokens]
+        if not self._tokens:
             raise UserError(
                 "the corpus has no documents in one of its splits; give config.corpus.source more "
                 "documents or raise config.corpus.heldout_fraction"
             )
-        self._windows = Windows(tokens, sequence_length)
-        self._num_tokens = np.array([len(array) for array in tokens])
+        self._num_tokens = np.array([len(array) for array in self._tokens])
         self._num_windows = -(-self._num_tokens // (sequence_length - 2))
         self._window_ends = np.cumsum(self._num_windows)
         self.size = int(self._window_ends[-1])
@@ -64,12 +63,14 @@ class PackedExamples:
         # The window stands behind a place for [CLS]. If it begins with one, that place goes; and
         # a [SEP] at the begin goes too: the row before has put its own. Likewise a [CLS] at the
         # end belongs to the row behind. Windows have three tokens or more, so text remains.
-        ids = self._windows.rows(shard, begin - 1)
+        ids = windows(self._tokens, shard, begin - 1, self._length)
         row = np.arange(len(ids))
         first, last = ids[:, 1], ids[row, length]
         left_out = np.where(first == sep_id, 2, (first == cls_id).astype(np.int64))
         moved = np.flatnonzero(left_out)
-        ids[moved] = self._windows.rows(shard[moved], (begin - 1 + left_out)[moved])
+        ids[moved] = windows(
+            self._tokens, shard[moved], (begin - 1 + left_out)[moved], self._length
+        )
         end = 1 + length - left_out - (last == cls_id)
         ids[:, 0] = cls_id
         cut = np.flatnonzero((last != cls_id) & (last != sep_id))

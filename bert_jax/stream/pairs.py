@@ -14,7 +14,6 @@ from bert_jax.errors import UserError
 from bert_jax.stream import shards
 from bert_jax.stream.randomness import Draw, below
 from bert_jax.stream.rows import Batch, framed_rows
-from bert_jax.stream.shards import Windows
 
 # Random numbers of a row: one a choice, and coins for the cuts of A and of B.
 _CHOICES = 6
@@ -71,8 +70,7 @@ class PairExamples:
         self._vocabulary = vocabulary
         self._objective = objective
         self._short_fraction = short_fraction
-        tokens = [np.asarray(shard.tokens) for shard in split.shards]
-        self._windows = Windows(tokens, sequence_length)
+        self._tokens = [np.asarray(shard.tokens) for shard in split.shards]
         self._documents = [np.asarray(shard.document_offsets) for shard in split.shards]
         self._sentences = [np.asarray(shard.sentence_offsets) for shard in split.shards]
         self._document_sentences = [np.asarray(shard.document_sentences) for shard in split.shards]
@@ -127,8 +125,8 @@ class PairExamples:
 
         # Both sides are read so that they stand where they belong, and laid over each other.
         first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
-        a_row = self._windows.rows(a.shard, a_begin - 1)
-        b_row = self._windows.rows(b.shard, b_begin - first_sep - 1)
+        a_row = shards.windows(self._tokens, a.shard, a_begin - 1, self._length)
+        b_row = shards.windows(self._tokens, b.shard, b_begin - first_sep - 1, self._length)
         is_second = np.arange(self._length, dtype=np.int32) > first_sep[:, None].astype(np.int32)
         ids = np.where(is_second, b_row, a_row)
         row = np.arange(len(index))
