@@ -20,7 +20,7 @@ FLAGS = flags.FLAGS
 
 
 def define_config() -> None:
-    """Define `--config=FILE[:arg]` (with `--config.field=value`), `--workdir` and `--distributed`."""
+    """Define `--config=FILE[:arg]`, `--config.field=value`, `--workdir` and `--distributed`."""
     config_flags.DEFINE_config_file(
         "config", None, "Config file, with an argument after a colon: configs/bert.py:tiny"
     )
@@ -128,44 +128,3 @@ def _leave(message: str) -> NoReturn:
     if jax.distributed.is_initialized():
         os._exit(1)
     sys.exit(1)
-
-
-def _parse(argv: list[str]) -> list[str]:
-    try:
-        rest = FLAGS(argv)
-        if "config" in FLAGS and FLAGS.config is not None:
-            FLAGS.config.lock()  # raises now where the file could not be loaded
-    except (UserError, flags.Error):
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(_config_problem(str(error))) from error
-    if unknown := rest[1:]:
-        raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --")
-    return rest
-
-
-def _config_problem(message: str) -> str:
-    """One line from what ml_collections says of a bad config file or field."""
-    if match := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', message):
-        return f"the config has no field {match[2]!r}: did you mean {match[1]!r}?"
-    if match := re.search(r"Key \"(.*?)\" does not exist|^\"?'(\w+)'", message):
-        return f"the config has no field {match[1] or match[2]!r}: see docs/configuration.md"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return f"--config: {lines[-1]}"
-
-
-def _guarded(action: Callable):
-    try:
-        return action()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except flags.Error as error:
-        sys.exit(f"error: {str(error).strip().splitlines()[-1]}\nRun with --help for the flags.")
-    except Exception as error:
-        if "No space left on device" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
-            place = getattr(error, "filename", None) or "the workdir"
-            sys.exit(
-                f"error: the disk that holds {place} is full: free some space and run the same "
-                "command again; it goes on from the last thing that was written whole"
-            )
-        raise

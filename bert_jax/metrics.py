@@ -113,7 +113,9 @@ def describe(figures: Figures) -> str:
         "learning_rate": "lr {:.2e}",
         "tokens_per_second": "{:,.0f} tok/s",
     }
-    return "  ".join(text.format(figures[name]) for name, text in formats.items() if name in figures)
+    return "  ".join(
+        text.format(figures[name]) for name, text in formats.items() if name in figures
+    )
 
 
 def read(workdir: Path) -> list[dict]:

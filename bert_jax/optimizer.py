@@ -76,9 +76,7 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     elif settings.name == "muon":
         update = optax.partition({"muon": _muon(settings, share), "adamw": adamw}, _muon_labels)
     else:
-        raise UserError(
-            f"config.optimizer.name is {settings.name!r}: choose adamw or muon"
-        )
+        raise UserError(f"config.optimizer.name is {settings.name!r}: choose adamw or muon")
     if settings.clip_norm:
         return optax.chain(optax.clip_by_global_norm(settings.clip_norm), update)
     return update

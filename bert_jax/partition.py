@@ -134,4 +134,3 @@ def place_batch(mesh: Mesh, rows: dict[str, np.ndarray], global_batch_size: int)
         )
         for name, array in rows.items()
     }
-

@@ -123,7 +123,7 @@ def prepare(config: ConfigDict, directory: Path) -> TokenStore:
     """The run's token store; the first process makes it while the others wait for it."""
     place = workdir.corpus_directory(directory, config)
     while jax.process_index() != 0 and not (place / MANIFEST).is_file():
-        time.sleep(1.0)
+        time.sleep(0.5)
     return build_store(config, place)
 
 

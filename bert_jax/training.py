@@ -51,9 +51,9 @@ def stream_key(seed: int, name: str) -> PRNGKeyArray:
 def pretraining_sums(model: Bert, batch: Batch, dropout_key: PRNGKeyArray | None) -> Sums:
     """Losses and hits of a batch, summed over its predictions and pairs, and their numbers."""
     outputs = model(batch, dropout_key)
-    sums = _named("mlm", *_cross_entropy(
-        outputs.mlm_logits, batch["masked_labels"], batch["masked_weights"]
-    ))
+    sums = _named(
+        "mlm", *_cross_entropy(outputs.mlm_logits, batch["masked_labels"], batch["masked_weights"])
+    )
     if outputs.nsp_logits is not None and "next_sentence_label" in batch:
         label = batch["next_sentence_label"]
         weight = (label >= 0).astype(jnp.float32)  # -1 marks the padding rows of an evaluation

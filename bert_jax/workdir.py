@@ -1,12 +1,12 @@
 """A run's directory: whose it is, and what the other commands need of it.
 
-    config.json      the resolved config; with tokenizer/ and checkpoints/ all that is needed to
-    tokenizer/       evaluate, convert, fine-tune or fill masks
-    checkpoints/     <step>/, the newest few
-    corpus/          the token store, unless config.corpus.directory says where it is
-    metrics.jsonl    one object a line, and TensorBoard's files in tensorboard/
-    report.html      the learning curves
-    hf/              the last checkpoint as a Hugging Face folder
+config.json      the resolved config; with tokenizer/ and checkpoints/ all that is needed to
+tokenizer/       evaluate, convert, fine-tune or fill masks
+checkpoints/     <step>/, the newest few
+corpus/          the token store, unless config.corpus.directory says where it is
+metrics.jsonl    one object a line, and TensorBoard's files in tensorboard/
+report.html      the learning curves
+hf/              the last checkpoint as a Hugging Face folder
 """
 
 import dataclasses

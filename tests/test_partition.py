@@ -27,7 +27,7 @@ def test_a_mesh_that_is_not_the_devices_is_refused(sizes):
 
 
 def test_a_batch_that_does_not_divide_over_the_mesh_is_refused():
-    with pytest.raises(UserError, match="global_batch_size 24 .* multiple of 16"):
+    with pytest.raises(UserError, match=r"global_batch_size 24 .* multiple of 16"):
         partition.check_batch_size(mesh(), 24, micro_batches=2)
 
 

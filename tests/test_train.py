@@ -260,7 +260,10 @@ def test_a_small_real_text_is_learned_beyond_its_word_frequencies(tmp_path):
     train_module.train(config, tmp_path / "run")
 
     tokens = np.concatenate(
-        [shard.tokens for shard in TokenStore.open(tmp_path / "run" / "corpus").split("train").shards]
+        [
+            shard.tokens
+            for shard in TokenStore.open(tmp_path / "run" / "corpus").split("train").shards
+        ]
     )
     counts = np.bincount(tokens[tokens > 4])  # without the special pieces
     shares = counts[counts > 0] / counts.sum()

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from bert_jax.model.config import ModelConfig
 from bert_jax.model.encoder import Encoder, layer_norm, linear
 
-Batch = Mapping[str, Array | np.ndarray]
+Batch = Mapping[str, Array]
 Params = dict[str, Any]
 
 
@@ -100,7 +99,7 @@ def initialize(config: ModelConfig, key: PRNGKeyArray) -> Params:
 
 
 def abstract(config: ModelConfig) -> tuple[nnx.GraphDef, Params]:
-    """The structure of the model, for `nnx.merge(structure, params)`, and its parameters' shapes."""
+    """The structure of the model, for `nnx.merge(structure, params)`, and the shapes of `params`."""
     model = nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(model, nnx.Param)
     return graphdef, nnx.to_pure_dict(state)

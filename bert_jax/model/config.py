@@ -18,7 +18,7 @@ class ModelConfig:
     """One encoder; the fields are those of `config.model` and the size of the vocabulary.
 
     Raises:
-      UserError: a choice is not known, the heads do not divide the width, or a size is not positive.
+      UserError: a choice is not known, a size is not positive, or sizes do not go together.
     """
 
     vocab_size: int
@@ -56,7 +56,9 @@ class ModelConfig:
         _expect("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
-                raise UserError(f"config.model.{name} is {getattr(self, name)}: set it to 1 or more")
+                raise UserError(
+                    f"config.model.{name} is {getattr(self, name)}: set it to 1 or more"
+                )
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"config.model.hidden_size {self.hidden_size} is not a multiple of "
