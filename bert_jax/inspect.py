@@ -48,13 +48,13 @@ def define_flags() -> None:
 def main() -> None:
     """Run the command."""
     config = cli.config()
+    if FLAGS.step >= config.total_steps:
+        raise UserError(
+            f"--step={FLAGS.step} is beyond the run's last one, {config.total_steps - 1}"
+        )
     directory = Path(config.corpus.directory or cli.workdir() / "corpus")
     store = build_store(config, directory)
     batches = TrainBatches(store, config)
-    if FLAGS.step >= config.total_steps:
-        raise UserError(
-            f"--step={FLAGS.step} is behind the run's last one, {config.total_steps - 1}"
-        )
     tokenizer = Tokenizer.load(store.tokenizer_directory)
     has_colors = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     phase = batches.phase_at(FLAGS.step)
