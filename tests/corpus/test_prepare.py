@@ -1,0 +1,49 @@
+import subprocess
+import sys
+
+from bert_jax.corpus.store import TokenStore
+from tests.corpus.corpora import documents, write_text
+
+CONFIG = """
+from bert_jax.config import default_config
+
+def get_config(arg=""):
+    config = default_config()
+    config.corpus.heldout_fraction = 0.2
+    config.corpus.workers = 2
+    config.tokenizer.vocab_size = 200
+    return config
+"""
+
+
+def prepare(directory, *arguments):
+    (directory / "config.py").write_text(CONFIG)
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bert_jax.prepare", f"--config={directory}/config.py"),
+            *(f"--workdir={directory}/run", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_makes_the_store_tells_what_is_in_it_and_opens_it_again(tmp_path):
+    write_text(tmp_path / "a.txt", documents(60))
+    write_text(tmp_path / "b.txt", documents(60, seed=1))
+    source = f"--config.corpus.source=text:{tmp_path}/*.txt"
+    first = prepare(tmp_path, source)
+    assert first.returncode == 0, first.stderr
+    store = TokenStore.open(tmp_path / "run" / "corpus")
+    count = store.split("train").num_documents
+    assert f"train    {count} documents" in first.stdout
+    assert "report.html" in first.stdout
+    assert prepare(tmp_path, source).stdout == first.stdout
+
+
+def test_what_the_user_can_mend_is_one_line(tmp_path):
+    result = prepare(tmp_path, "--config.corpus.source=text:nowhere/*.txt")
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines() == [
+        "error: config.corpus.source: no file matches 'nowhere/*.txt'"
+    ]
