@@ -80,12 +80,12 @@ class PairExamples:
             for documents, sentences in zip(self._documents, self._document_sentences, strict=True)
         ]
         self._window_ends = np.cumsum(np.concatenate(windows)) if windows else np.zeros(0, int)
-        self._num_documents = len(self._window_ends)
+        self._number_distinct_documents(split)
         needed = 2 if objective == "nsp" else 1
-        if self._num_documents < needed:
+        if self._num_distinct < needed:
             raise UserError(
                 f"config.stream.objective={objective!r} needs {needed} documents in every split, "
-                f"one has {self._num_documents}; give config.corpus.source more documents, raise "
+                f"one has {self._num_distinct}; give config.corpus.source more documents, raise "
                 "config.corpus.heldout_fraction, or set config.stream.objective='packed'"
             )
         self.size = int(self._window_ends[-1])
@@ -95,6 +95,22 @@ class PairExamples:
                 "is none in one of the splits; set config.corpus.split_sentences=True or "
                 "config.stream.objective='packed'"
             )
+
+    def _number_distinct_documents(self, split: Split) -> None:
+        """Numbers documents so that those of a shard that is listed twice have one number."""
+        begins: dict[object, int] = {}
+        distinct, first, total = [], [], 0
+        for i, shard in enumerate(split.shards):
+            source = getattr(shard.tokens, "filename", id(shard.tokens))
+            if source not in begins:
+                begins[source] = total
+                distinct.append(i)
+                total += shard.num_documents
+            first.append(begins[source])
+        self._num_distinct = total
+        self._first_distinct = np.array(first, np.int64)
+        self._distinct_shards = np.array(distinct, np.int64)
+        self._distinct_ends = np.append(self._first_distinct[distinct[1:]], total)
 
     def rows(
         self,
@@ -143,24 +159,26 @@ class PairExamples:
         target: Int64[np.ndarray, "B"],
         random: UInt32[np.ndarray, "B"],
     ) -> tuple[Int64[np.ndarray, "B"], _Span, _Span]:
-        """The document of each chunk, and the chunk's two parts, of about `target` tokens."""
+        """The distinct document of each chunk, and its two parts, of about `target` tokens."""
         document = np.searchsorted(self._window_ends, index, side="right")
         first_window = np.where(document > 0, self._window_ends[document - 1], 0)
         window, count = index - first_window, self._window_ends[document] - first_window
-        shard, text_begin, text_end, _, sentence_end = self._locate(document)
+        shard = np.searchsorted(self._document_ends, document, side="right")
+        local = document - np.where(shard > 0, self._document_ends[shard - 1], 0)
+        groups, text_begin, text_end, _, sentence_end = self._locate(shard, local)
         size = text_end - text_begin
         window_begin = text_begin + size * window // count
         window_end = text_begin + size * (window + 1) // count
 
-        first = np.minimum(self._sentence_from(shard, window_begin), sentence_end - 2)
-        begin = shards.take(self._sentences, shard, first)
-        last = self._sentence_from(shard, np.minimum(window_end, begin + target))
+        first = np.minimum(self._sentence_from(groups, window_begin), sentence_end - 2)
+        begin = shards.take(self._sentences, groups, first)
+        last = self._sentence_from(groups, np.minimum(window_end, begin + target))
         last = np.maximum(last, first + 2)
         border = first + 1 + below(random, last - first - 1)
-        b_begin = shards.take(self._sentences, shard, border)
-        b_end = self._end(shard, last, sentence_end, text_end)
+        b_begin = shards.take(self._sentences, groups, border)
+        b_end = self._end(groups, last, sentence_end, text_end)
         a, b = _Span(shard, begin, b_begin - begin), _Span(shard, b_begin, b_end - b_begin)
-        return document, a, b
+        return self._first_distinct[shard] + local, a, b
 
     def _other_documents(
         self,
@@ -169,44 +187,54 @@ class PairExamples:
         random_document: UInt32[np.ndarray, "B"],
         random_sentence: UInt32[np.ndarray, "B"],
     ) -> _Span:
-        """About `wanted` tokens of documents that are not `document`, of whole sentences."""
-        other = below(random_document, self._num_documents - 1)
+        """About `wanted` tokens of distinct documents that are not `document`, whole sentences."""
+        other = below(random_document, self._num_distinct - 1)
         other += other >= document
-        shard, _, text_end, sentence_begin, sentence_end = self._locate(other)
+        place = np.searchsorted(self._distinct_ends, other, side="right")
+        shard = self._distinct_shards[place]
+        local = other - self._first_distinct[shard]
+        groups, _, text_end, sentence_begin, sentence_end = self._locate(shard, local)
         first = sentence_begin + below(random_sentence, sentence_end - sentence_begin)
-        begin = shards.take(self._sentences, shard, first)
+        begin = shards.take(self._sentences, groups, first)
         enough = np.minimum(begin + np.maximum(wanted, 1), text_end)
-        last = self._sentence_from(shard, enough)
-        return _Span(shard, begin, self._end(shard, last, sentence_end, text_end) - begin)
+        last = self._sentence_from(groups, enough)
+        return _Span(shard, begin, self._end(groups, last, sentence_end, text_end) - begin)
 
-    def _locate(self, document: Int64[np.ndarray, "B"]) -> tuple[Int64[np.ndarray, "B"], ...]:
-        """Shard, begin and end of the text in its tokens, first and last + 1 of its sentences."""
-        shard = np.searchsorted(self._document_ends, document, side="right")
-        local = document - np.where(shard > 0, self._document_ends[shard - 1], 0)
+    def _locate(
+        self, shard: Int64[np.ndarray, "B"], local: Int64[np.ndarray, "B"]
+    ) -> tuple[
+        shards.Groups,
+        Int64[np.ndarray, "B"],
+        Int64[np.ndarray, "B"],
+        Int64[np.ndarray, "B"],
+        Int64[np.ndarray, "B"],
+    ]:
+        """Begin and end of the text of documents, first and last + 1 of their sentences."""
+        groups = shards.by_shard(len(self._tokens), shard)
         return (
-            shard,
-            shards.take(self._documents, shard, local) + 1,
-            shards.take(self._documents, shard, local + 1) - 1,
-            shards.take(self._document_sentences, shard, local),
-            shards.take(self._document_sentences, shard, local + 1),
+            groups,
+            shards.take(self._documents, groups, local) + 1,
+            shards.take(self._documents, groups, local + 1) - 1,
+            shards.take(self._document_sentences, groups, local),
+            shards.take(self._document_sentences, groups, local + 1),
         )
 
     def _sentence_from(
-        self, shard: Int64[np.ndarray, "B"], token: Int64[np.ndarray, "B"]
+        self, groups: shards.Groups, token: Int64[np.ndarray, "B"]
     ) -> Int64[np.ndarray, "B"]:
         """The first sentence that begins at `token` or behind it."""
-        return shards.search(self._sentences, shard, token)
+        return shards.search(self._sentences, groups, token)
 
     def _end(
         self,
-        shard: Int64[np.ndarray, "B"],
+        groups: shards.Groups,
         sentence: Int64[np.ndarray, "B"],
         sentence_end: Int64[np.ndarray, "B"],
         text_end: Int64[np.ndarray, "B"],
     ) -> Int64[np.ndarray, "B"]:
         """Where the sentence before `sentence` ends: at its begin, or with the document."""
         is_last = sentence == sentence_end
-        return np.where(is_last, text_end, shards.take(self._sentences, shard, sentence - is_last))
+        return np.where(is_last, text_end, shards.take(self._sentences, groups, sentence - is_last))
 
 
 def truncated_lengths(

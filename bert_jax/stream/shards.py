@@ -1,6 +1,7 @@
 """Reading at many places of many memory maps at once."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, Integer
@@ -27,39 +28,35 @@ def windows(
     return result
 
 
+# The rows of each shard that occurs, found once for several reads.
+Groups = list[tuple[int, slice | Int64[np.ndarray, "_"]]]
+
+
+def by_shard(count: int, shard: Int64[np.ndarray, "B"]) -> Groups:
+    """Which rows are in which of `count` shards."""
+    if count == 1:
+        return [(0, slice(None))]
+    order = np.argsort(shard, kind="stable")
+    ordered = shard[order]
+    borders = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1)).tolist()
+    return [(int(ordered[begin]), order[begin:end]) for begin, end in itertools.pairwise(borders)]
+
+
 def take(
-    arrays: Sequence[Integer[np.ndarray, "_"]],
-    shard: Int64[np.ndarray, "B"],
-    index: Int64[np.ndarray, "B"],
+    arrays: Sequence[Integer[np.ndarray, "_"]], groups: Groups, index: Int64[np.ndarray, "B"]
 ) -> Int64[np.ndarray, "B"]:
-    """`arrays[shard[i]][index[i]]` for every i."""
+    """The entry index[i] of the array of each row's shard."""
     result = np.empty(len(index), np.int64)
-    for i, rows in _by_shard(len(arrays), shard):
-        result[rows] = arrays[i][index[rows]]
+    for shard, rows in groups:
+        result[rows] = arrays[shard][index[rows]]
     return result
 
 
 def search(
-    arrays: Sequence[Int64[np.ndarray, "_"]],
-    shard: Int64[np.ndarray, "B"],
-    value: Int64[np.ndarray, "B"],
+    arrays: Sequence[Int64[np.ndarray, "_"]], groups: Groups, value: Int64[np.ndarray, "B"]
 ) -> Int64[np.ndarray, "B"]:
-    """Index of the first entry of the sorted `arrays[shard[i]]` that is >= value[i]."""
+    """Index of the first entry that is >= value[i], in the sorted array of each row's shard."""
     result = np.empty(len(value), np.int64)
-    for i, rows in _by_shard(len(arrays), shard):
-        result[rows] = np.searchsorted(arrays[i], value[rows])
+    for shard, rows in groups:
+        result[rows] = np.searchsorted(arrays[shard], value[rows])
     return result
-
-
-def _by_shard(
-    count: int, shard: Int64[np.ndarray, "B"]
-) -> Iterator[tuple[int, slice | Int64[np.ndarray, "_"]]]:
-    """Every shard that occurs, with its rows."""
-    if count == 1 and len(shard):
-        yield 0, slice(None)
-        return
-    order = np.argsort(shard, kind="stable")
-    sorted_shard = shard[order]
-    borders = np.flatnonzero(np.diff(sorted_shard, prepend=-1, append=-1))
-    for begin, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
-        yield int(sorted_shard[begin]), order[begin:end]

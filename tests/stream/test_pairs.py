@@ -112,6 +112,21 @@ def test_the_other_document_and_its_sentence_are_uniform():
     assert np.all(abs(counts - expected) < 5 * np.sqrt(expected))
 
 
+def test_a_copy_of_a_document_is_not_another_one():
+    # A shard of a weighted source stands in the split several times.
+    one, other = numbered_split([[[2, 2], [3]], [[4, 4]]]).shards
+    split = Split((one, other, one, one))
+    examples = PairExamples(split, vocabulary(), "nsp", 24, 0.0)
+    document_of = {i: d for d, text in enumerate(texts(Split((one, other)))) for i in text}
+    seen = set()
+    for seed in range(200):
+        index = np.arange(examples.size)
+        for a, b, label in sides(examples.rows(index, index, draw(len(index), seed=seed))):
+            assert (document_of[a[0]] == document_of[b[0]]) == (label == 0)
+            seen.add((document_of[a[0]], document_of[b[0]]))
+    assert seen == {(0, 0), (0, 1), (0, 2), (2, 2), (2, 0), (2, 1)}
+
+
 def test_border_is_uniform_among_the_sentences():
     split = numbered_split([[[2, 2, 2, 2], [9]]])
     rows = 6000

@@ -1,0 +1,39 @@
+"""Which stream a checkpoint was trained on, so that a resumed run cannot go on with another."""
+
+from ml_collections import ConfigDict
+
+from bert_jax.corpus.store import TokenStore
+from bert_jax.errors import UserError
+from bert_jax.stream.batches import TrainBatches
+from bert_jax.stream.rows import digest
+
+
+def identity(store: TokenStore, config: ConfigDict, step: int) -> dict[str, str]:
+    """The token store's fingerprint and a hash of the first row of the last batch before `step`.
+
+    The row is the same on any number of processes.
+    """
+    batches = TrainBatches(store, config)
+    row = batches.batch(max(step - 1, 0), lambda _: slice(0, 1))
+    return {"corpus": store.fingerprint, "last_row": digest(row)}
+
+
+def expect_same(saved: dict[str, str], now: dict[str, str], store: TokenStore, step: int) -> None:
+    """Refuse to go on with another stream than the one before the checkpoint.
+
+    Raises:
+      UserError: tells whether the corpus changed or the code that makes batches of it.
+    """
+    if saved["corpus"] != now["corpus"]:
+        raise UserError(
+            f"the token store {store.directory} is not the one that this run was trained on up to "
+            f"step {step} (fingerprint {saved['corpus']}, now {now['corpus']}): bring that one "
+            "back, or begin another run with another --workdir"
+        )
+    if saved["last_row"] != now["last_row"]:
+        raise UserError(
+            f"step {step - 1} of this run would have another batch now (hash "
+            f"{saved['last_row']}, now {now['last_row']}), though its corpus and config are the "
+            "same: go on with the version of bert_jax that it began with, or begin another run "
+            "with another --workdir"
+        )
