@@ -27,10 +27,23 @@ class Checkpoints:
         """The newest step saved, None in a new run."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState) -> None:
-        """Save the state at its step; the files are written while training goes on."""
-        step = int(state.step)
-        self._manager.save(step, args=ocp.args.StandardSave(_as_dict(state)), force=True)
+    def save(self, state: TrainState, stream: dict[str, str]) -> None:
+        """Save the state at its step; the files are written while training goes on.
+
+        Args:
+          state: of the run.
+          stream: the identity of the stream that it was trained on, kept as metadata.
+        """
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.StandardSave(_as_dict(state)),
+            custom_metadata=stream,
+            force=True,
+        )
+
+    def stream(self, step: int) -> dict[str, str]:
+        """The identity of the stream that was saved with the state at `step`."""
+        return self._manager.metadata(step).custom_metadata
 
     def restore(self, step: int, abstract_state: TrainState) -> TrainState:
         """The state saved at `step`, on the mesh that `abstract_state` is sharded over."""

@@ -26,6 +26,7 @@ from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig
 from bert_jax.optimizer import make_optimizer
 from bert_jax.reporter import Reporter
+from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.phases import phases
 from bert_jax.training import Steps, compile_steps
 
@@ -58,6 +59,8 @@ def train(config: ConfigDict, directory: Path) -> None:
         return closing.say_next_steps(directory)
     if first_step:
         cli.say(f"Going on at step {first_step} of {config.total_steps} in {directory}.")
+        now = identity(store, config, first_step)
+        expect_same(checkpoints.stream(first_step), now, store, first_step)
         state = checkpoints.restore(first_step, steps.abstract_state)
     else:
         cli.say(f"Starting a run of {config.total_steps} steps in {directory}.")
@@ -79,8 +82,8 @@ def train(config: ConfigDict, directory: Path) -> None:
         for step in range(max(phase.start, first_step), phase.stop):
             with reporter.waiting_for_data():
                 batch = next(batches)
-            batch = partition.place_batch(mesh, batch, phase.global_batch_size)
-            state, sums = steps.train(state, batch)
+            placed = partition.place_batch(mesh, batch, phase.global_batch_size)
+            state, sums = steps.train(state, placed)
             done = step + 1
             reporter.train(done, phase, sums)
             if done % config.eval_every == 0 or done == config.total_steps:
@@ -90,7 +93,7 @@ def train(config: ConfigDict, directory: Path) -> None:
                     reporter.evaluation(done, "heldout", found)
             if done % config.checkpoint_every == 0 or done == config.total_steps:
                 with reporter.pause(sums):
-                    checkpoints.save(state)
+                    checkpoints.save(state, identity(store, config, done))
     reporter.close()
     checkpoints.close()
 
@@ -108,7 +111,7 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
     make_optimizer(config)
     for phase in phases(config):
         partition.check_batch_size(mesh, phase.global_batch_size, config.mesh.micro_batches)
-    if (config.stream.objective == "nsp") != config.model.next_sentence:
+    if (config.stream.objective in ("nsp", "sop")) != config.model.next_sentence:
         raise UserError(
             f"config.stream.objective is {config.stream.objective!r} and config.model.next_sentence"
             f" is {config.model.next_sentence}: the pairs and the head that learns from them go "

@@ -61,7 +61,9 @@ def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
     """
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
-    write_whole(workdir / CONFIG, to_json(config))
+    path, text = workdir / CONFIG, to_json(config)
+    if not path.exists() or path.read_text() != text:
+        write_whole(path, text)
 
 
 def corpus_directory(workdir: Path, config: ConfigDict) -> Path:

@@ -99,7 +99,7 @@ def initialize(config: ModelConfig, key: PRNGKeyArray) -> Params:
 
 
 def abstract(config: ModelConfig) -> tuple[nnx.GraphDef, Params]:
-    """The structure of the model, for `nnx.merge(structure, params)`, and the shapes of `params`."""
+    """The structure of a model, for `nnx.merge(structure, params)`, and the shapes of `params`."""
     model = nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(model, nnx.Param)
     return graphdef, nnx.to_pure_dict(state)

@@ -1,21 +1,22 @@
 """The choices that make an encoder, checked once."""
 
 import dataclasses
-from typing import Literal, get_args
-
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
 
-Position = Literal["learned", "rotary", "sinusoidal"]
-Norm = Literal["post", "pre"]
-FeedForward = Literal["gelu", "geglu"]
+CHOICES = {
+    "position": ("learned", "rotary", "sinusoidal"),
+    "norm": ("post", "pre"),
+    "feed_forward": ("gelu", "geglu"),
+    "compute_dtype": ("float32", "bfloat16"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One encoder; the fields are those of `config.model` and the size of the vocabulary.
+    """One encoder: the fields of `config.model` and the size of the vocabulary.
 
     Raises:
       UserError: a choice is not known, a size is not positive, or sizes do not go together.
@@ -27,9 +28,9 @@ class ModelConfig:
     num_attention_heads: int
     intermediate_size: int
     max_position_embeddings: int
-    position: Position
-    norm: Norm
-    feed_forward: FeedForward
+    position: str
+    norm: str
+    feed_forward: str
     use_bias: bool
     token_types: int
     next_sentence: bool
@@ -50,10 +51,12 @@ class ModelConfig:
 
     def __post_init__(self):
         """Refuse what no encoder can have."""
-        choices = {"position": Position, "norm": Norm, "feed_forward": FeedForward}
-        for name, values in choices.items():
-            _expect(name, getattr(self, name), get_args(values))
-        _expect("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f"config.model.{name} is {getattr(self, name)!r}: choose one of "
+                    f"{', '.join(allowed)}"
+                )
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise UserError(
@@ -89,8 +92,3 @@ class ModelConfig:
         """Width of the attention window of `layer` in tokens, both sides; 0: all of the row."""
         is_global = self.local_attention == 0 or layer % self.global_every == 0
         return 0 if is_global else self.local_attention
-
-
-def _expect(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UserError(f"config.model.{name} is {value!r}: choose one of {', '.join(allowed)}")
