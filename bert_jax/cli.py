@@ -98,7 +98,8 @@ def _config_problem(message: str) -> str:
     if match := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', message):
         return f"the config has no field {match[2]!r}: did you mean {match[1]!r}?"
     if match := re.search(r"Key \"(.*?)\" does not exist|^\"?'(\w+)'", message):
-        return f"the config has no field {match[1] or match[2]!r}: see docs/configuration.md"
+        field = match[1] or match[2]
+        return f"the config has no field {field!r}: bert_jax/config.py lists all there are"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return f"--config: {lines[-1]}"
 

@@ -29,7 +29,7 @@ FREE_TO_CHANGE = (
 
 
 def default_config() -> ConfigDict:
-    """All fields of a run with their defaults; see docs/configuration.md."""
+    """All fields of a run with their defaults."""
     config = ConfigDict()
     config.seed = 0
     config.total_steps = 1000

@@ -1,6 +1,7 @@
 """The choices that make an encoder, checked once."""
 
 import dataclasses
+
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
