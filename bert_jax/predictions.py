@@ -15,13 +15,15 @@ from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig, abstract
 
 MOST_ROWS = 16  # texts that are computed together
+REPLACEMENT = "\ufffd"  # what decoding makes of bytes that are no text
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A piece for one [MASK], as the vocabulary spells it, and its probability."""
+    """A piece for one [MASK], as the vocabulary and as a reader spells it, and its probability."""
 
     piece: str
+    text: str
     probability: float
 
 
@@ -61,21 +63,28 @@ def _predictions(
     tokenizer: Tokenizer, ids: Int[np.ndarray, "top"], probabilities: Float[np.ndarray, "top"]
 ) -> list[Prediction]:
     pairs = zip(ids, probabilities, strict=True)
-    return [Prediction(tokenizer.piece(int(id)), float(share)) for id, share in pairs]
+    return [
+        Prediction(tokenizer.piece(int(id)), _spell(tokenizer, int(id)), float(share))
+        for id, share in pairs
+    ]
 
 
 def _lines(places: list[str], filled: list[list[Prediction]]) -> Iterator[str]:
     for place, predictions in zip(places, filled, strict=True):
-        shown = "   ".join(f"{_spell(p.piece)} {p.probability:.1%}" for p in predictions)
+        shown = "   ".join(f"{p.text} {p.probability:.1%}" for p in predictions)
         yield f"  {place}: {shown}"
 
 
-def _spell(piece: str) -> str:
-    """A piece without the mark of its space; one that goes on with a word begins with ##."""
-    begins_word = piece.startswith("\u2581")
-    spelled = piece.removeprefix("\u2581") or piece
-    is_latin = spelled[0].isalpha() and spelled[0] < "\u2e80"
-    return spelled if begins_word or not is_latin else f"##{spelled}"
+def _spell(tokenizer: Tokenizer, id: int) -> str:
+    """A piece without the mark of its space; one that goes on with a word begins with ##.
+
+    What is no text of its own, such as a space or a part of a character, is left as it is.
+    """
+    text = tokenizer.decode([id]).strip()
+    if not text or REPLACEMENT in text:
+        return tokenizer.piece(id)
+    is_latin = text[0].isalpha() and text[0] < "\u2e80"
+    return text if tokenizer.vocabulary.starts_word[id] or not is_latin else f"##{text}"
 
 
 def _encode(text: str, tokenizer: Tokenizer, config: ModelConfig) -> Int[np.ndarray, "L"]:

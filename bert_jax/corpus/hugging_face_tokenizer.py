@@ -3,6 +3,7 @@
 WordPiece as in BERT: Devlin et al. 2019, https://arxiv.org/abs/1810.04805.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 from jaxtyping import Int32
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
 from bert_jax.corpus.sentencepiece_tokenizer import SPACE, too_small
 from bert_jax.corpus.settings import TokenizerSettings
@@ -39,6 +40,8 @@ class HuggingFaceTokenizer(Tokenizer):
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # "[MASK]" in text is text
+        if tokenizer.decoder is None:
+            _add_decoder(tokenizer)
         self._tokenizer = tokenizer
         self.vocabulary = _vocabulary(tokenizer, name)
 
@@ -88,12 +91,27 @@ class HuggingFaceTokenizer(Tokenizer):
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
-    def encode_continuation(self, text: str) -> Int32[np.ndarray, "_"]:
-        return self.encode([text])[0]  # as the library itself does after a special piece
+    def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
+        encoding = self._reading_specials.encode(text, add_special_tokens=False)
+        return np.array(encoding.ids, np.int32)
+
+    def reading_specials(self) -> tokenizers.Tokenizer:
+        """A copy in which special pieces in text stand for themselves."""
+        known = self.vocabulary
+        plain = [self.piece(id) for id in (known.pad_id, known.unk_id, known.cls_id, known.sep_id)]
+        mask = AddedToken(self.piece(known.mask_id), lstrip=True, normalized=False)
+        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy.add_special_tokens([*(AddedToken(piece, normalized=False) for piece in plain), mask])
+        return copy
+
+    @functools.cached_property
+    def _reading_specials(self) -> tokenizers.Tokenizer:
+        return self.reading_specials()
 
     def decode(self, ids: Sequence[int]) -> str:
         is_special = self.vocabulary.is_special
-        return self._tokenizer.decode([int(id) for id in ids if not is_special[id]])
+        text = self._tokenizer.decode([int(id) for id in ids if not is_special[id]])
+        return text.removeprefix(" ")  # byte-level models keep the one before the first word
 
     def piece(self, id: int) -> str:
         return self._tokenizer.id_to_token(id) or ""
@@ -120,6 +138,15 @@ def _vocabulary(tokenizer: tokenizers.Tokenizer, name: str) -> Vocabulary:
     return Vocabulary(
         size=size, is_special=is_special, starts_word=starts_word & ~is_special, **roles
     )
+
+
+def _add_decoder(tokenizer: tokenizers.Tokenizer) -> None:
+    """Gives a tokenizer that only ever encoded the decoder that belongs to its pieces."""
+    values = json.loads(tokenizer.to_str())
+    if values["model"]["type"] == "WordPiece":
+        tokenizer.decoder = decoders.WordPiece(values["model"]["continuing_subword_prefix"])
+    elif '"ByteLevel"' in json.dumps(values["pre_tokenizer"]):
+        tokenizer.decoder = decoders.ByteLevel()
 
 
 def _wordpiece(model: models.WordPiece, lowercase: bool) -> tokenizers.Tokenizer:

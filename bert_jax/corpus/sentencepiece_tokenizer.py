@@ -68,8 +68,20 @@ class SentencePieceTokenizer(Tokenizer):
         # One thread: the corpus is encoded by several processes already.
         return self._processor.encode(texts, return_type="numpy", num_threads=1)
 
-    def encode_continuation(self, text: str) -> Int32[np.ndarray, "_"]:
-        return self._continuation.encode(text, return_type="numpy")
+    def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
+        special = {self.piece(int(i)): int(i) for i in np.flatnonzero(self.vocabulary.is_special)}
+        pattern = "|".join(map(re.escape, special))
+        ids: list[np.ndarray] = []
+        after_special = False
+        for text_or_special in re.split(rf"\s*({pattern})", text):
+            if text_or_special in special:
+                ids.append(np.array([special[text_or_special]], np.int32))
+                after_special = True
+            elif text_or_special.strip():
+                goes_on = after_special and not text_or_special[0].isspace()
+                processor = self._continuation if goes_on else self._processor
+                ids.append(processor.encode(text_or_special, return_type="numpy"))
+        return np.concatenate(ids) if ids else np.zeros(0, np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
         is_special = self.vocabulary.is_special
@@ -80,7 +92,10 @@ class SentencePieceTokenizer(Tokenizer):
 
     @functools.cached_property
     def _continuation(self) -> sentencepiece.SentencePieceProcessor:
-        """The same model without the space that it puts before every text."""
+        """The same model without the space that it puts before every text.
+
+        For text that goes on in the middle of a word, as "." does after a word.
+        """
         from sentencepiece import sentencepiece_model_pb2
 
         model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]

@@ -66,8 +66,11 @@ class Tokenizer(abc.ABC):
         """The ids of each text. Text never gives a special id, even where it spells "[MASK]"."""
 
     @abc.abstractmethod
-    def encode_continuation(self, text: str) -> Int32[np.ndarray, "_"]:
-        """The ids of text that goes on in the middle of a word, as "." does after a word."""
+    def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
+        """The ids of `text`, in which special pieces such as "[MASK]" stand for themselves.
+
+        As in training text, [MASK] takes the white space before it.
+        """
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -76,27 +79,6 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def piece(self, id: int) -> str:
         """The piece of an id as the vocabulary spells it."""
-
-    def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
-        """The ids of `text`, in which special pieces such as "[MASK]" stand for themselves.
-
-        As in training text, a special piece takes the white space before it.
-        """
-        special = {self.piece(int(i)): int(i) for i in np.flatnonzero(self.vocabulary.is_special)}
-        pattern = "|".join(map(re.escape, special))
-        ids: list[np.ndarray] = []
-        after_special = False
-        for text_or_special in re.split(rf"\s*({pattern})", text):
-            if text_or_special in special:
-                ids.append(np.array([special[text_or_special]], np.int32))
-                after_special = True
-            elif text_or_special.strip():
-                goes_on = after_special and not text_or_special[0].isspace()
-                if goes_on:
-                    ids.append(self.encode_continuation(text_or_special))
-                else:
-                    ids += self.encode([text_or_special])
-        return np.concatenate(ids) if ids else np.zeros(0, np.int32)
 
 
 def special_ids(ids: Mapping[str, int], name: str) -> dict[str, int]:

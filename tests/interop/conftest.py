@@ -7,17 +7,24 @@ from pydoc_data.topics import topics
 import jax
 import numpy as np
 import pytest
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from bert_jax.corpus.sentencepiece_tokenizer import train
+from bert_jax.corpus import hugging_face_tokenizer, sentencepiece_tokenizer
+from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
 from bert_jax.corpus.settings import TokenizerSettings
 from bert_jax.model import ModelConfig, abstract
 
 CHINESE = "维基百科是一个自由内容的网络百科全书。臺灣與香港使用繁體字、中国大陆使用简体字。"
 
 
+def paragraphs() -> list[str]:
+    texts = [line for text in list(topics.values())[:25] for line in text.split("\n") if line]
+    return [*texts, *[CHINESE] * 5]
+
+
 def make_tokenizer(directory: Path, *, kind: str = "unigram", lowercase: bool = False) -> Path:
     """A tokenizer of 700 pieces, in a new directory."""
-    paragraphs = [line for text in list(topics.values())[:25] for line in text.split("\n") if line]
     settings = TokenizerSettings(
         kind=kind,
         path="",
@@ -27,7 +34,8 @@ def make_tokenizer(directory: Path, *, kind: str = "unigram", lowercase: bool = 
         sample_bytes=1_000_000,
     )
     directory.mkdir(parents=True)
-    train([*paragraphs, *[CHINESE] * 5], settings).save(directory)
+    library = hugging_face_tokenizer if kind == "wordpiece" else sentencepiece_tokenizer
+    library.train(paragraphs(), settings).save(directory)
     return directory
 
 
@@ -44,6 +52,43 @@ def lowercase_tokenizer_directory(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def bpe_tokenizer_directory(tmp_path_factory) -> Path:
     return make_tokenizer(tmp_path_factory.mktemp("bpe") / "tokenizer", kind="bpe")
+
+
+@pytest.fixture(scope="session")
+def wordpiece_directory(tmp_path_factory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("wordpiece") / "tokenizer", kind="wordpiece")
+
+
+@pytest.fixture(scope="session")
+def vocabulary_directory(tmp_path_factory, wordpiece_directory) -> Path:
+    """An uncased `vocab.txt` that is laid out as those published with BERT."""
+    directory = tmp_path_factory.mktemp("vocabulary")
+    pieces = HuggingFaceTokenizer.open(wordpiece_directory / "tokenizer.json")
+    ordinary = [pieces.piece(id) for id in range(5, 700)]
+    first = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    lines = [*first, *(piece for piece in ordinary if piece == piece.lower())]
+    (directory / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    HuggingFaceTokenizer.from_vocabulary(directory / "vocab.txt", lowercase=True).save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def byte_level_directory(tmp_path_factory) -> Path:
+    """A byte-level BPE model such as ModernBERT's, brought as a `tokenizer.json`."""
+    directory = tmp_path_factory.mktemp("bytes")
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(paragraphs(), trainer)
+    tokenizer.save(str(directory / "brought.json"))
+    HuggingFaceTokenizer.open(directory / "brought.json").save(directory)
+    return directory
 
 
 CLASSIC = ModelConfig(

@@ -17,13 +17,16 @@ def tokenizer(tokenizer_directory) -> Tokenizer:
     return Tokenizer.load(tokenizer_directory)
 
 
-def test_predictions_are_those_of_the_pipeline(
-    family, redrawn, tokenizer, tokenizer_directory, tmp_path
-):
+@pytest.mark.parametrize(
+    "directory", ["tokenizer_directory", "wordpiece_directory", "byte_level_directory"]
+)
+def test_predictions_are_those_of_the_pipeline(family, redrawn, directory, request, tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
+    directory = request.getfixturevalue(directory)
+    tokenizer = Tokenizer.load(directory)
     params = redrawn(family)
-    export(params, family, tokenizer_directory, tmp_path / "hf")
+    export(params, family, directory, tmp_path / "hf")
     pipeline = transformers.pipeline("fill-mask", model=str(tmp_path / "hf"), top_k=700)
     for text, ours in zip(TEXTS, fill_mask(params, family, tokenizer, TEXTS, top=3), strict=True):
         theirs = pipeline(text)
@@ -78,12 +81,28 @@ def test_texts_that_cannot_be_filled_are_refused(classic, redrawn, tokenizer, te
         fill_mask(redrawn(classic), classic, tokenizer, [text])
 
 
-def test_the_readable_form_tells_words_from_their_ends():
-    first = [Prediction("\u2581Paris", 0.5), Prediction("ing", 0.25), Prediction(".", 0.125)]
-    second = [Prediction("\u2581", 0.9), Prediction("京", 0.05)]
+@pytest.mark.parametrize(
+    ("directory", "spelled"),
+    [
+        ("tokenizer_directory", {"\u2581the": "the", "ing": "##ing", ".": ".", "\u2581": "\u2581"}),
+        ("wordpiece_directory", {"the": "the", "##ing": "##ing", ".": ".", "百": "百"}),
+        (
+            "byte_level_directory",
+            {"\u0120the": "the", "ing": "##ing", ".": ".", "\u0120": "\u0120", "\u00e7": "\u00e7"},
+        ),
+    ],
+)
+def test_pieces_of_every_family_are_spelled_alike(classic, redrawn, directory, spelled, request):
+    tokenizer = Tokenizer.load(request.getfixturevalue(directory))
+    [[filled]] = fill_mask(redrawn(classic), classic, tokenizer, ["a [MASK]"], top=10_000)
+    texts = {prediction.piece: prediction.text for prediction in filled}
+    assert {piece: texts[piece] for piece in spelled} == spelled
+
+
+def test_the_readable_form_has_a_line_for_each_mask():
+    first = [Prediction("\u2581Paris", "Paris", 0.5), Prediction("ing", "##ing", 0.25)]
+    second = [Prediction("京", "京", 0.05)]
     assert readable("A [MASK] of [MASK] ", [first, second]) == (
-        "A [MASK] of [MASK]\n"
-        "  [MASK] 1: Paris 50.0%   ##ing 25.0%   . 12.5%\n"
-        "  [MASK] 2: \u2581 90.0%   京 5.0%"
+        "A [MASK] of [MASK]\n  [MASK] 1: Paris 50.0%   ##ing 25.0%\n  [MASK] 2: 京 5.0%"
     )
     assert readable("[MASK]", [first[:1]]) == "[MASK]\n  [MASK]: Paris 50.0%"

@@ -10,7 +10,8 @@ import tokenizers
 
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.errors import UserError
-from bert_jax.interop.tokenizers import SAMPLES, check, convert, equally_likely, export
+from bert_jax.interop.sentencepiece_twin import convert, equally_likely
+from bert_jax.interop.tokenizers import SAMPLES, check, export
 
 KINDS = ["tokenizer_directory", "lowercase_tokenizer_directory", "bpe_tokenizer_directory"]
 
