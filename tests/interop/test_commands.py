@@ -33,7 +33,8 @@ def run(tmp_path_factory, tokenizer_directory, redrawn) -> Path:
     for step in (3, 7):
         params = redrawn(ModelConfig.create(config.model, 700))
         params["mlm_head"]["bias"][:] = step
-        checkpoints.save(TrainState(jnp.int32(step), params, {"count": jnp.int32(step)}))
+        state = TrainState(jnp.int32(step), params, {"count": jnp.int32(step)})
+        checkpoints.save(state, stream={})
     checkpoints.close()
     return workdir
 
