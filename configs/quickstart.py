@@ -15,12 +15,12 @@ from bert_jax.config import default_config
 def get_config(arg: str = "") -> ConfigDict:
     """The quickstart; `:test` shortens it to a trial of seconds."""
     config = default_config()
-    config.total_steps = 1200
-    config.warmup_steps = 120
+    config.total_steps = 750
+    config.warmup_steps = 75
     config.global_batch_size = 32
     config.learning_rate = 3e-3
-    config.eval_every = 200
-    config.checkpoint_every = 400
+    config.eval_every = 150
+    config.checkpoint_every = 250
 
     config.corpus.source = "docs:"
     config.tokenizer.vocab_size = 8192
