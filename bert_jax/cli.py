@@ -59,6 +59,7 @@ def run(main: Callable[[], None]) -> None:
     """Parse the flags and run `main`; what the user can mend ends in one line and status 1."""
     logging.set_verbosity(logging.WARNING)  # Orbax tells a lot otherwise, TensorFlow too
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 

@@ -13,7 +13,7 @@ from bert_jax.errors import UserError
 from bert_jax.interop import hugging_face, parity
 from bert_jax.interop.usage import pytorch_lines
 from bert_jax.predictions import fill_mask, readable
-from bert_jax.workdir import HUGGING_FACE, Run, load_run
+from bert_jax.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
 SHOWN = 4  # sentences with a masked word
 LENGTHS = range(9, 25)  # in pieces: long enough to give a context, short enough to read
@@ -43,11 +43,11 @@ def show_predictions(run: Run, split: Split) -> None:
     examples = list(masked_sentences(split, tokenizer, SHOWN))
     if not examples:
         return
-    texts = [text for text, _ in examples]
+    texts, mask = [text for text, _ in examples], mask_piece(tokenizer)
     filled = fill_mask(jax.device_put(run.params), run.model, tokenizer, texts, top=4)
     cli.say("\nHeld-out sentences, one word masked, and the model's guesses:")
     for (text, word), predictions in zip(examples, filled, strict=True):
-        cli.say(f"{readable(text, predictions)}   (it was: {word})")
+        cli.say(f"{readable(text, predictions, mask)}   (it was: {word})")
 
 
 def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator[tuple[str, str]]:
@@ -56,7 +56,7 @@ def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator
     The word is one piece long and stands in the second half of its sentence.
     """
     vocabulary = tokenizer.vocabulary
-    mask = tokenizer.piece(vocabulary.mask_id)
+    mask = mask_piece(tokenizer)
     for sentence in _sentences(split):
         if not count:
             return
@@ -69,6 +69,11 @@ def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator
             text = f"{tokenizer.decode(before.tolist())} {mask} {tokenizer.decode(after)}"
             yield text, tokenizer.decode([int(word)])
             count -= 1
+
+
+def mask_piece(tokenizer: Tokenizer) -> str:
+    """How the tokenizer spells the mask: `[MASK]`, or `<mask>` in some that are brought along."""
+    return tokenizer.piece(tokenizer.vocabulary.mask_id)
 
 
 def _sentences(split: Split) -> Iterator[np.ndarray]:
@@ -85,12 +90,12 @@ def say_next_steps(directory: Path) -> None:
     if evaluations:
         last = evaluations[-1]
         cli.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
-    folder = directory / HUGGING_FACE
-    lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder).splitlines())
+    folder, mask = directory / HUGGING_FACE, mask_piece(Tokenizer.load(directory / TOKENIZER))
+    lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
     cli.say(
         f"Learning curves: {directory / 'report.html'}\n"
         f"Next:\n"
-        f"    python -m bert_jax.fill_mask --workdir={directory} --text='... [MASK] ...'\n"
+        f"    python -m bert_jax.fill_mask --workdir={directory} --text='... {mask} ...'\n"
         f"    python -m bert_jax.evaluate --workdir={directory}\n"
         f"and from PyTorch, with the folder {folder}:\n\n{lines}"
     )

@@ -98,9 +98,7 @@ def default_config() -> ConfigDict:
     model.dropout = 0.1  # after the embeddings and each sub-layer
     model.attention_dropout = 0.1  # on the attention probabilities
     model.initializer_range = 0.02
-    model.local_attention = (
-        0  # window of the local layers in tokens, both sides; 0: no local layers
-    )
+    model.local_attention = 0  # window of the local layers in tokens, both sides; 0: none local
     model.global_every = 3  # with local_attention: every n-th layer stays global
     model.rope_theta = 160_000.0  # of the global layers
     model.local_rope_theta = 10_000.0  # of the local layers

@@ -23,6 +23,7 @@ from bert_jax.checkpoint import Checkpoints
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.errors import UserError
+from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.optimizer import make_optimizer
 from bert_jax.reporter import Reporter
@@ -49,6 +50,7 @@ def train(config: ConfigDict, directory: Path) -> None:
 
     # --- The model, its optimizer and the compiled steps.
     model = ModelConfig.create(config.model, store.vocabulary.size)
+    say_if_not_exportable(model)
     steps = compile_steps(config, model, mesh)
 
     # --- The state: the newest checkpoint, or the first step.
@@ -120,6 +122,14 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
     for name in ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints"):
         if config[name] < 1:
             raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
+
+
+def say_if_not_exportable(model: ModelConfig) -> None:
+    """Tell before the training what would otherwise come to light after it."""
+    try:
+        architecture(model)
+    except UserError as error:
+        cli.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
 
 
 def prepare(config: ConfigDict, directory: Path) -> TokenStore:
