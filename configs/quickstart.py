@@ -5,7 +5,7 @@ Paper:     ModernBERT (https://arxiv.org/abs/2412.13663) for the architecture: p
            encoder's matrices.
 Corpus:    the English documentation that the installation itself brings (about 20 MB).
 Command:   python -m bert_jax.train --config=configs/quickstart.py
-Hardware:  two CPU cores; 2 GB of memory.
+Hardware:  two CPU cores, no GPU.
 Hours:     0.08 in all on a 2-core Xeon: 31 s for corpus and tokenizer, 4 min 12 s of training.
 Expect:    held-out masked-token accuracy 0.458 (15 % of the tokens, 80/10/10), loss 3.19; with
            --config.total_steps=1200 0.495 in 8 minutes.
