@@ -208,6 +208,29 @@ def test_what_is_refused_ends_in_one_line_and_leaves_no_run(corpus, tmp_path):
     train(corpus, f"--workdir={workdir}", "--config.total_steps=5")
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 9 MB: enough for the corpus of a tiny run, too little for its first checkpoint."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(corpus, small_disk):
+    wide = ("--config.model.hidden_size=256", "--config.model.num_attention_heads=4")
+    flags = (corpus, f"--workdir={small_disk}/run", "--config.total_steps=5", *wide)
+    said = train(*flags, expect=1)
+    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "disk" in error
+    assert "full" in error
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    assert "Held-out at step 5" in train(*flags)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
