@@ -17,22 +17,17 @@ from ml_collections import ConfigDict, config_flags
 from bert_jax.errors import UserError
 
 FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # --help of a command lists the flags defined for it here
 
 
 def define_config() -> None:
-    """Define `--config=FILE[:arg]`, `--config.field=value`, `--workdir` and `--distributed`."""
+    """Define `--config=FILE[:arg]`, `--config.field=value` and `--workdir`."""
     config_flags.DEFINE_config_file(
         "config", None, "Config file, with an argument after a colon: configs/bert.py:tiny"
     )
     flags.mark_flag_as_required("config")
     flags.DEFINE_string(
         "workdir", None, "Where the run lives. Default: runs/<config file>[-<argument>]"
-    )
-    flags.DEFINE_bool(
-        "distributed",
-        False,
-        "Meet the run's other processes through jax.distributed: under SLURM, Open MPI, GKE and on "
-        "TPU pods as found, else by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID",
     )
 
 
@@ -112,8 +107,12 @@ def _guarded(action: Callable):
         _leave(f"error: {error}")
     except flags.Error as error:
         _leave(f"error: {str(error).strip().splitlines()[-1]}\nRun with --help for the flags.")
+    except KeyboardInterrupt:
+        _leave("stopped; the same command goes on from the newest checkpoint", status=130)
     except Exception as error:
-        if "No space left on device" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
+        full = (errno.ENOSPC, errno.EDQUOT)
+        texts = [os.strerror(number) for number in full]
+        if getattr(error, "errno", 0) in full or any(text in str(error) for text in texts):
             place = getattr(error, "filename", None) or "the workdir"
             _leave(
                 f"error: the disk that holds {place} is full: free some space and run the same "
@@ -124,9 +123,9 @@ def _guarded(action: Callable):
         raise
 
 
-def _leave(message: str) -> NoReturn:
-    """Exit with status 1; at once where others would otherwise be waited for at the exit."""
+def _leave(message: str, status: int = 1) -> NoReturn:
+    """Exit; at once where others would otherwise be waited for at the exit."""
     print(message, file=sys.stderr, flush=True)
     if jax.distributed.is_initialized():
-        os._exit(1)
-    sys.exit(1)
+        os._exit(status)
+    sys.exit(status)

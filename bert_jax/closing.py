@@ -1,4 +1,4 @@
-"""The end of a run: the report, a Hugging Face folder, a few predictions, what to type next."""
+"""The end of a run: a Hugging Face folder, a few predictions, what to type next, the report."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +24,24 @@ def finish(directory: Path, store: TokenStore) -> None:
     run = load_run(directory)  # by all processes, since Orbax lets them wait for each other
     if jax.process_index() != 0:
         return
-    report.write(directory)
     folder = directory / HUGGING_FACE
     try:
         hugging_face.export(run.params, run.model, run.tokenizer_directory, folder)
-        if parity.is_possible():
-            difference = parity.verify(folder, run.params, run.model)
-            cli.say(f"\nExported {folder}; logits under transformers within {difference:.0e}.")
     except UserError as error:  # an encoder that no class of transformers computes is still ours
         cli.say(f"\nNot exported: {error}")
+    else:
+        cli.say(f"\nExported {folder}.")
+        if parity.is_possible():
+            difference = parity.verify(folder, run.params, run.model)
+            cli.say(f"Its logits under transformers are within {difference:.0e} of ours.")
     show_predictions(run, store.split("heldout"))
     say_next_steps(directory)
+    report.write(directory)  # last: it tells that all of this is done
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether `finish` came to its end."""
+    return (directory / report.FILE).exists()
 
 
 def show_predictions(run: Run, split: Split) -> None:
@@ -77,7 +84,7 @@ def mask_piece(tokenizer: Tokenizer) -> str:
 
 
 def _sentences(split: Split) -> Iterator[np.ndarray]:
-    """Every 97th sentence, so that neighbours come from different documents."""
+    """Every 97th sentence, so that few neighbours come from one document."""
     for shard in split.shards:
         offsets = shard.sentence_offsets
         for index in range(0, len(offsets) - 1, 97):
@@ -92,10 +99,14 @@ def say_next_steps(directory: Path) -> None:
         cli.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
     folder, mask = directory / HUGGING_FACE, mask_piece(Tokenizer.load(directory / TOKENIZER))
     lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
+    if folder.is_dir():
+        lines = f"and from PyTorch, with the folder {folder}:\n\n{lines}"
+    else:
+        lines = "The run was not exported, so there are no lines for PyTorch."
     cli.say(
         f"Learning curves: {directory / 'report.html'}\n"
         f"Next:\n"
         f"    python -m bert_jax.fill_mask --workdir={directory} --text='... {mask} ...'\n"
         f"    python -m bert_jax.evaluate --workdir={directory}\n"
-        f"and from PyTorch, with the folder {folder}:\n\n{lines}"
+        f"{lines}"
     )

@@ -140,12 +140,13 @@ def from_dict(values: Mapping[str, Any]) -> ConfigDict:
     config = default_config()
     for name, value in flatten(values).items():
         group, _, field = name.rpartition(".")
-        target = config[group] if group else config
-        if field not in target:
+        target = config.get(group, config)
+        if (group and group not in config) or field not in target:
             raise UserError(f"config field {name!r} is not known to this version of bert_jax")
-        if isinstance(value, list):
-            value = tuple(value)
-        target[field] = value
+        try:
+            target[field] = tuple(value) if isinstance(value, list) else value
+        except TypeError as error:
+            raise UserError(f"config field {name!r} is {value!r}, of another type") from error
     return config
 
 

@@ -1,21 +1,21 @@
 """Held-out figures of a run: `python -m bert_jax.evaluate --workdir=DIR [--step=N]`.
 
-Computes all batches of the split with the fixed masks of every evaluation, so that figures of
-different runs on one corpus compare.
+Computes all of the split with the fixed masks of every evaluation, so that figures of different
+runs on one token store compare where objective and last sequence length are the same.
 """
 
 from pathlib import Path
 
 import jax
 from absl import flags
+from ml_collections import ConfigDict
 
 from bert_jax import cli, metrics, partition, workdir
 from bert_jax.corpus.store import TokenStore
-from bert_jax.stream.phases import phases
-from bert_jax.train import evaluate
-from bert_jax.training import compile_steps
+from bert_jax.training import compile_steps, evaluation_sums
 
 FLAGS = flags.FLAGS
+ROWS_PER_DEVICE = 32
 
 
 def define_flags() -> None:
@@ -29,17 +29,19 @@ def main() -> None:
     """Run the command."""
     run = workdir.load_run(Path(FLAGS.workdir), FLAGS.step)
     store = TokenStore.open(workdir.corpus_directory(run.workdir, run.config))
-    mesh = partition.make_mesh(run.config.mesh)
+    workdir.expect_same_tokenizer(run.tokenizer_directory, store.tokenizer_directory)
+    # Any machine will do: the examples and their masks do not depend on the mesh or the batch size.
+    mesh = partition.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "tensor": 1}))
+    batch_size = ROWS_PER_DEVICE * mesh.size
     steps = compile_steps(run.config, run.model, mesh)
     params = jax.device_put(run.params, partition.state_shardings(mesh, run.params))
 
     from bert_jax.stream import pipeline  # imports TensorFlow, which takes seconds
 
-    batch_size = phases(run.config)[-1].global_batch_size
     batches = pipeline.evaluation_batches(
         store, FLAGS.split, run.config, batch_size, lambda size: slice(0, size)
     )
-    sums = evaluate(mesh, steps, params, batches, batch_size)
+    sums = evaluation_sums(mesh, steps, params, batches, batch_size)
     weight = run.config.optimizer.next_sentence_weight
     figures = metrics.summarize(jax.device_get(sums), weight)
     print(f"{run.workdir} at step {run.step}, {FLAGS.split}, {len(batches)} batches")

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 Figures = Mapping[str, float | int | str]
@@ -43,9 +43,13 @@ class Writers:
         self._path = workdir / "metrics.jsonl"
         _keep_until(self._path, first_step)
         self._lines: TextIO = self._path.open("a", buffering=1)
-        self._tensorboard = EventFileWriter(str(workdir / "tensorboard"))
+        # Records written one by one: tensorboard's own event writer would import TensorFlow.
+        events = workdir / "tensorboard" / f"events.out.tfevents.{time.time_ns()}.bert_jax"
+        events.parent.mkdir(exist_ok=True)
+        self._tensorboard = RecordWriter(events.open("wb"))
+        self._add_event(file_version="brain.Event:2")
         restart = SessionLog(status=SessionLog.START)
-        self._tensorboard.add_event(Event(step=first_step + 1, session_log=restart))
+        self._add_event(step=first_step + 1, session_log=restart)
         self._console = Console(total_steps, first_step)
 
     def write(self, step: int, split: str, figures: Figures) -> None:
@@ -56,8 +60,7 @@ class Writers:
             for name, value in figures.items()
             if isinstance(value, int | float)
         ]
-        event = Event(step=step, wall_time=time.time(), summary=Summary(value=values))
-        self._tensorboard.add_event(event)
+        self._add_event(step=step, summary=Summary(value=values))
         self._console.show(step, split, figures)
 
     def close(self) -> None:
@@ -65,6 +68,11 @@ class Writers:
         self._lines.close()
         self._tensorboard.close()
         self._console.close()
+
+    def _add_event(self, **fields: Any) -> None:
+        event = Event(wall_time=time.time(), **fields)
+        self._tensorboard.write(event.SerializeToString())
+        self._tensorboard.flush()
 
 
 class Console:

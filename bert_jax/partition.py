@@ -38,15 +38,24 @@ def start_distributed() -> None:
 
     Three environment variables (launch/local.sh sets them) or, without them, the engine that
     started the process: SLURM, Open MPI, GKE, TPU pods.
+
+    Raises:
+      UserError: neither tells where the others are.
     """
-    if "JAX_NUM_PROCESSES" in os.environ:
-        jax.distributed.initialize(
-            coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
-            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-            process_id=int(os.environ["JAX_PROCESS_ID"]),
-        )
-    else:
-        jax.distributed.initialize()
+    try:
+        if "JAX_NUM_PROCESSES" in os.environ:
+            jax.distributed.initialize(
+                coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
+                num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+                process_id=int(os.environ["JAX_PROCESS_ID"]),
+            )
+        else:
+            jax.distributed.initialize()
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"--distributed found no processes to meet ({error}): start with launch/local.sh or "
+            "srun, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
 
 
 def make_mesh(config: ConfigDict) -> Mesh:
@@ -57,13 +66,14 @@ def make_mesh(config: ConfigDict) -> Mesh:
     """
     sizes = [config[axis] for axis in AXES]
     devices = jax.device_count()
-    if sizes[0] == -1 and devices % math.prod(sizes[1:]) == 0:
+    is_possible = min(sizes[1:]) >= 1 and (sizes[0] == -1 or sizes[0] >= 1)
+    if is_possible and sizes[0] == -1 and devices % math.prod(sizes[1:]) == 0:
         sizes[0] = devices // math.prod(sizes[1:])
-    if math.prod(sizes) != devices:
+    if not is_possible or math.prod(sizes) != devices:
         text = " x ".join(f"{axis}={config[axis]}" for axis in AXES)
         raise UserError(
             f"config.mesh is {text}, but there are {devices} devices: "
-            "make the product equal (data=-1 takes all that are left)"
+            "make the product equal (only data may be -1, which takes all that are left)"
         )
     # Auto axes: the compiler propagates shardings, which cuDNN attention still needs.
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -10,6 +10,7 @@ from typing import Any
 from bert_jax import metrics
 from bert_jax.workdir import load_config, write_whole
 
+FILE = "report.html"
 Records = Sequence[Mapping[str, Any]]
 
 _PAGE = """<!doctype html>
@@ -38,7 +39,7 @@ def write(workdir: Path) -> Path:
         table=_table([record for record in records if record["split"] != "train"]),
         config=html.escape(json.dumps(load_config(workdir).to_dict(), indent=2)),
     )
-    path = workdir / "report.html"
+    path = workdir / FILE
     write_whole(path, page)
     return path
 

@@ -46,8 +46,8 @@ class Reporter:
     def pause(self, sums: Any) -> Iterator[None]:
         """Time spent in here, from the moment `sums` are there, counts for no rate."""
         jax.block_until_ready(sums)
-        began = time.monotonic()
         self._write_pending()
+        began = time.monotonic()
         yield
         self._clock += time.monotonic() - began
 

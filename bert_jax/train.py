@@ -7,13 +7,9 @@ run that was interrupted; a run is a function of its config, its corpus and the 
 
 import itertools
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -29,7 +25,7 @@ from bert_jax.optimizer import make_optimizer
 from bert_jax.reporter import Reporter
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.phases import phases
-from bert_jax.training import Steps, compile_steps
+from bert_jax.training import compile_steps, evaluation_sums
 
 
 def train(config: ConfigDict, directory: Path) -> None:
@@ -53,10 +49,12 @@ def train(config: ConfigDict, directory: Path) -> None:
     say_if_not_exportable(model)
     steps = compile_steps(config, model, mesh)
 
-    # --- The state: the newest checkpoint, or the first step.
+    # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
+    # finished before any of them can finish it: opening the checkpoints waits for all.
+    finished = closing.is_finished(directory)
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, config.keep_checkpoints)
     first_step = checkpoints.latest_step() or 0
-    if first_step == config.total_steps:
+    if first_step == config.total_steps and finished:
         cli.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
         return closing.say_next_steps(directory)
     if first_step:
@@ -91,7 +89,7 @@ def train(config: ConfigDict, directory: Path) -> None:
             if done % config.eval_every == 0 or done == config.total_steps:
                 with reporter.pause(sums):
                     first = itertools.islice(held_out, config.eval_batches)
-                    found = evaluate(mesh, steps, state.params, first, batch_size)
+                    found = evaluation_sums(mesh, steps, state.params, first, batch_size)
                     reporter.evaluation(done, "heldout", found)
             if done % config.checkpoint_every == 0 or done == config.total_steps:
                 with reporter.pause(sums):
@@ -140,19 +138,14 @@ def prepare(config: ConfigDict, directory: Path) -> TokenStore:
     return build_store(config, place)
 
 
-def evaluate(
-    mesh: Mesh,
-    steps: Steps,
-    params: Any,
-    batches: Iterable[dict[str, np.ndarray]],
-    batch_size: int,
-) -> dict[str, Any]:
-    """The sums over some batches: of losses, hits and predictions, so that all weigh right."""
-    total: dict[str, Any] = {}
-    for batch in batches:
-        sums = steps.evaluate(params, partition.place_batch(mesh, batch, batch_size))
-        total = jax.tree.map(jnp.add, total, sums) if total else sums
-    return total
+def define_flags() -> None:
+    """Define `--distributed`."""
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Meet the run's other processes through jax.distributed: under SLURM, Open MPI, GKE and on "
+        "TPU pods as found, else by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID",
+    )
 
 
 def main() -> None:
@@ -165,4 +158,5 @@ def main() -> None:
 if __name__ == "__main__":
     cli.keep_freed_memory()
     cli.define_config()
+    define_flags()
     cli.run(main)

@@ -6,11 +6,12 @@ batch: neither devices nor micro-batches with different numbers of predictions c
 
 import dataclasses
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -151,6 +152,21 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
             state_shardings,
         ),
     )
+
+
+def evaluation_sums(
+    mesh: Mesh,
+    steps: Steps,
+    params: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    batch_size: int,
+) -> Sums:
+    """The sums over some batches: of losses, hits and predictions, so that all weigh right."""
+    total: Sums = {}
+    for batch in batches:
+        sums = steps.evaluate(params, partition.place_batch(mesh, dict(batch), batch_size))
+        total = jax.tree.map(jnp.add, total, sums) if total else sums
+    return total
 
 
 def split_rows(rows: Array, parts: int) -> Array:

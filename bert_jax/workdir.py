@@ -32,13 +32,13 @@ HUGGING_FACE = "hf"
 
 
 def check(workdir: Path, config: ConfigDict) -> None:
-    """Refuse a directory that holds another run.
+    """Refuse a directory that holds another run; one without a checkpoint binds nobody yet.
 
     Raises:
       UserError: the message shows the fields that differ.
     """
     path = workdir / CONFIG
-    if not path.exists():
+    if not path.exists() or not _has_checkpoint(workdir):
         return
     old, new = flatten(json.loads(path.read_text())), flatten(json.loads(to_json(config)))
     different = [
@@ -60,6 +60,8 @@ def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
       UserError: the run there was begun with another tokenizer.
     """
     workdir.mkdir(parents=True, exist_ok=True)
+    if not _has_checkpoint(workdir):
+        shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
     path, text = workdir / CONFIG, to_json(config)
     if not path.exists() or path.read_text() != text:
@@ -119,6 +121,10 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     return Run(workdir, config, model, step, params)
 
 
+def _has_checkpoint(workdir: Path) -> bool:
+    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
+
+
 def _keep_tokenizer(kept: Path, tokenizer: Path) -> None:
     """Copy the tokenizer beside the checkpoints, so that they are usable without the corpus."""
     if not kept.exists():
@@ -126,6 +132,15 @@ def _keep_tokenizer(kept: Path, tokenizer: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(tokenizer, unfinished)
         os.replace(unfinished, kept)
+    expect_same_tokenizer(kept, tokenizer)
+
+
+def expect_same_tokenizer(kept: Path, tokenizer: Path) -> None:
+    """Refuse a token store of another tokenizer than the run's.
+
+    Raises:
+      UserError: a file differs; names it.
+    """
     for path in sorted(tokenizer.iterdir()):
         twin = kept / path.name
         if not twin.exists() or twin.read_bytes() != path.read_bytes():

@@ -13,6 +13,14 @@ CHOICES = {
     "feed_forward": ("gelu", "geglu"),
     "compute_dtype": ("float32", "bfloat16"),
 }
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +66,15 @@ class ModelConfig:
                     f"config.model.{name} is {getattr(self, name)!r}: choose one of "
                     f"{', '.join(allowed)}"
                 )
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise UserError(
                     f"config.model.{name} is {getattr(self, name)}: set it to 1 or more"
+                )
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(
+                    f"config.model.{name} is {getattr(self, name)}: choose a share in [0, 1)"
                 )
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
