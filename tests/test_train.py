@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,18 @@ def test_a_finished_run_says_so_and_does_nothing(corpus, unbroken):
     after = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
     assert "is finished" in said
     assert after == before
+
+
+def test_a_run_that_died_after_its_last_step_is_finished_by_the_same_command(
+    corpus, unbroken, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken[0], workdir)
+    (workdir / "report.html").unlink()
+    shutil.rmtree(workdir / "hf")
+    assert "Exported" in train(corpus, f"--workdir={workdir}")
+    assert (workdir / "hf" / "model.safetensors").exists()
+    assert (workdir / "report.html").exists()
 
 
 def test_the_run_leaves_what_the_other_commands_need(unbroken):
