@@ -108,7 +108,7 @@ def _guarded(action: Callable):
     except flags.Error as error:
         _leave(f"error: {str(error).strip().splitlines()[-1]}\nRun with --help for the flags.")
     except KeyboardInterrupt:
-        _leave("stopped; the same command goes on from the newest checkpoint", status=130)
+        _leave("stopped", status=130)
     except Exception as error:
         full = (errno.ENOSPC, errno.EDQUOT)
         texts = [os.strerror(number) for number in full]

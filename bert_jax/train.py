@@ -23,6 +23,7 @@ from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.optimizer import make_optimizer
 from bert_jax.reporter import Reporter
+from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.phases import phases
 from bert_jax.training import compile_steps, evaluation_sums
@@ -41,6 +42,7 @@ def train(config: ConfigDict, directory: Path) -> None:
 
     # --- The corpus: a token store, made now if it is not there yet.
     store = prepare(config, directory)
+    stream = TrainBatches(store, config)  # refuses a corpus that the objective cannot be had from
     if jax.process_index() == 0:
         workdir.claim(directory, config, store)
 
@@ -59,14 +61,14 @@ def train(config: ConfigDict, directory: Path) -> None:
         return closing.say_next_steps(directory)
     if first_step:
         cli.say(f"Going on at step {first_step} of {config.total_steps} in {directory}.")
-        now = identity(store, config, first_step)
+        now = identity(store, stream, first_step)
         expect_same(checkpoints.stream(first_step), now, store, first_step)
         state = checkpoints.restore(first_step, steps.abstract_state)
     else:
         cli.say(f"Starting a run of {config.total_steps} steps in {directory}.")
         state = steps.init()
 
-    # --- The stream. TensorFlow takes seconds to import, and only the stream needs it.
+    # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
     from bert_jax.stream import pipeline
 
     def rows(global_batch_size: int) -> slice:
@@ -93,7 +95,7 @@ def train(config: ConfigDict, directory: Path) -> None:
                     reporter.evaluation(done, "heldout", found)
             if done % config.checkpoint_every == 0 or done == config.total_steps:
                 with reporter.pause(sums):
-                    checkpoints.save(state, identity(store, config, done))
+                    checkpoints.save(state, identity(store, stream, done))
     reporter.close()
     checkpoints.close()
 

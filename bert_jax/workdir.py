@@ -1,12 +1,13 @@
 """A run's directory: whose it is, and what the other commands need of it.
 
-config.json      the resolved config; with tokenizer/ and checkpoints/ all that is needed to
-tokenizer/       evaluate, convert, fine-tune or fill masks
-checkpoints/     <step>/, the newest few
-corpus/          the token store, unless config.corpus.directory says where it is
-metrics.jsonl    one object a line, and TensorBoard's files in tensorboard/
-report.html      the learning curves
-hf/              the last checkpoint as a Hugging Face folder
+* `config.json`, the resolved config; with `tokenizer/` and `checkpoints/` it is all that is needed
+  to convert, fine-tune or fill masks
+* `tokenizer/`
+* `checkpoints/<step>/`, the newest few
+* `corpus/`, the token store, unless config.corpus.directory says where it is
+* `metrics.jsonl`, one object a line, and TensorBoard's files in `tensorboard/`
+* `hf/`, the last checkpoint as a Hugging Face folder
+* `report.html`, the learning curves; written last, so it tells that the run is finished
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax import checkpoint
-from bert_jax.config import FREE_TO_CHANGE, flatten, from_dict, to_json
+from bert_jax.config import FREE_TO_CHANGE, default_config, flatten, from_dict, to_json
 from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
@@ -40,7 +41,9 @@ def check(workdir: Path, config: ConfigDict) -> None:
     path = workdir / CONFIG
     if not path.exists() or not _has_checkpoint(workdir):
         return
-    old, new = flatten(json.loads(path.read_text())), flatten(json.loads(to_json(config)))
+    # A field that came later had its default before.
+    default, new = (flatten(json.loads(to_json(c))) for c in (default_config(), config))
+    old = default | flatten(json.loads(path.read_text()))
     different = [
         f"{name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
         for name in sorted(old.keys() | new.keys())

@@ -19,6 +19,7 @@ from bert_jax import train as train_module
 from bert_jax.config import load_config as load_config_file
 from bert_jax.corpus.store import TokenStore
 from bert_jax.errors import UserError
+from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.workdir import CHECKPOINTS, load_config, load_run
 
@@ -275,7 +276,7 @@ def test_settings_that_cannot_work_are_refused_before_any_work(field, value, mes
 def test_a_stream_that_would_differ_is_refused_with_the_reason(unbroken):
     store = TokenStore.open(unbroken[0] / "corpus")
     config = load_config(unbroken[0])
-    now = identity(store, config, 15)
+    now = identity(store, TrainBatches(store, config), 15)
     expect_same(now, now, store, 15)
     with pytest.raises(
         UserError, match="is not the one that this run was trained on up to step 15"
@@ -283,7 +284,7 @@ def test_a_stream_that_would_differ_is_refused_with_the_reason(unbroken):
         expect_same(now | {"corpus": "another"}, now, store, 15)
     config.seed = 1  # stands for code that makes other batches of the same corpus
     with pytest.raises(UserError, match="step 14 of this run would have another batch now"):
-        expect_same(now, identity(store, config, 15), store, 15)
+        expect_same(now, identity(store, TrainBatches(store, config), 15), store, 15)
 
 
 def test_another_config_in_the_same_workdir_is_refused_with_the_difference(corpus, unbroken):

@@ -1,19 +1,16 @@
 """Which stream a checkpoint was trained on, so that a resumed run cannot go on with another."""
 
-from ml_collections import ConfigDict
-
 from bert_jax.corpus.store import TokenStore
 from bert_jax.errors import UserError
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.rows import digest
 
 
-def identity(store: TokenStore, config: ConfigDict, step: int) -> dict[str, str]:
+def identity(store: TokenStore, batches: TrainBatches, step: int) -> dict[str, str]:
     """The token store's fingerprint and a hash of the first row of the last batch before `step`.
 
     The row is the same on any number of processes.
     """
-    batches = TrainBatches(store, config)
     row = batches.batch(max(step - 1, 0), lambda _: slice(0, 1))
     return {"corpus": store.fingerprint, "last_row": digest(row)}
 

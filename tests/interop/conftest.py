@@ -14,6 +14,7 @@ from bert_jax.corpus import hugging_face_tokenizer, sentencepiece_tokenizer
 from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
 from bert_jax.corpus.settings import TokenizerSettings
 from bert_jax.model import ModelConfig, abstract
+from tests import architectures
 
 CHINESE = "维基百科是一个自由内容的网络百科全书。臺灣與香港使用繁體字、中国大陆使用简体字。"
 
@@ -91,39 +92,23 @@ def byte_level_directory(tmp_path_factory) -> Path:
     return directory
 
 
-CLASSIC = ModelConfig(
+CLASSIC = dataclasses.replace(
+    architectures.CLASSIC,
     vocab_size=700,
     hidden_size=16,
-    num_hidden_layers=2,
     num_attention_heads=2,
     intermediate_size=24,
-    max_position_embeddings=64,
-    position="learned",
-    norm="post",
-    feed_forward="gelu",
-    use_bias=True,
-    token_types=2,
-    next_sentence=True,
-    norm_epsilon=1e-12,
-    dropout=0.1,
     attention_dropout=0.2,
-    initializer_range=0.02,
-    local_attention=0,
-    global_every=1,
-    rope_theta=160_000.0,
-    local_rope_theta=10_000.0,
-    compute_dtype="float32",
 )
 MODERN = dataclasses.replace(
-    CLASSIC,
+    architectures.MODERN,
+    vocab_size=700,
+    hidden_size=16,
+    num_attention_heads=2,
+    intermediate_size=24,
     num_hidden_layers=4,
-    position="rotary",
-    norm="pre",
-    feed_forward="geglu",
-    use_bias=False,
-    token_types=0,
-    next_sentence=False,
-    norm_epsilon=1e-5,
+    dropout=0.1,
+    attention_dropout=0.2,
     local_attention=32,
     global_every=3,
     rope_theta=80_000.0,
