@@ -15,6 +15,7 @@ import numpy as np
 import sentencepiece
 from jaxtyping import Int32
 
+from bert_jax.corpus import sentencepiece_model
 from bert_jax.corpus.settings import TokenizerSettings
 from bert_jax.corpus.tokenizer import SPECIAL_PIECES, Tokenizer, is_unspaced, special_ids
 from bert_jax.corpus.vocabulary import Vocabulary
@@ -96,10 +97,7 @@ class SentencePieceTokenizer(Tokenizer):
 
         For text that goes on in the middle of a word, as "." does after a word.
         """
-        from sentencepiece import sentencepiece_model_pb2
-
-        model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-        model.ParseFromString(self._model)
+        model = sentencepiece_model.parse(self._model)
         model.normalizer_spec.add_dummy_prefix = False
         return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import sentencepiece
 import tokenizers
-from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
+from bert_jax.corpus import sentencepiece_model
 from bert_jax.corpus.sentencepiece_tokenizer import SPACE
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
@@ -29,7 +29,7 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
       UserError: it is neither a unigram nor a BPE model, or marks spaces in another way than
         sentencepiece does unless told so.
     """
-    proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)  # type: ignore[attr-defined]
+    proto = sentencepiece_model.parse(serialized)
     trainer, spec = proto.trainer_spec, proto.normalizer_spec
     if trainer.treat_whitespace_as_suffix or not spec.escape_whitespaces:
         raise UserError(
@@ -38,9 +38,9 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
         )
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
     model: models.Model
-    if trainer.model_type == trainer.UNIGRAM:
+    if trainer.model_type == sentencepiece_model.UNIGRAM:
         model = models.Unigram(pieces, vocabulary.unk_id, trainer.byte_fallback)
-    elif trainer.model_type == trainer.BPE:
+    elif trainer.model_type == sentencepiece_model.BPE:
         model = _bpe(pieces, vocabulary.unk_id, trainer.byte_fallback)
     else:
         raise UserError(

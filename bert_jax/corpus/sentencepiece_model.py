@@ -1,0 +1,65 @@
+"""What we read and change in a sentencepiece model, as a protocol buffer.
+
+The sentencepiece package brings generated classes, which refuse to load beside a protobuf older
+than the one that made them; Apache Beam pins such a one. These here load with any. Fields that are
+not listed are kept.
+"""
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+UNIGRAM, BPE = 1, 2  # of `trainer_spec.model_type`
+
+_FIELDS = descriptor_pb2.FieldDescriptorProto
+_PACKAGE = "bert_jax.sentencepiece"
+
+# Message -> (name, number, type or message, default) of its fields. From sentencepiece_model.proto.
+_MESSAGES: dict[str, list[tuple[str, int, int | str, str]]] = {
+    "Piece": [("piece", 1, _FIELDS.TYPE_STRING, ""), ("score", 2, _FIELDS.TYPE_FLOAT, "0")],
+    "TrainerSpec": [
+        ("model_type", 3, _FIELDS.TYPE_INT32, str(UNIGRAM)),
+        ("split_by_whitespace", 22, _FIELDS.TYPE_BOOL, "true"),
+        ("treat_whitespace_as_suffix", 24, _FIELDS.TYPE_BOOL, "false"),
+        ("byte_fallback", 35, _FIELDS.TYPE_BOOL, "false"),
+    ],
+    "NormalizerSpec": [
+        ("name", 1, _FIELDS.TYPE_STRING, ""),
+        ("precompiled_charsmap", 2, _FIELDS.TYPE_BYTES, ""),
+        ("add_dummy_prefix", 3, _FIELDS.TYPE_BOOL, "true"),
+        ("remove_extra_whitespaces", 4, _FIELDS.TYPE_BOOL, "true"),
+        ("escape_whitespaces", 5, _FIELDS.TYPE_BOOL, "true"),
+    ],
+    "Model": [
+        ("pieces", 1, "Piece", ""),
+        ("trainer_spec", 2, "TrainerSpec", ""),
+        ("normalizer_spec", 3, "NormalizerSpec", ""),
+    ],
+}
+
+
+def parse(serialized: bytes) -> Any:
+    """A model as a message with `pieces`, `trainer_spec` and `normalizer_spec`."""
+    return _MODEL.FromString(serialized)
+
+
+def _model_class() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="bert_jax/sentencepiece.proto", package=_PACKAGE, syntax="proto2"
+    )
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind, default in fields:
+            added = message.field.add(name=field, number=number, label=_FIELDS.LABEL_OPTIONAL)
+            if isinstance(kind, str):
+                added.type, added.type_name = _FIELDS.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
+                if field == "pieces":
+                    added.label = _FIELDS.LABEL_REPEATED
+            else:
+                added.type, added.default_value = kind, default
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Model"))
+
+
+_MODEL = _model_class()
