@@ -26,6 +26,7 @@ from bert_jax.corpus.dedup import text_hash
 from bert_jax.corpus.encode import encode
 from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
 from bert_jax.corpus.manifest import collect_shards, list_sources
+from bert_jax.corpus.paths import is_remote
 from bert_jax.corpus.report import page
 from bert_jax.corpus.selection import quote, refuse_empty, select
 from bert_jax.corpus.sentencepiece_tokenizer import SentencePieceTokenizer
@@ -59,8 +60,14 @@ def build_store(
 
     Raises:
       UserError: the source cannot be read or is too small, another store or something else stands
-        in `directory`, another process is building it, or the disk is full.
+        in `directory`, it is no local one, another process is building it, or the disk is full.
     """
+    if is_remote(config.corpus.directory):
+        raise UserError(
+            f"config.corpus.directory={config.corpus.directory!r}: a token store is mapped into "
+            "memory, so it needs a directory of a (shared) file system; only sources are read "
+            "from elsewhere"
+        )
     directory = Path(directory).absolute()
     settings = from_config(config)
     if (directory / MANIFEST).is_file():

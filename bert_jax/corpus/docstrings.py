@@ -30,6 +30,7 @@ class DocstringPart:
     paths: tuple[str, ...]
     size: int
 
+    file_bytes = None
     costly = True
 
     def documents(self) -> Iterator[list[str]]:
@@ -46,6 +47,7 @@ class TopicsPart:
     size: int
 
     name = "docs:pydoc_data.topics"
+    file_bytes = None
     costly = True
 
     def documents(self) -> Iterator[list[str]]:

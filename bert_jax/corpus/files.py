@@ -1,7 +1,6 @@
-"""The files of a source: finding them, reading them, cutting them into ranges."""
+"""The files of a source: reading them, and cutting them into ranges."""
 
 import dataclasses
-import glob
 import gzip
 import io
 import itertools
@@ -10,9 +9,10 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
-from pathlib import Path
-from typing import Any
+from pathlib import PurePath
+from typing import Any, BinaryIO
 
+from bert_jax.corpus.paths import SourceFile, find_files, open_binary
 from bert_jax.errors import UserError
 
 BLOCK = 1 << 20  # bytes read at once
@@ -21,22 +21,27 @@ BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 LINE_END = re.compile(rb"\n")
 
 
-def _open_zstd(path: str, mode: str) -> BufferedIOBase:
+def _open_zstd(file: BinaryIO) -> BufferedIOBase:
     import pyarrow
 
-    return io.BufferedReader(pyarrow.input_stream(path, compression="zstd"), BLOCK)
+    return io.BufferedReader(pyarrow.input_stream(file, compression="zstd"), BLOCK)
 
 
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _open_zstd}
+_DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".zst": _open_zstd,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class FileRange:
-    """The bytes of a file from `start` to `stop`; of a compressed one always all."""
+    """Bytes `start` to `stop` of a file of `file_bytes`; of a compressed one always all."""
 
     path: str
     start: int
     stop: int
+    file_bytes: int
 
     @property
     def size(self) -> int:
@@ -47,20 +52,20 @@ class FileRange:
         """The bytes, decompressed, in blocks.
 
         Raises:
-          UserError: an archive is damaged.
+          UserError: an archive is damaged, or a remote file cannot be read.
         """
-        if opener := _OPENERS.get(Path(self.path).suffix):
-            try:
-                with opener(self.path, "rb") as file:
-                    while block := file.read(BLOCK):
-                        yield block
-            except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                raise UserError(
-                    f"{self.path} is damaged or cut off ({error}); fetch it again, or leave it "
-                    "out of config.corpus.source"
-                ) from error
-            return
-        with open(self.path, "rb") as file:
+        with open_binary(self.path) as file:
+            if decompressor := _DECOMPRESSORS.get(PurePath(self.path).suffix):
+                try:
+                    with decompressor(file) as content:
+                        while block := content.read(BLOCK):
+                            yield block
+                except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                    raise UserError(
+                        f"{self.path} is damaged or cut off ({error}); fetch it again, or leave it "
+                        "out of config.corpus.source"
+                    ) from error
+                return
             file.seek(self.start)
             left = self.size
             while left and (block := file.read(min(BLOCK, left))):
@@ -87,39 +92,21 @@ def file_ranges(location: str, border: re.Pattern[bytes] | None) -> list[FileRan
     """All files of `location`, cut after matches of `border` into ranges to be read in parallel.
 
     Args:
-      location: see `find_files`.
+      location: see `paths.find_files`.
       border: where a plain file may be cut; None: nowhere.
 
     Raises:
       UserError: no file is there, or all are empty.
     """
     files = find_files(location)
-    target = range_bytes(sum(path.stat().st_size for path in files))
+    target = range_bytes(sum(file.size for file in files))
     ranges = []
-    for path in files:
-        size = path.stat().st_size
-        cuts = [0, size]
-        if border and path.suffix not in _OPENERS:
-            cuts = find_borders(path, target, border)
-        ranges += [FileRange(str(path), *pair) for pair in itertools.pairwise(cuts)]
+    for file in files:
+        cuts = [0, file.size]
+        if border and PurePath(file.path).suffix not in _DECOMPRESSORS:
+            cuts = find_borders(file, target, border)
+        ranges += [FileRange(file.path, *pair, file.size) for pair in itertools.pairwise(cuts)]
     return ranges
-
-
-def find_files(location: str) -> list[Path]:
-    """The files of a glob pattern, or all files below a directory; sorted, none of them empty.
-
-    Raises:
-      UserError: no file is there, or all are empty.
-    """
-    pattern = f"{location}/**" if Path(location).is_dir() else location
-    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True))
-    files = [path for path in paths if path.is_file()]
-    if not location or not files:
-        raise UserError(f"config.corpus.source: no file matches {location!r}")
-    filled = [path for path in files if path.stat().st_size > 0]
-    if not filled:
-        raise UserError(f"config.corpus.source: every file that matches {location!r} is empty")
-    return filled
 
 
 def range_bytes(total: int) -> int:
@@ -127,21 +114,23 @@ def range_bytes(total: int) -> int:
     return min(max(total // 64, 4 << 20), 256 << 20)
 
 
-def find_borders(path: Path, target: int, border: re.Pattern[bytes]) -> list[int]:
+def find_borders(file: SourceFile, target: int, border: re.Pattern[bytes]) -> list[int]:
     """Byte offsets [0, ..., size] that cut a file after matches of `border`, `target` apart."""
-    size = path.stat().st_size
+    size = file.size
     count = -(-size // target)
+    if count == 1:
+        return [0, size]
     borders = [0]
-    with path.open("rb") as file:
+    with open_binary(file.path) as content:
         for index in range(1, count):
             wanted = max(size * index // count, borders[-1])
-            found = _next_border(file, wanted, size, border)
+            found = _next_border(content, wanted, size, border)
             if borders[-1] < found < size:
                 borders.append(found)
     return [*borders, size]
 
 
-def _next_border(file: BufferedIOBase, offset: int, size: int, border: re.Pattern[bytes]) -> int:
+def _next_border(file: BinaryIO, offset: int, size: int, border: re.Pattern[bytes]) -> int:
     file.seek(offset)
     tail = b""
     while block := file.read(BLOCK):

@@ -27,6 +27,10 @@ class JsonPart:
     def size(self) -> int:
         return self.range.size
 
+    @property
+    def file_bytes(self) -> int:
+        return self.range.file_bytes
+
     def documents(self) -> Iterator[list[str]]:
         """Raises:
         UserError: the file is damaged, a line is no JSON object, or lacks the field.

@@ -21,20 +21,18 @@ def list_sources(
     for (part, weight), found, stored in zip(weighted, surveys, encoded, strict=True):
         source = sources.setdefault(
             part.name,
-            {"name": part.name, "is_file": Path(part.name).is_file(), "weight": weight}
-            | {"bytes": 0, "documents": 0, "hash": hashlib.sha256()}
+            {"name": part.name, "is_file": part.file_bytes is not None, "weight": weight}
+            | {"bytes": part.file_bytes or 0, "documents": 0, "hash": hashlib.sha256()}
             | {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS},
         )
-        source["bytes"] += part.size
+        source["bytes"] += 0 if source["is_file"] else part.size
         source["documents"] += found.counts["documents"]
         source["hash"].update(found.document_hashes.astype("<u8").tobytes())
         for split in SPLITS:
             for name in _COUNTS:
                 source[split][name] += stored.facts["splits"][split][name]
-    for name, source in sources.items():
+    for source in sources.values():
         source["hash"] = source["hash"].hexdigest()
-        if source["is_file"]:
-            source["bytes"] = Path(name).stat().st_size
     return list(sources.values())
 
 

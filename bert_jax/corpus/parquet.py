@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Iterator
 
-from bert_jax.corpus.files import find_files, range_bytes
+from bert_jax.corpus.files import range_bytes
+from bert_jax.corpus.paths import find_files, open_binary
 from bert_jax.errors import UserError
 
 ROWS = 256  # read at once
@@ -17,6 +18,7 @@ class ParquetPart:
     column: str
     row_groups: tuple[int, ...]
     size: int
+    file_bytes: int
 
     costly = False
 
@@ -32,8 +34,9 @@ class ParquetPart:
         from pyarrow import parquet
 
         try:
-            with parquet.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(ROWS, self.row_groups, [self.column]):
+            with open_binary(self.path) as file:
+                table = parquet.ParquetFile(file)
+                for batch in table.iter_batches(ROWS, self.row_groups, [self.column]):
                     for text in batch.column(0).to_pylist():
                         if text:
                             yield text.split("\n")
@@ -48,19 +51,19 @@ def list_parts(location: str, column: str) -> list[ParquetPart]:
       UserError: no file is there, one is damaged, or lacks the column or text in it.
     """
     files = find_files(location)
-    target = range_bytes(sum(path.stat().st_size for path in files))
+    target = range_bytes(sum(file.size for file in files))
     parts = []
-    for path in files:
+    for file in files:
         groups: list[int] = []
         size = 0
-        for group, group_size in enumerate(_row_group_sizes(str(path), column)):
+        for group, group_size in enumerate(_row_group_sizes(file.path, column)):
             groups.append(group)
             size += group_size
             if size >= target:
-                parts.append(ParquetPart(str(path), column, tuple(groups), size))
+                parts.append(ParquetPart(file.path, column, tuple(groups), size, file.size))
                 groups, size = [], 0
         if groups:
-            parts.append(ParquetPart(str(path), column, tuple(groups), size))
+            parts.append(ParquetPart(file.path, column, tuple(groups), size, file.size))
     return parts
 
 
@@ -70,8 +73,9 @@ def _row_group_sizes(path: str, column: str) -> list[int]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            schema, metadata = file.schema_arrow, file.metadata
+        with open_binary(path) as file:
+            table = parquet.ParquetFile(file)
+            schema, metadata = table.schema_arrow, table.metadata
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
     if column not in schema.names:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from bert_jax.corpus.files import find_files
+from bert_jax.corpus.paths import find_files
 from bert_jax.corpus.settings import Reading
 from bert_jax.errors import UserError
 
@@ -25,6 +25,10 @@ class Part(Protocol):
     @property
     def size(self) -> int:
         """Bytes to read, as far as known; decides the part's share in the tokenizer's sample."""
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Size of the file that it is a piece of, if it is of one."""
 
     @property
     def costly(self) -> bool:
@@ -140,7 +144,7 @@ def changed_files(mixture: str, stored: list[dict[str, Any]]) -> list[str]:
                 files = find_files(source.location)
             except UserError:
                 return []  # the store needs its sources no more
-            now |= {str(path): path.stat().st_size for path in files}
+            now |= {file.path: file.size for file in files}
     return [
         f"{name} had {before.get(name, 'no')} bytes and has {now.get(name, 'none')} now"
         for name in sorted(now.keys() | before.keys())

@@ -70,7 +70,8 @@ class Survey:
         path = self.directory / "text.txt"
         if not path.is_file():
             return part
-        return TextPart(FileRange(str(path), 0, path.stat().st_size), _KEPT_TEXT)
+        size = path.stat().st_size
+        return TextPart(FileRange(str(path), 0, size, size), _KEPT_TEXT)
 
 
 def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iterator[list[str]]:

@@ -32,6 +32,10 @@ class TextPart:
     def size(self) -> int:
         return self.range.size
 
+    @property
+    def file_bytes(self) -> int:
+        return self.range.file_bytes
+
     def documents(self) -> Iterator[list[str]]:
         """Raises:
         UserError: the file is damaged, or is not UTF-8 text.
@@ -48,6 +52,7 @@ class StandardInput:
 
     name = "standard input"
     size = 1  # unknown
+    file_bytes = None
     costly = True
 
     def documents(self) -> Iterator[list[str]]:

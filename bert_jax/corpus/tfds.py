@@ -28,6 +28,7 @@ class TfdsPart:
     size: int
     reading: Reading
 
+    file_bytes = None
     costly = False
 
     def documents(self) -> Iterator[list[str]]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bert_jax.corpus import files, text
 from bert_jax.corpus.files import BLANK_LINE, LINE_END, FileRange
+from bert_jax.corpus.paths import SourceFile
 from bert_jax.corpus.settings import Reading
 from bert_jax.corpus.sources import list_parts
 from bert_jax.errors import UserError
@@ -78,11 +79,11 @@ def test_parts_hold_what_the_whole_file_holds(tmp_path_factory, paragraphs, targ
     size = path.stat().st_size
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "BLOCK", block)
-        borders = files.find_borders(path, target, way[1])
+        borders = files.find_borders(SourceFile(str(path), size), target, way[1])
         assert borders == sorted(set(borders)) or size == 0
         reading = dataclasses.replace(READING, documents=way[0])
         parts = [
-            text.TextPart(FileRange(str(path), *pair), reading)
+            text.TextPart(FileRange(str(path), *pair, size), reading)
             for pair in itertools.pairwise(borders)
         ]
         found = [document for part in parts for document in part.documents()]
