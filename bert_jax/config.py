@@ -45,6 +45,7 @@ def default_config() -> ConfigDict:
     config.corpus = corpus = ConfigDict()
     corpus.source = "docs:"  # text: jsonl: parquet: tfds: docs:; see docs/corpus.md
     corpus.documents = "blank_line"  # what ends one in text files: blank_line | line | file
+    corpus.lines = "paragraph"  # what a line of text files is: paragraph | sentence
     corpus.field = "text"  # of jsonl: objects, parquet: rows and tfds: examples
     corpus.data_dir = ""  # of prepared tfds: data sets; empty: ~/tensorflow_datasets
     corpus.invalid_utf8 = "refuse"  # refuse | replace (by U+FFFD) | drop (the document)

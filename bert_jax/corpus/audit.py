@@ -66,7 +66,10 @@ def total(figures: Sequence[Figures]) -> Figures:
 
 
 def audit(
-    store: TokenStore, figures: dict[str, Figures], repeated: list[dict[str, Any]]
+    store: TokenStore,
+    figures: dict[str, Figures],
+    repeated: list[dict[str, Any]],
+    objective: str,
 ) -> dict[str, Any]:
     """All that the report tells, as `report.json` holds it.
 
@@ -74,6 +77,7 @@ def audit(
       store: the store, its manifest complete.
       figures: of each split.
       repeated: the most repeated paragraphs, with `times` and `text`.
+      objective: of the training that the store is made for.
     """
     train = figures["train"]
     tokens = int(train.frequencies.sum())
@@ -106,7 +110,7 @@ def audit(
         "repeated": repeated,
         "samples": samples(store),
     }
-    return {**facts, "warnings": warnings(facts)}
+    return {**facts, "warnings": warnings(facts) + pair_warnings(store.manifest, objective)}
 
 
 def entropy(shares: Float[np.ndarray, "V"]) -> float:
@@ -136,6 +140,19 @@ def samples(store: TokenStore) -> list[list[str]]:
     return found
 
 
+def pair_warnings(manifest: dict[str, Any], objective: str) -> list[str]:
+    """What is wrong with a store for objectives that make pairs of sentences."""
+    counts = manifest["splits"]["train"]
+    mean = counts["sentences"] / counts["documents"]
+    if objective not in ("nsp", "sop") or mean >= 2:
+        return []
+    return [
+        f"a document has {mean:.1f} sentences on average, and the pairs of "
+        f"config.stream.objective={objective!r} need two: see whether config.corpus.documents and "
+        "lines are right and config.corpus.split_sentences is on"
+    ]
+
+
 def warnings(facts: dict[str, Any]) -> list[str]:
     """One sentence, with the mend, for each thing that ruins runs silently."""
     found = []
@@ -159,12 +176,6 @@ def warnings(facts: dict[str, Any]) -> list[str]:
             f"{facts['repeated_share']:.0%} of the text is paragraphs that occur more than "
             "once: turn on config.corpus.deduplicate, or remove the boilerplate that the report "
             "lists"
-        )
-    if facts["sentences_per_document"] < 2:
-        found.append(
-            f"a document has {facts['sentences_per_document']:.1f} sentences on average, and "
-            "sentence pairs (config.stream.objective='nsp') need two: see whether the blank lines "
-            "between documents are right and config.corpus.split_sentences is on"
         )
     if facts["rare_pieces"] > facts["vocab_size"] / 2:
         found.append(

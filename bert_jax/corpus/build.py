@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.corpus import hugging_face_tokenizer, sentencepiece_tokenizer
 from bert_jax.corpus.atomic import finished_directory, write_json
-from bert_jax.corpus.audit import audit, count, total
+from bert_jax.corpus.audit import audit, count, pair_warnings, total
 from bert_jax.corpus.dedup import text_hash
 from bert_jax.corpus.encode import encode
 from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
@@ -47,6 +47,9 @@ from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.corpus.workers import Engine, Workers
 from bert_jax.errors import UserError
 
+# Settings that older stores do not list, and what they were.
+_LATER = {"lines": "paragraph"}
+
 
 def build_store(
     config: ConfigDict, directory: str | Path, engine: Engine | None = None
@@ -71,7 +74,7 @@ def build_store(
     directory = Path(directory).absolute()
     settings = from_config(config)
     if (directory / MANIFEST).is_file():
-        return _open(directory, settings)
+        return _open(directory, settings, config.stream.objective)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(
             f"{directory} is there and is no token store; give another directory "
@@ -81,7 +84,11 @@ def build_store(
         parts = list_parts(settings.source, settings.reading)
         with _scratch(directory, settings, parts) as scratch:
             with Workers(config.corpus.workers) as workers:
-                _build(scratch, settings, parts, workers, engine or workers.run)
+                store, repeated = _build(scratch, settings, parts, workers, engine or workers.run)
+                _write_report(store, repeated, config.stream.objective, workers)
+            write_json(scratch / MANIFEST, store.manifest)
+            shutil.rmtree(scratch / "work")
+            (scratch / "plan.json").unlink()
             (scratch / "lock").unlink()
             os.replace(scratch, directory)
     except OSError as error:
@@ -94,7 +101,7 @@ def build_store(
     return TokenStore.open(directory)
 
 
-def _open(directory: Path, settings: Settings) -> TokenStore:
+def _open(directory: Path, settings: Settings, objective: str) -> TokenStore:
     """Opens a store that must have been made from `settings` and from the files as they are."""
     stored = read_manifest(directory)["settings"]
     wanted = dataclasses.asdict(settings)
@@ -110,6 +117,7 @@ def _open(directory: Path, settings: Settings) -> TokenStore:
             f"the token store {directory} is another one: {'; '.join(differences)}. Give this one "
             "a directory of its own (config.corpus.directory or --workdir), or remove the old one"
         )
+    _warn(pair_warnings(store.manifest, objective))  # the store may be older than the objective
     return store
 
 
@@ -118,9 +126,10 @@ def _differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     for name, value in wanted.items():
         if isinstance(value, dict):
-            yield from _differences(stored.get(name, {}), value, f"config.{name}.")
-        elif stored.get(name) != value:
-            yield group + name, stored.get(name), value
+            inner = "config.tokenizer." if name == "tokenizer" else group
+            yield from _differences(stored.get(name, {}), value, inner)
+        elif (before := stored.get(name, _LATER.get(name))) != value:
+            yield group + name, before, value
 
 
 @contextlib.contextmanager
@@ -155,7 +164,8 @@ def _build(
     weighted: Sequence[tuple[Part, float]],
     workers: Workers,
     engine: Engine,
-) -> None:
+) -> tuple[TokenStore, list[dict[str, Any]]]:
+    """All but the manifest and the report; returns the store and its most repeated paragraphs."""
     work = scratch / "work"
     work.mkdir(exist_ok=True)
     parts, weights = [part for part, _ in weighted], [weight for _, weight in weighted]
@@ -205,13 +215,12 @@ def _build(
         {"times": times, "text": text}
         for (times, _, _), text in zip(selection.most_repeated, quoted, strict=True)
     ]
-    _write_report(TokenStore(scratch, manifest), repeated, workers)
-    shutil.rmtree(work)
-    (scratch / "plan.json").unlink()
-    write_json(scratch / MANIFEST, manifest)
+    return TokenStore(scratch, manifest), repeated
 
 
-def _write_report(store: TokenStore, repeated: list[dict[str, Any]], workers: Workers) -> None:
+def _write_report(
+    store: TokenStore, repeated: list[dict[str, Any]], objective: str, workers: Workers
+) -> None:
     """Writes report.json and report.html, and tells their warnings."""
     figures = {}
     for split in SPLITS:
@@ -219,10 +228,14 @@ def _write_report(store: TokenStore, repeated: list[dict[str, Any]], workers: Wo
         sizes = [(shard / "tokens.npy").stat().st_size for shard in shards]
         calls = [(shard, store.vocabulary) for shard in shards]
         figures[split] = total(workers.run(f"counting {split}", count, calls, sizes))
-    facts = audit(store, figures, repeated)
+    facts = audit(store, figures, repeated, objective)
     write_json(store.directory / REPORT, facts)
     (store.directory / "report.html").write_text(page(facts), encoding="utf-8")
-    for warning in facts["warnings"]:
+    _warn(facts["warnings"])
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 

@@ -32,6 +32,7 @@ class DocstringPart:
 
     file_bytes = None
     costly = True
+    in_sentences = False
 
     def documents(self) -> Iterator[list[str]]:
         for path in self.paths:
@@ -49,6 +50,7 @@ class TopicsPart:
     name = "docs:pydoc_data.topics"
     file_bytes = None
     costly = True
+    in_sentences = False
 
     def documents(self) -> Iterator[list[str]]:
         tree = ast.parse(Path(self.path).read_bytes())

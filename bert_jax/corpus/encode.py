@@ -61,13 +61,14 @@ def _encode(
     part: Part, directory: Path, settings: Settings, tokenizer: Tokenizer, kept: Kept
 ) -> None:
     facts: dict[str, dict] = {"splits": {}, "files": {}}
+    language = settings.language if settings.split_sentences and not part.in_sentences else None
     with (
         ShardWriter(directory / "train", tokenizer.vocabulary) as train,
         ShardWriter(directory / "heldout", tokenizer.vocabulary) as heldout,
     ):
         batches = {
-            "train": _Batch(train, tokenizer, settings),
-            "heldout": _Batch(heldout, tokenizer, settings),
+            "train": _Batch(train, tokenizer, language),
+            "heldout": _Batch(heldout, tokenizer, language),
         }
         border = heldout_below(settings.heldout_fraction)
         for hash, paragraphs in _kept_documents(part, settings, kept):
@@ -100,10 +101,11 @@ def _kept_documents(part: Part, settings: Settings, kept: Kept) -> Iterator[tupl
 class _Batch:
     """Documents on their way into a shard; encoded together once there are enough."""
 
-    def __init__(self, shard: ShardWriter, tokenizer: Tokenizer, settings: Settings):
+    def __init__(self, shard: ShardWriter, tokenizer: Tokenizer, language: str | None):
+        """Cuts paragraphs into sentences by the rules of `language`; None: not at all."""
         self._shard = shard
         self._tokenizer = tokenizer
-        self._settings = settings
+        self._language = language
         self._sentences: list[str] = []
         self._sentence_counts: list[int] = []
         self._waiting = 0
@@ -112,9 +114,9 @@ class _Batch:
 
     def add(self, paragraphs: list[str]) -> None:
         before = len(self._sentences)
-        if self._settings.split_sentences:
+        if self._language:
             for text in paragraphs:
-                self._sentences += split_sentences(text, self._settings.language)
+                self._sentences += split_sentences(text, self._language)
         else:
             self._sentences += paragraphs
         self._sentence_counts.append(len(self._sentences) - before)

@@ -12,6 +12,7 @@ from io import BufferedIOBase
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
+from bert_jax.corpus.binary import refuse_binary
 from bert_jax.corpus.paths import SourceFile, find_files, open_binary
 from bert_jax.errors import UserError
 
@@ -52,8 +53,15 @@ class FileRange:
         """The bytes, decompressed, in blocks.
 
         Raises:
-          UserError: an archive is damaged, or a remote file cannot be read.
+          UserError: it is no text, an archive is damaged, or a remote file cannot be read.
         """
+        blocks = self._blocks()
+        if self.start == 0 and (first := next(blocks, b"")):
+            refuse_binary(self.path, first)
+            yield first
+        yield from blocks
+
+    def _blocks(self) -> Iterator[bytes]:
         with open_binary(self.path) as file:
             if decompressor := _DECOMPRESSORS.get(PurePath(self.path).suffix):
                 try:

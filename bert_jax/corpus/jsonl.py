@@ -18,6 +18,7 @@ class JsonPart:
     reading: Reading
 
     costly = False
+    in_sentences = False
 
     @property
     def name(self) -> str:

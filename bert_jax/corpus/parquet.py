@@ -21,6 +21,7 @@ class ParquetPart:
     file_bytes: int
 
     costly = False
+    in_sentences = False
 
     @property
     def name(self) -> str:

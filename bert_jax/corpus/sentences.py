@@ -1,13 +1,39 @@
 """Cutting paragraphs into sentences, by the rules of their language."""
 
+import re
+
 import sentencex
+
+_WORD = re.compile(r"\w")
+_NUMBERING = re.compile(r"[(\[]?(\d{1,3}|[ivxlIVXL]{1,5}|[A-Za-z])[.)\]]+\s*")
+_LONGEST_NUMBERING = 12  # characters
 
 
 def split_sentences(paragraph: str, language: str) -> list[str]:
     """The sentences of a paragraph, in order, without white space around them.
 
+    A paragraph without an end mark, such as a heading or an item of a list, is one sentence. What
+    is cut off but says nothing by itself stays with its neighbour: the number of an item with the
+    sentence that follows, marks without a word with the sentence before.
+
     Args:
       paragraph: clean text, not empty.
       language: ISO 639-1 code; languages unknown to sentencex get the rules of a related one.
     """
-    return [sentence.strip() for sentence in sentencex.segment(language, paragraph)]
+    sentences: list[str] = []
+    beginning = ""  # of the next sentence
+    for piece in sentencex.segment(language, paragraph):
+        if len(piece) < _LONGEST_NUMBERING and _NUMBERING.fullmatch(piece):
+            beginning += piece
+        elif _WORD.search(piece):
+            sentences.append(beginning + piece)
+            beginning = ""
+        elif sentences and not beginning:
+            sentences[-1] += piece
+        else:
+            beginning += piece
+    if beginning and sentences:
+        sentences[-1] += beginning
+    elif beginning:
+        sentences = [beginning]
+    return [sentence.strip() for sentence in sentences]

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
 
+LINES = ("paragraph", "sentence")
 INVALID_UTF8 = ("refuse", "replace", "drop")
 TOKENIZER_KINDS = ("unigram", "bpe", "wordpiece")
 
@@ -19,6 +20,7 @@ class Reading:
     field: str
     invalid_utf8: str
     data_dir: str = ""
+    lines: str = "paragraph"
 
     @property
     def decode_errors(self) -> str:
@@ -66,6 +68,8 @@ def from_config(config: ConfigDict) -> Settings:
             f"config.corpus.invalid_utf8={reading.invalid_utf8!r}: write one of "
             f"{', '.join(INVALID_UTF8)}"
         )
+    if reading.lines not in LINES:
+        raise UserError(f"config.corpus.lines={reading.lines!r}: write one of {', '.join(LINES)}")
     tokenizer = TokenizerSettings(**_fields(TokenizerSettings, config.tokenizer))
     if tokenizer.kind not in TOKENIZER_KINDS:
         raise UserError(

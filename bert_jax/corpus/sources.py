@@ -34,6 +34,10 @@ class Part(Protocol):
     def costly(self) -> bool:
         """Reading it again costs more than keeping its cleaned text on disk for a while."""
 
+    @property
+    def in_sentences(self) -> bool:
+        """Each paragraph that it gives is one sentence, not to be cut."""
+
     def documents(self) -> Iterator[list[str]]:
         """The documents, each a list of paragraphs, neither cleaned nor empty."""
 

@@ -71,7 +71,9 @@ class Survey:
         if not path.is_file():
             return part
         size = path.stat().st_size
-        return TextPart(FileRange(str(path), 0, size, size), _KEPT_TEXT)
+        lines = "sentence" if part.in_sentences else "paragraph"
+        reading = dataclasses.replace(_KEPT_TEXT, lines=lines)
+        return TextPart(FileRange(str(path), 0, size, size), reading)
 
 
 def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iterator[list[str]]:

@@ -1,11 +1,13 @@
-"""Text files, plain or compressed, or standard input: a paragraph is a line."""
+"""Text files, plain or compressed, or standard input: a line is a paragraph, or a sentence."""
 
 import codecs
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Iterator
 
+from bert_jax.corpus.binary import refuse_binary
 from bert_jax.corpus.cleaning import MAX_DOCUMENT, pieces
 from bert_jax.corpus.files import BLANK_LINE, BLOCK, LINE_END, FileRange, file_ranges
 from bert_jax.corpus.settings import Reading
@@ -36,6 +38,10 @@ class TextPart:
     def file_bytes(self) -> int:
         return self.range.file_bytes
 
+    @property
+    def in_sentences(self) -> bool:
+        return self.reading.lines == "sentence"
+
     def documents(self) -> Iterator[list[str]]:
         """Raises:
         UserError: the file is damaged, or is not UTF-8 text.
@@ -55,12 +61,18 @@ class StandardInput:
     file_bytes = None
     costly = True
 
+    @property
+    def in_sentences(self) -> bool:
+        return self.reading.lines == "sentence"
+
     def documents(self) -> Iterator[list[str]]:
         """Raises:
         UserError: it is not UTF-8 text.
         """
-        blocks = iter(lambda: sys.stdin.buffer.read(BLOCK), b"")
-        return documents(blocks, self.reading, self.name)
+        first = sys.stdin.buffer.read(BLOCK)
+        refuse_binary(self.name, first)
+        rest = iter(lambda: sys.stdin.buffer.read(BLOCK), b"")
+        return documents(itertools.chain([first], rest), self.reading, self.name)
 
 
 def list_parts(location: str, reading: Reading) -> list[TextPart] | list[StandardInput]:

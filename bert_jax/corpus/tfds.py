@@ -30,6 +30,7 @@ class TfdsPart:
 
     file_bytes = None
     costly = False
+    in_sentences = False
 
     def documents(self) -> Iterator[list[str]]:
         """Raises:

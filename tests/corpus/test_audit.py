@@ -92,8 +92,8 @@ def test_a_good_corpus_gives_no_warning(tmp_path):
         ),
         (
             [[paragraph] for texts in documents(300) for paragraph in texts[:1]],
-            {"corpus_split_sentences": False},
-            "a document has 1.0 sentences on average",
+            {"corpus_split_sentences": False, "stream_objective": "sop"},
+            r"a document has 1.0 sentences on average, .* config.stream.objective='sop' need two",
         ),
         (
             TEXTS[:60],
@@ -107,6 +107,18 @@ def test_what_ruins_runs_is_warned_of(tmp_path, texts, fields, warning, capsys):
     assert len(facts["warnings"]) == 1
     assert_matches(facts["warnings"][0], warning)
     assert facts["warnings"][0] in capsys.readouterr().err
+
+
+def test_short_documents_matter_to_pairs_only_but_to_those_whenever_the_store_was_made(
+    tmp_path, capsys
+):
+    texts = [[paragraph] for texts in documents(300) for paragraph in texts[:1]]
+    fields = {"corpus_split_sentences": False}
+    assert facts_of(tmp_path, texts, **fields)["warnings"] == []
+    assert capsys.readouterr().err == ""
+    config = tiny_config(f"text:{tmp_path}/a.txt", stream_objective="nsp", **fields)
+    build_store(config, tmp_path / "store")
+    assert "warning: a document has 1.0 sentences on average" in capsys.readouterr().err
 
 
 def test_cut_documents_are_warned_of(tmp_path, monkeypatch):

@@ -128,6 +128,30 @@ def test_the_offset_is_right_in_later_parts_and_blocks(tmp_path, monkeypatch):
         read(f"text:{path}")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.txt",
+            gzip.compress(b"text"),
+            r"a\.txt is a gzip archive, .*: end its name in \.gz, or",
+        ),
+        ("a.txt", lzma.compress(b"text"), "is an xz archive"),
+        ("a.txt", b"PK\x03\x04\x14\0", "is a zip archive or an office document, .*: unpack it"),
+        ("a.txt", b"%PDF-1.7\n", r"is a PDF document, .*: extract its text \(pdftotext\)"),
+        ("a.txt", b"\x89PNG\r\n", "is a picture, not UTF-8 text: leave it out of"),
+        ("a.txt", "Grüße".encode("utf-16"), "is text in UTF-16, .*iconv"),
+        ("a.txt", "Grüße".encode("utf-16-be"), r"binary file \(it has zero bytes\), .*UTF-16"),
+        ("a.tar.gz", gzip.compress(b"a" * 257 + b"ustar"), r"a\.tar\.gz is a tar archive"),
+    ],
+)
+def test_binary_files_are_told_apart(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    for policy in ("refuse", "replace"):
+        with pytest.raises(UserError, match=message):
+            read(f"text:{tmp_path / name}", invalid_utf8=policy)
+
+
 def test_a_truncated_archive_is_named(tmp_path):
     path = tmp_path / "cut.txt.gz"
     path.write_bytes(gzip.compress(b"some text\n\n" * 5000)[:-20])
