@@ -1,5 +1,7 @@
 """Make the token store of a config: `python -m bert_jax.prepare --config=FILE [--workdir=DIR]`.
 
+`--verify` reads a store that stands, and compares every file with its hash.
+
 `bert_jax.train` does this by itself. On its own it is for looking at a corpus before training, and
 for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs no accelerator. With
 `--runner` the work is an Apache Beam pipeline, see docs/corpus.md.
@@ -20,6 +22,9 @@ def main() -> None:
     """Run the command."""
     config = cli.config()
     directory = Path(config.corpus.directory or cli.workdir() / "corpus")
+    if FLAGS.verify:
+        print(verified(TokenStore.open(directory)))
+        return
     engine = None
     if FLAGS.runner:
         from bert_jax.corpus import beam
@@ -44,8 +49,21 @@ def summary(store: TokenStore) -> str:
     return "\n".join([*lines, f"  audit    {store.directory / 'report.html'}"])
 
 
+def verified(store: TokenStore) -> str:
+    """What to tell of a store whose files are as they were written.
+
+    Raises:
+      UserError: they are not.
+    """
+    store.verify()
+    files = store.manifest["files"].values()
+    size = sum(facts["bytes"] for facts in files) / 1e6
+    return f"Token store: {store.directory}: {len(files)} files, {size:.1f} MB, are undamaged"
+
+
 def define_flags() -> None:
     """Define what this command has beyond the config."""
+    flags.DEFINE_boolean("verify", False, "Check a store that stands against its hashes")
     flags.DEFINE_string("runner", "", "Apache Beam runner: DirectRunner, FlinkRunner, ...")
     flags.DEFINE_multi_string("beam_option", [], "An option of the pipeline; may be given again")
 

@@ -1,4 +1,4 @@
-"""Writing the arrays of a shard piece by piece."""
+"""Writing arrays, those of a shard piece by piece."""
 
 from pathlib import Path
 from types import TracebackType
@@ -7,6 +7,14 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from bert_jax.corpus.vocabulary import Vocabulary
+
+
+def write_array(path: Path, values: Shaped[np.ndarray, "..."]) -> None:
+    """Writes a .npy file, as `np.save` does, whose errors do not say that the disk is full."""
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(values)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(values).tobytes())
 
 
 class ArrayWriter:

@@ -12,13 +12,17 @@ from typing import Any
 
 @contextlib.contextmanager
 def finished_directory(path: Path) -> Iterator[Path]:
-    """A directory to write into, which takes its name `path` when the block ends well.
+    """A directory to write into; takes its name `path` when the block ends well, else it goes.
 
     Where two write the same at once, as engines that run a task twice do, the first one stays.
     """
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     unfinished.mkdir(parents=True)
-    yield unfinished
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # a full disk needs the space
+        raise
     try:
         unfinished.rename(path)
     except OSError:

@@ -6,11 +6,14 @@ workers must see the sources and the store's directory under the same paths.
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from bert_jax.corpus.workers import Engine
 from bert_jax.errors import UserError
+
+_USER_ERROR = re.compile(r"bert_jax\.errors\.UserError: (.*)")
 
 
 def engine(options: Sequence[str]) -> Engine:
@@ -34,13 +37,21 @@ def engine(options: Sequence[str]) -> Engine:
         task: str, function: Callable[..., Any], calls: Sequence[tuple], sizes: Sequence[int]
     ) -> list[Any]:
         logging.info("%s: a pipeline of %d parts, %d bytes", task, len(calls), sum(sizes))
-        with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-            _ = (
-                pipeline
-                | "parts" >> apache_beam.Create(list(calls))
-                | "spread" >> apache_beam.Reshuffle()
-                | task >> apache_beam.Map(_call, function)
-            )
+        try:
+            with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+                _ = (
+                    pipeline
+                    | "parts" >> apache_beam.Create(list(calls))
+                    | "spread" >> apache_beam.Reshuffle()
+                    | task >> apache_beam.Map(_call, function)
+                )
+        except UserError:
+            raise
+        except Exception as error:
+            # Workers elsewhere send their errors as the text of a traceback.
+            if told := _USER_ERROR.search(str(error)):
+                raise UserError(told[1]) from error
+            raise
         return [function(*call) for call in calls]  # everything is there: these return at once
 
     return run

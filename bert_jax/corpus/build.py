@@ -51,6 +51,13 @@ from bert_jax.errors import UserError
 _LATER = {"lines": "paragraph"}
 
 
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "a file grew larger than this process may write (ulimit -f)",
+}
+
+
 def build_store(
     config: ConfigDict, directory: str | Path, engine: Engine | None = None
 ) -> TokenStore:
@@ -92,10 +99,10 @@ def build_store(
             (scratch / "lock").unlink()
             os.replace(scratch, directory)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _FULL:
             raise
         raise UserError(
-            f"the disk is full: the token store {directory} could not be written; free some space "
+            f"{_FULL[error.errno]}: the token store {directory} could not be written; mend that "
             "and start again (finished parts are kept), or give another config.corpus.directory"
         ) from error
     return TokenStore.open(directory)
@@ -155,6 +162,8 @@ def _scratch(directory: Path, settings: Settings, parts: Sequence[object]) -> It
                 if path.is_dir():
                     shutil.rmtree(path)
             write_json(plan_file, plan)
+        for unfinished in scratch.glob("**/*.tmp"):  # of a build that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)
         yield scratch
 
 

@@ -31,6 +31,8 @@ REPORT = "report.json"
 TOKENIZER = "tokenizer"
 SPLITS = ("train", "heldout")
 
+_MEND = "delete the token store's directory and prepare it again"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shard:
@@ -65,8 +67,27 @@ class Shard:
 
     @classmethod
     def open(cls, directory: Path) -> "Shard":
-        """Maps the arrays of a shard into memory; nothing is read yet."""
-        return cls(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+        """Maps the arrays of a shard into memory; of each, only the ends are read yet.
+
+        Raises:
+          UserError: an array is missing or damaged, or they do not belong together.
+        """
+        arrays = {}
+        for name in ARRAYS:
+            path = directory / f"{name}.npy"
+            try:
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise UserError(f"{path} is missing or damaged ({error}); {_MEND}") from error
+        kinds = {name: (array.ndim, array.dtype.kind) for name, array in arrays.items()}
+        if kinds != {name: (1, "u" if name == "tokens" else "i") for name in ARRAYS}:
+            raise UserError(f"the arrays of {directory} are not those of a shard; {_MEND}")
+        documents, sentences = arrays["document_offsets"], arrays["document_sentences"]
+        borders = [*documents[[0, -1]].tolist(), *sentences[[0, -1]].tolist()]
+        whole = [0, len(arrays["tokens"]), 0, len(arrays["sentence_offsets"])]
+        if borders != whole or len(documents) != len(sentences):
+            raise UserError(f"the arrays of {directory} do not belong together; {_MEND}")
+        return cls(**arrays)
 
 
 ARRAYS = tuple(field.name for field in dataclasses.fields(Shard))
@@ -113,6 +134,14 @@ class TokenStore:
         """
         directory = Path(directory)
         manifest = read_manifest(directory)
+        try:
+            is_whole = manifest["fingerprint"] == fingerprint(manifest)
+        except (KeyError, TypeError, AttributeError):
+            is_whole = False
+        if not is_whole:
+            raise UserError(
+                f"the token store {directory} is damaged: its {MANIFEST} was changed; {_MEND}"
+            )
         for name, facts in manifest["files"].items():
             path = directory / name
             size = path.stat().st_size if path.is_file() else None
@@ -120,7 +149,7 @@ class TokenStore:
                 found = "is missing" if size is None else f"has {size} bytes"
                 raise UserError(
                     f"the token store {directory} is damaged: {name} {found}, the manifest says "
-                    f"{facts['bytes']} bytes; delete the directory and prepare it again"
+                    f"{facts['bytes']} bytes; {_MEND}"
                 )
         return cls(directory, manifest)
 
@@ -128,14 +157,17 @@ class TokenStore:
         """Compares every file with its hash in the manifest; reads the whole store.
 
         Raises:
-          UserError: a file differs.
+          UserError: files differ; all of them are named.
         """
-        for name, facts in self.manifest["files"].items():
-            if file_sha256(self.directory / name) != facts["sha256"]:
-                raise UserError(
-                    f"the token store {self.directory} is damaged: the content of {name} is not "
-                    "what its manifest says; delete the directory and prepare it again"
-                )
+        files = self.manifest["files"].items()
+        damaged = [
+            name for name, facts in files if file_sha256(self.directory / name) != facts["sha256"]
+        ]
+        if damaged:
+            raise UserError(
+                f"the token store {self.directory} is damaged: the content of "
+                f"{', '.join(damaged)} is not what its manifest says; {_MEND}"
+            )
 
     @property
     def fingerprint(self) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt32, UInt64
 
+from bert_jax.corpus.arrays import write_array
 from bert_jax.corpus.atomic import finished_directory
 from bert_jax.corpus.cleaning import MAX_DOCUMENT, clean_documents, has_bad_bytes, replace_bad_bytes
 from bert_jax.corpus.dedup import document_hash, heldout_below, text_hash
@@ -144,11 +145,13 @@ def _survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) 
         **{cause: causes[cause] for cause in CAUSES},
     }
     (directory / "counts.json").write_text(json.dumps(counts))
-    np.save(directory / "documents.npy", np.array(documents, np.uint64))
-    np.save(directory / "paragraphs.npy", np.array(paragraphs, np.uint64))
-    np.save(directory / "lengths.npy", np.array(lengths, np.uint32))
+    write_array(directory / "documents.npy", np.array(documents, np.uint64))
+    write_array(directory / "paragraphs.npy", np.array(paragraphs, np.uint64))
+    write_array(directory / "lengths.npy", np.array(lengths, np.uint32))
     if settings.near_duplicates:
-        np.save(directory / "signatures.npy", np.reshape(signatures, (-1, PERMUTATIONS)))
+        write_array(
+            directory / "signatures.npy", np.array(signatures, np.uint32).reshape(-1, PERMUTATIONS)
+        )
     with (directory / "sample.txt").open("w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for document in sample.documents() for text in document)
 

@@ -24,11 +24,19 @@ def test_a_pipeline_makes_the_same_bytes(tmp_path):
 
 
 @with_beam
-def test_errors_of_a_pipeline_reach_the_user(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--runner=DirectRunner"],
+        ["--runner=DirectRunner", "--direct_running_mode=multi_processing"],
+    ],
+)
+def test_errors_of_a_pipeline_reach_the_user(tmp_path, options):
     (tmp_path / "bad.txt").write_bytes(b"bad \xff")
     config = tiny_config(f"text:{tmp_path}/bad.txt")
-    with pytest.raises(UserError, match=r"bad\.txt is not UTF-8"):
-        build_store(config, tmp_path / "store", beam.engine(["--runner=DirectRunner"]))
+    with pytest.raises(UserError, match=r"^[^ ]*bad\.txt is not UTF-8"):
+        build_store(config, tmp_path / "store", beam.engine(options))
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("apache_beam") is not None, reason="it is installed")

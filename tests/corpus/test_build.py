@@ -178,17 +178,6 @@ def test_a_damaged_store_is_noticed(source, tmp_path):
         TokenStore.open(store.directory)
 
 
-def test_a_full_disk_is_one_message_and_the_next_try_goes_on(source, tmp_path):
-    manifest = tmp_path / "store.partial" / "manifest.json.tmp"
-    manifest.parent.mkdir()
-    manifest.symlink_to("/dev/full")
-    with pytest.raises(UserError, match="the disk is full"):
-        build_store(tiny_config(source), tmp_path / "store")
-    assert not (tmp_path / "store").exists()
-    manifest.unlink()
-    build_store(tiny_config(source), tmp_path / "store").verify()
-
-
 def test_killed_builds_go_on_and_give_the_same_bytes(source, tmp_path):
     unbroken = build_store(tiny_config(source), tmp_path / "unbroken")
     directory = tmp_path / "store"

@@ -41,6 +41,24 @@ def test_the_command_makes_the_store_tells_what_is_in_it_and_opens_it_again(tmp_
     assert prepare(tmp_path, source).stdout == first.stdout
 
 
+def test_a_store_is_verified(tmp_path):
+    write_text(tmp_path / "a.txt", documents(60))
+    source = f"--config.corpus.source=text:{tmp_path}/a.txt"
+    assert prepare(tmp_path, "--verify", source).stderr.strip().endswith("manifest.json is missing")
+    prepare(tmp_path, source)
+    (tmp_path / "a.txt").unlink()  # it is not needed
+    assert "10 files, 0.3 MB, are undamaged" in prepare(tmp_path, "--verify", source).stdout
+    for name in ("train/00000/tokens.npy", "tokenizer/sentencepiece.model"):
+        path = tmp_path / "run" / "corpus" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = prepare(tmp_path, "--verify", source)
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert "the content of tokenizer/sentencepiece.model, train/00000/tokens.npy is not" in line
+    assert line.endswith("delete the token store's directory and prepare it again")
+
+
 def test_what_the_user_can_mend_is_one_line(tmp_path):
     result = prepare(tmp_path, "--config.corpus.source=text:nowhere/*.txt")
     assert result.returncode == 1

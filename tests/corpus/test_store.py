@@ -82,10 +82,39 @@ def test_what_is_no_store_is_refused(tmp_path, store):
     manifest.write_text(content[: len(content) // 2])
     with pytest.raises(UserError, match="is not a token store's manifest"):
         TokenStore.open(store.directory)
-    manifest.write_text(json.dumps({**json.loads(content), "format_version": 2}))
-    with pytest.raises(UserError, match="has format version 2, this bert_jax reads version 1"):
-        TokenStore.open(store.directory)
+    for version in (0, 2):
+        manifest.write_text(json.dumps({**json.loads(content), "format_version": version}))
+        with pytest.raises(UserError, match=f"has format version {version}, .* reads version 1"):
+            TokenStore.open(store.directory)
+    changed = json.loads(content)
+    changed["files"]["train/00000/tokens.npy"]["sha256"] = "0" * 64
+    for values in (changed, {"format_version": 1}, {"format_version": 1, "files": 3}):
+        manifest.write_text(json.dumps(values))
+        with pytest.raises(UserError, match=r"is damaged: its manifest\.json was changed"):
+            TokenStore.open(store.directory)
     manifest.write_text(content)
     (store.directory / "tokenizer" / "vocabulary.json").unlink()
     with pytest.raises(UserError, match=r"vocabulary\.json is missing"):
         TokenStore.open(store.directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("tokens", b"not an array", r"tokens\.npy is missing or damaged"),
+        ("tokens", None, r"tokens\.npy is missing or damaged"),
+        ("tokens", np.zeros(3, np.int64), "are not those of a shard"),
+        ("sentence_offsets", np.zeros((2, 2), np.int64), "are not those of a shard"),
+        ("tokens", np.zeros(3, np.uint16), "do not belong together"),
+        ("document_sentences", np.array([0, 3]), "do not belong together"),
+    ],
+)
+def test_shards_whose_arrays_are_not_whole_are_refused(store, name, values, message):
+    path = store.directory / "train" / "00000" / f"{name}.npy"
+    path.unlink()
+    if isinstance(values, bytes):
+        path.write_bytes(values)
+    elif values is not None:
+        np.save(path, values)
+    with pytest.raises(UserError, match=f"{message}.*prepare it again"):
+        store.split("train")
