@@ -62,7 +62,7 @@ def default_config() -> ConfigDict:
     tokenizer.kind = "unigram"  # unigram | bpe (sentencepiece) | wordpiece; trained on a sample
     tokenizer.path = ""  # instead: a sentencepiece model, a vocab.txt or a tokenizer.json
     tokenizer.vocab_size = 8192  # pieces, the five special ones included
-    tokenizer.lowercase = False
+    tokenizer.lowercase = False  # of an existing one: it was trained on text in lower case
     tokenizer.character_coverage = 0.9995
     tokenizer.byte_fallback = False  # sentencepiece: bytes for characters outside the vocabulary
     tokenizer.sample_bytes = 10_000_000  # of text to train on

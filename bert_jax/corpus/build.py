@@ -279,9 +279,9 @@ def _open_tokenizer(path: Path, lowercase: bool) -> Tokenizer:
         case ".txt":
             return HuggingFaceTokenizer.from_vocabulary(path, lowercase)
         case ".json":
-            return HuggingFaceTokenizer.open(path)
+            return HuggingFaceTokenizer.open(path, lowercase)
         case _:
-            return SentencePieceTokenizer.open(path)
+            return SentencePieceTokenizer.open(path, lowercase)
 
 
 def _sample(surveys: Sequence[Survey]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from bert_jax.corpus.settings import Settings
 from bert_jax.corpus.sources import Part
 from bert_jax.corpus.store import ARRAYS, SPLITS, file_sha256
 from bert_jax.corpus.survey import read_documents
-from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.corpus.tokenizer import Tokenizer, is_unspaced
 
 BATCH_CHARACTERS = 1 << 18  # encoded at once: enough that Python's part in it does not matter
 
@@ -119,6 +119,10 @@ class _Batch:
                 self._sentences += split_sentences(text, self._language)
         else:
             self._sentences += paragraphs
+        if joint := self._tokenizer.joint:
+            for index in range(before + 1, len(self._sentences)):
+                if not is_unspaced(self._sentences[index]):
+                    self._sentences[index] = joint + self._sentences[index]
         self._sentence_counts.append(len(self._sentences) - before)
         characters = sum(map(len, paragraphs))
         self._characters += characters

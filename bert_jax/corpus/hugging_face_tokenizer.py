@@ -46,18 +46,24 @@ class HuggingFaceTokenizer(Tokenizer):
         self.vocabulary = _vocabulary(tokenizer, name)
 
     @classmethod
-    def open(cls, path: Path) -> "HuggingFaceTokenizer":
+    def open(cls, path: Path, lowercase: bool = False) -> "HuggingFaceTokenizer":
         """Reads a `tokenizer.json`.
+
+        Args:
+          path: of the file.
+          lowercase: make text lower case before all else that the tokenizer does.
 
         Raises:
           UserError: it is none, or lacks a special piece.
         """
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)), str(path))
-        except UserError:
-            raise
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more special
             raise UserError(f"{path} is not a tokenizer.json: {error}") from error
+        if lowercase:
+            own = [tokenizer.normalizer] if tokenizer.normalizer else []
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+        return cls(tokenizer, str(path))
 
     @classmethod
     def from_vocabulary(cls, path: Path, lowercase: bool) -> "HuggingFaceTokenizer":

@@ -5,18 +5,25 @@ than the one that made them; Apache Beam pins such a one. These here load with a
 not listed are kept.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
+import sentencepiece
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 UNIGRAM, BPE = 1, 2  # of `trainer_spec.model_type`
+_CONTROL, _USER_DEFINED = 3, 4  # of `pieces.type`
 
 _FIELDS = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "bert_jax.sentencepiece"
 
 # Message -> (name, number, type or message, default) of its fields. From sentencepiece_model.proto.
 _MESSAGES: dict[str, list[tuple[str, int, int | str, str]]] = {
-    "Piece": [("piece", 1, _FIELDS.TYPE_STRING, ""), ("score", 2, _FIELDS.TYPE_FLOAT, "0")],
+    "Piece": [
+        ("piece", 1, _FIELDS.TYPE_STRING, ""),
+        ("score", 2, _FIELDS.TYPE_FLOAT, "0"),
+        ("type", 3, _FIELDS.TYPE_INT32, "1"),
+    ],
     "TrainerSpec": [
         ("model_type", 3, _FIELDS.TYPE_INT32, str(UNIGRAM)),
         ("split_by_whitespace", 22, _FIELDS.TYPE_BOOL, "true"),
@@ -41,6 +48,24 @@ _MESSAGES: dict[str, list[tuple[str, int, int | str, str]]] = {
 def parse(serialized: bytes) -> Any:
     """A model as a message with `pieces`, `trainer_spec` and `normalizer_spec`."""
     return _MODEL.FromString(serialized)
+
+
+def with_control_pieces(serialized: bytes, ids: Iterable[int]) -> bytes:
+    """The model in which text that spells one of these pieces does not give its id."""
+    model = parse(serialized)
+    defined = [id for id in ids if model.pieces[id].type == _USER_DEFINED]
+    for id in defined:
+        model.pieces[id].type = _CONTROL
+    return model.SerializeToString() if defined else serialized
+
+
+def folding_case(serialized: bytes) -> bytes:
+    """The model with the normalization nmt_nfkc_cf: NFKC, and upper case made lower case."""
+    rules = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc_cf").serialized_model_proto()
+    model, folding = parse(serialized), parse(rules).normalizer_spec
+    model.normalizer_spec.name = folding.name
+    model.normalizer_spec.precompiled_charsmap = folding.precompiled_charsmap
+    return model.SerializeToString()
 
 
 def _model_class() -> Any:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import re
+import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from bert_jax.errors import UserError
 
 MODEL = "sentencepiece.model"
 SPACE = "\u2581"  # the mark of a space that pieces carry in front
+
+_LETTERS = [*string.ascii_uppercase, *string.ascii_lowercase]
 
 # The threads share the sums of expected counts, and so decide the last bits of the scores: a fixed
 # number gives the same model on every machine.
@@ -42,20 +45,36 @@ class SentencePieceTokenizer(Tokenizer):
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise UserError(f"{name} is not a sentencepiece model") from error
-        self._model = model
         self.vocabulary = _vocabulary(self._processor, name)
+        special = np.flatnonzero(self.vocabulary.is_special).tolist()
+        self._model = sentencepiece_model.with_control_pieces(model, special)
+        self._processor.LoadFromSerializedProto(self._model)
 
     @classmethod
-    def open(cls, path: Path) -> "SentencePieceTokenizer":
+    def open(cls, path: Path, lowercase: bool = False) -> "SentencePieceTokenizer":
         """Reads a model file, or the one in the directory of a token store.
 
+        Args:
+          path: of either.
+          lowercase: the model was trained on text in lower case, which it does not make itself.
+
         Raises:
-          UserError: there is no such file, or it is no model with the five special pieces.
+          UserError: there is no such file, it is no model with the five special pieces, or it
+            knows no upper-case letters while `lowercase` is off.
         """
         path = path / MODEL if path.is_dir() else path
         if not path.is_file():
             raise UserError(f"{path} is missing: no sentencepiece model is there")
-        return cls(path.read_bytes(), str(path))
+        tokenizer = cls(path.read_bytes(), str(path))
+        if lowercase:
+            return cls(sentencepiece_model.folding_case(tokenizer._model), str(path))
+        unknown = [tokenizer.vocabulary.unk_id in ids for ids in tokenizer.encode(_LETTERS)]
+        if all(unknown[:26]) and not any(unknown[26:]):
+            raise UserError(
+                f"{path} knows no upper-case letter: it is a model for text in lower case, set "
+                "config.tokenizer.lowercase=True"
+            )
+        return tokenizer
 
     @property
     def fingerprint(self) -> str:

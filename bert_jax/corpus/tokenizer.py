@@ -1,6 +1,7 @@
 """The small interface that every tokenizer of a token store has."""
 
 import abc
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,18 @@ class Tokenizer(abc.ABC):
     def vocab_size(self) -> int:
         return self.vocabulary.size
 
+    @functools.cached_property
+    def joint(self) -> str:
+        """What is put before a sentence that follows another one.
+
+        A space for tokenizers that know a word's beginning by it alone, as byte-level ones do;
+        nothing for all others.
+        """
+        alone, spaced = self.encode(["a", " a"])
+        starts = self.vocabulary.starts_word
+        needs_space = not starts[alone[:1]].any() and starts[spaced[:1]].any()
+        return " " if needs_space else ""
+
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
@@ -85,17 +98,22 @@ def special_ids(ids: Mapping[str, int], name: str) -> dict[str, int]:
     """The ids of the five roles, as fields of a `Vocabulary`, among the pieces of a tokenizer.
 
     Raises:
-      UserError: a role has no piece; `name` is what the message calls the tokenizer.
+      UserError: roles have no piece; `name` is what the message calls the tokenizer.
     """
     roles: dict[str, int] = {}
+    missing: list[str] = []
     for role, names in _ROLES.items():
         found = [ids[piece] for piece in names if piece in ids]
-        if not found:
-            raise UserError(
-                f"the tokenizer {name} has no piece {' or '.join(names)}, which BERT needs; train "
-                "one with it (config.tokenizer.path=''), or add it to the model"
-            )
-        roles[role] = found[0]
+        if found:
+            roles[role] = found[0]
+        else:
+            missing.append(" or ".join(names))
+    if missing:
+        raise UserError(
+            f"the tokenizer {name} has no piece {', and no '.join(missing)}; BERT needs them: let "
+            "bert_jax train a tokenizer (config.tokenizer.path=''), or make this one again with "
+            "them as its special tokens (spm_train calls them --control_symbols)"
+        )
     return roles
 
 

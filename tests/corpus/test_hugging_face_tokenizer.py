@@ -102,7 +102,8 @@ def test_wordpiece_is_trained_and_saved(tmp_path):
         hugging_face_tokenizer.train(PARAGRAPHS, small)
 
 
-def test_a_byte_level_tokenizer_json_is_used(tmp_path):
+def byte_level(path):
+    """A tokenizer as GPT-2, RoBERTa and ModernBERT have them."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -112,8 +113,12 @@ def test_a_byte_level_tokenizer_json_is_used(tmp_path):
     )
     tokenizer.train_from_iterator(PARAGRAPHS, trainer)
     tokenizer.enable_truncation(8)
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    ours = HuggingFaceTokenizer.open(tmp_path / "tokenizer.json")
+    tokenizer.save(str(path))
+    return path
+
+
+def test_a_byte_level_tokenizer_json_is_used(tmp_path):
+    ours = HuggingFaceTokenizer.open(byte_level(tmp_path / "tokenizer.json"))
     text = " ".join(["the [MASK] town of stone"] * 4)
     ids = ours.encode([text])[0]
     assert len(ids) > 8  # truncation is not for a corpus
@@ -121,6 +126,60 @@ def test_a_byte_level_tokenizer_json_is_used(tmp_path):
     words = [ours.piece(int(id)) for id in ids[ours.vocabulary.starts_word[ids]]]
     assert len(words) == 19  # all but the very first, which no space marks
     assert all(piece.startswith("\u0120") for piece in words)
+
+
+def test_every_word_of_a_byte_level_store_has_a_beginning(tmp_path):
+    texts = documents(60)
+    path = byte_level(tmp_path / "tokenizer.json")
+    config = tiny_config(f"text:{write_text(tmp_path / 'a.txt', texts)}", tokenizer_path=str(path))
+    store = build_store(config, tmp_path / "store")
+    starts = store.vocabulary.starts_word
+    words = []
+    for split in ("train", "heldout"):
+        (shard,) = store.split(split).shards
+        borders = zip(shard.document_offsets[:-1] + 1, shard.document_offsets[1:] - 1, strict=True)
+        found = [shard.tokens[begin:end] for begin, end in borders]
+        # Nothing stands before the first word, as in text that a model is asked about.
+        assert not any(starts[ids[0]] for ids in found)
+        words += [1 + int(starts[ids].sum()) for ids in found]
+    assert sorted(words) == sorted(len(" ".join(text).split()) for text in texts)
+
+
+def test_a_tokenizer_json_can_be_used_on_lower_case(tmp_path):
+    path = byte_level(tmp_path / "tokenizer.json")
+    cased, uncased = (HuggingFaceTokenizer.open(path, lowercase) for lowercase in (False, True))
+    (expected,) = cased.encode(["the old caf\u00e9"])
+    assert uncased.encode(["THE Old CAF\u00c9"])[0].tolist() == expected.tolist()
+    uncased.save(tmp_path)
+    assert Tokenizer.load(tmp_path).encode(["THE Old CAF\u00c9"])[0].tolist() == expected.tolist()
+
+
+def test_ids_beyond_two_bytes_are_stored_in_four(tmp_path):
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    names = [*special, *(f"word{i}" for i in range(70_000))]
+    tokenizer = tokenizers.Tokenizer(
+        models.WordLevel({name: id for id, name in enumerate(names)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    numbers = [[69_999 - i, i] for i in range(60)]
+    texts = [[f"word{a} word{b}"] for a, b in numbers]
+    config = tiny_config(
+        f"text:{write_text(tmp_path / 'a.txt', texts)}",
+        tokenizer_path=str(tmp_path / "tokenizer.json"),
+    )
+    store = build_store(config, tmp_path / "store")
+    shards = [store.split(split).shards[0] for split in ("train", "heldout")]
+    assert {shard.tokens.dtype for shard in shards} == {np.dtype(np.uint32)}
+    found = [shard.tokens.reshape(-1, 4)[:, 1:3].astype(int) - 5 for shard in shards]
+    assert sorted(np.concatenate(found).tolist()) == sorted(numbers)
+
+
+def test_all_missing_special_pieces_are_named(tmp_path):
+    tokenizers.Tokenizer(models.BPE({"a": 0, "<s>": 1}, [])).save(str(tmp_path / "t.json"))
+    missing = r"\[PAD\] or <pad>, and no \[UNK\] or <unk>, and no \[SEP\] or .*, and no \[MASK\] or"
+    with pytest.raises(UserError, match=rf"t\.json has no piece {missing}"):
+        HuggingFaceTokenizer.open(tmp_path / "t.json")
 
 
 def test_what_is_no_tokenizer_is_refused(tmp_path):

@@ -1,7 +1,10 @@
 import dataclasses
+import io
+import string
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from bert_jax.corpus import sentencepiece_tokenizer
 from bert_jax.corpus.sentencepiece_tokenizer import SentencePieceTokenizer
@@ -126,18 +129,46 @@ def test_a_vocabulary_smaller_than_the_alphabet_is_refused():
         sentencepiece_tokenizer.train(PARAGRAPHS, settings)
 
 
-def test_a_model_without_special_pieces_and_other_files_are_refused(tmp_path):
-    import io
-
-    import sentencepiece
-
+def trained(texts=PARAGRAPHS, **options):
+    """A model of sentencepiece's own trainer with its defaults: <unk>, <s> and </s>."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(PARAGRAPHS), model_writer=model, vocab_size=200, minloglevel=2
+        sentence_iterator=iter(texts), model_writer=model, vocab_size=200, minloglevel=2, **options
     )
-    (tmp_path / "plain.model").write_bytes(model.getvalue())
+    return model.getvalue()
+
+
+def test_a_model_for_lower_case_is_used_as_albert_does(tmp_path):
+    lower = [text.lower() for text in [*PARAGRAPHS, *string.ascii_lowercase * 50]]
+    model = trained(lower, control_symbols=["[CLS]", "[SEP]", "[MASK]"], pad_id=3)
+    (tmp_path / "uncased.model").write_bytes(model)
+    with pytest.raises(UserError, match=r"uncased\.model .* set config.tokenizer.lowercase=True"):
+        SentencePieceTokenizer.open(tmp_path / "uncased.model")
+    ours = SentencePieceTokenizer.open(tmp_path / "uncased.model", lowercase=True)
+    plain = sentencepiece.SentencePieceProcessor(model_proto=model)
+    for text in PARAGRAPHS[:20]:
+        assert ours.encode([text])[0].tolist() == plain.encode(text.lower())
+    ours.save(tmp_path)
+    assert Tokenizer.load(tmp_path).encode(["The OLD"])[0].tolist() == plain.encode("the old")
+
+
+def test_special_pieces_that_users_defined_are_not_read_from_text(tmp_path):
+    special = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
+    (tmp_path / "a.model").write_bytes(trained(user_defined_symbols=special))
+    tokenizer = SentencePieceTokenizer.open(tmp_path / "a.model")
+    mask = tokenizer.vocabulary.mask_id
+    assert tokenizer.vocabulary.is_special[mask]
+    assert mask not in tokenizer.encode(["a [MASK] b"])[0]
+    assert mask in tokenizer.encode_with_specials("a [MASK] b")
+
+
+def test_a_model_without_special_pieces_and_other_files_are_refused(tmp_path):
+    (tmp_path / "plain.model").write_bytes(trained())
     (tmp_path / "other.model").write_bytes(b"no model")
-    with pytest.raises(UserError, match=r"plain\.model has no piece \[PAD\] or <pad>"):
+    with pytest.raises(
+        UserError,
+        match=r"has no piece \[PAD\] or <pad>, and no \[MASK\] or <mask>",
+    ):
         SentencePieceTokenizer.open(tmp_path / "plain.model")
     with pytest.raises(UserError, match=r"other\.model is not a sentencepiece model"):
         SentencePieceTokenizer.open(tmp_path / "other.model")
