@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -58,25 +59,30 @@ def start_distributed() -> None:
         ) from error
 
 
-def make_mesh(config: ConfigDict) -> Mesh:
-    """All devices of all processes as the grid data x fsdp x tensor of `config.mesh`.
+def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The devices as the grid data x fsdp x tensor of `config.mesh`.
+
+    Args:
+      config: `config.mesh`.
+      devices: None: all devices of all processes.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices.
     """
     sizes = [config[axis] for axis in AXES]
-    devices = jax.device_count()
+    count = len(devices or jax.devices())
     is_possible = min(sizes[1:]) >= 1 and (sizes[0] == -1 or sizes[0] >= 1)
-    if is_possible and sizes[0] == -1 and devices % math.prod(sizes[1:]) == 0:
-        sizes[0] = devices // math.prod(sizes[1:])
-    if not is_possible or math.prod(sizes) != devices:
+    if is_possible and sizes[0] == -1 and count % math.prod(sizes[1:]) == 0:
+        sizes[0] = count // math.prod(sizes[1:])
+    if not is_possible or math.prod(sizes) != count:
         text = " x ".join(f"{axis}={config[axis]}" for axis in AXES)
         raise UserError(
-            f"config.mesh is {text}, but there are {devices} devices: "
+            f"config.mesh is {text}, but there are {count} devices: "
             "make the product equal (only data may be -1, which takes all that are left)"
         )
     # Auto axes: the compiler propagates shardings, which cuDNN attention still needs.
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
 
 
 def state_shardings(mesh: Mesh, state: Any) -> Any:
@@ -100,6 +106,20 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
         return NamedSharding(mesh, P(*axes))
 
     return jax.tree.map_with_path(sharding, state, assign(PARAMETERS, state))
+
+
+def gathered(shardings: Any) -> Any:
+    """The shardings of parameters while they are used: fsdp splits them only where they rest.
+
+    Without it the compiler is free to split the products along D instead, and to exchange the
+    activations of the whole batch.
+    """
+
+    def gather(sharding: NamedSharding) -> NamedSharding:
+        axes = (None if axis == "fsdp" else axis for axis in sharding.spec)
+        return NamedSharding(sharding.mesh, P(*axes))
+
+    return jax.tree.map(gather, shardings)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

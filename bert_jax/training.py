@@ -22,6 +22,7 @@ from bert_jax import model as model_lib
 from bert_jax import partition
 from bert_jax.model import Batch, Bert, ModelConfig
 from bert_jax.optimizer import learning_rate_schedule, make_optimizer
+from bert_jax.stream.phases import PAIR_OBJECTIVES, Phase
 
 Sums = dict[str, Float[Array, ""]]
 
@@ -75,7 +76,7 @@ class Steps:
     """The compiled functions of a run on a mesh."""
 
     init: Callable[[], TrainState]
-    train: Callable[[TrainState, Batch], tuple[TrainState, Sums]]
+    train: jax.stages.Wrapped  # (TrainState, Batch) -> (TrainState, Sums)
     evaluate: Callable[[Any, Batch], Sums]
     abstract_state: TrainState  # shapes, types and shardings: what a checkpoint is restored into
 
@@ -89,12 +90,14 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
     structure, _ = model_lib.abstract(model)
     shapes = jax.eval_shape(lambda: initial_state(config, model, optimizer))
     state_shardings = partition.state_shardings(mesh, shapes)
+    used = partition.gathered(state_shardings.params)
     rows = partition.batch_sharding(mesh)
     schedule = learning_rate_schedule(config)
     next_sentence_weight = config.optimizer.next_sentence_weight
     micro_batches = config.mesh.micro_batches
 
     def loss(params: Any, batch: Batch, counts: Sums, key: PRNGKeyArray) -> tuple[Array, Sums]:
+        params = jax.lax.with_sharding_constraint(params, used)
         sums = pretraining_sums(nnx.merge(structure, params), batch, key)
         total = sums["mlm_loss"] / counts["mlm"]
         if "nsp_loss" in sums:
@@ -123,6 +126,7 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
     def train(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(stream_key(config.seed, "dropout"), state.step)
         gradient, sums = gradients(state.params, batch, key)
+        gradient = jax.lax.with_sharding_constraint(gradient, state_shardings.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         sums["grad_norm"] = optax.tree.norm(gradient)
@@ -130,6 +134,7 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
         return TrainState(state.step + 1, params, opt_state), sums
 
     def evaluate(params: Any, batch: Batch) -> Sums:
+        params = jax.lax.with_sharding_constraint(params, used)
         return pretraining_sums(nnx.merge(structure, params), batch, None)
 
     everywhere = jax.NamedSharding(mesh, partition.P())
@@ -152,6 +157,23 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
             state_shardings,
         ),
     )
+
+
+def abstract_batch(config: ConfigDict, mesh: Mesh, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, types and shardings of a training batch (contract C5): what a step is lowered for."""
+
+    def rows(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        sharding = partition.batch_sharding(mesh)
+        return jax.ShapeDtypeStruct((phase.global_batch_size, *shape), dtype, sharding=sharding)
+
+    tokens = rows(jnp.int32, phase.sequence_length)
+    predictions = rows(jnp.int32, phase.predictions)
+    batch = dict.fromkeys(("input_ids", "token_type_ids", "position_ids", "segment_ids"), tokens)
+    batch |= dict.fromkeys(("masked_positions", "masked_labels"), predictions)
+    batch["masked_weights"] = rows(jnp.float32, phase.predictions)
+    if config.stream.objective in PAIR_OBJECTIVES:
+        batch["next_sentence_label"] = rows(jnp.int32)
+    return batch
 
 
 def evaluation_sums(
