@@ -12,6 +12,11 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(\S+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?((?:%[^\s,}]+(?:, )?)+)")
+# mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}
+_MESH = re.compile(
+    r"replica_groups=mesh\[([^]]*)\]"
+    r"(?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}"
+)
 
 # Operations without memory traffic of their own.
 _MOVES_NOTHING = (
@@ -235,13 +240,14 @@ def _group(kind: str, rest: str) -> tuple[int, ...]:
         groups, grid, order = (_integers(text) for text in iota.groups())
         places = np.arange(math.prod(grid)).reshape(grid)
         return tuple(places.transpose(order or None).reshape(groups)[0].tolist())
-    if named := re.search(r"replica_groups=mesh\[([^]]*)\] \{([^}]*)\}", rest):
+    if named := _MESH.search(rest):
         sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
-        places = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
-        taken = re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", named[2])
+        grid = _integers(named[2]) or tuple(sizes.values())
+        places = np.arange(math.prod(grid)).reshape(grid).transpose(_integers(named[3]) or None)
+        places = places.reshape(tuple(sizes.values()))
         index: list[slice | int] = [0] * len(sizes)
-        for axis, before, size in taken:  # before, size: a part of an axis
-            step = sizes[axis] // (int(before) * int(size)) if size else 1
+        for axis, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", named[4]):
+            step = sizes[axis] // (int(before) * int(size)) if size else 1  # a part of an axis
             stop = int(size) * step if size else sizes[axis]
             index[list(sizes).index(axis)] = slice(0, stop, step)
         return tuple(places[tuple(index)].ravel().tolist())

@@ -116,7 +116,8 @@ def _plan(config: ConfigDict, grid: Slice, mesh: jax.sharding.Mesh, phase: Phase
     step = compiled(config, mesh, phase)
     seconds = time.perf_counter() - start
     text, memory, cost = step.as_text(), step.memory_analysis(), step.cost_analysis()
-    assert text and memory and cost  # this compiler tells them all
+    if not (text and memory and cost):
+        raise ValueError("the TPU compiler does not tell its program, its memory or its cost")
     row = flops.training(model, phase.sequence_length, phase.predictions)
     work = scaling.Work(
         flops=row * phase.global_batch_size / grid.chips,
