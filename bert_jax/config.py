@@ -43,7 +43,7 @@ def default_config() -> ConfigDict:
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
 
     config.corpus = corpus = ConfigDict()
-    corpus.source = "docs:"  # text: jsonl: parquet: tfds: docs:; see docs/corpus.md
+    corpus.source = "docs:"  # text: jsonl: parquet: tfds: docs:; several with " + "; docs/corpus.md
     corpus.documents = "blank_line"  # what ends one in text files: blank_line | line | file
     corpus.lines = "paragraph"  # what a line of text files is: paragraph | sentence
     corpus.field = "text"  # of jsonl: objects, parquet: rows and tfds: examples
@@ -78,9 +78,10 @@ def default_config() -> ConfigDict:
     stream.mask_share = 0.8  # of those, replaced by [MASK]
     stream.random_share = 0.1  # of those, replaced by a random ordinary piece; the rest is kept
     stream.short_fraction = 0.1  # nsp, sop: share of pairs cut to a random shorter length
+    stream.weights = ""  # share of the rows by source: "wiki=0.7, web=0.3"; empty: by their sizes
     # Phases of one run, in order: dicts with `until` (share of total_steps at which the phase
     # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate,
-    # final_mask_rate.
+    # final_mask_rate, weights.
     stream.phases = ()
 
     config.model = model = ConfigDict()

@@ -31,7 +31,7 @@ from bert_jax.corpus.report import page
 from bert_jax.corpus.selection import quote, refuse_empty, select
 from bert_jax.corpus.sentencepiece_tokenizer import SentencePieceTokenizer
 from bert_jax.corpus.settings import Settings, from_config
-from bert_jax.corpus.sources import Part, changed_files, list_parts
+from bert_jax.corpus.sources import Part, Source, changed_files, list_parts
 from bert_jax.corpus.store import (
     FORMAT_VERSION,
     MANIFEST,
@@ -170,16 +170,16 @@ def _scratch(directory: Path, settings: Settings, parts: Sequence[object]) -> It
 def _build(
     scratch: Path,
     settings: Settings,
-    weighted: Sequence[tuple[Part, float]],
+    listed: Sequence[tuple[Part, Source]],
     workers: Workers,
     engine: Engine,
 ) -> tuple[TokenStore, list[dict[str, Any]]]:
     """All but the manifest and the report; returns the store and its most repeated paragraphs."""
     work = scratch / "work"
     work.mkdir(exist_ok=True)
-    parts, weights = [part for part, _ in weighted], [weight for _, weight in weighted]
-    sizes = [part.size for part in parts]
-    samples = _sample_bytes([part.size * weight for part, weight in weighted], settings)
+    parts, sources = [part for part, _ in listed], [source for _, source in listed]
+    sizes, shares = [part.size for part in parts], [source.share for source in sources]
+    samples = _sample_bytes([part.size * source.share for part, source in listed], settings)
     surveys = engine(
         "reading",
         survey,
@@ -189,7 +189,7 @@ def _build(
         ],
         sizes,
     )
-    selection = select(surveys, weights, settings, work)
+    selection = select(surveys, shares, settings, work)
     tokenizer_directory = scratch / TOKENIZER
     tokenizer = _make_tokenizer(surveys, settings, tokenizer_directory)
     texts = [found.text(part) for part, found in zip(parts, surveys, strict=True)]
@@ -205,7 +205,7 @@ def _build(
     manifest = {
         "format_version": FORMAT_VERSION,
         "settings": dataclasses.asdict(settings),
-        "sources": list_sources(weighted, surveys, encoded),
+        "sources": list_sources(listed, surveys, encoded),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
         "removed": selection.removed,
         "changed": {
@@ -213,7 +213,7 @@ def _build(
             for cause in ("replaced_documents", "cut_documents")
         },
         "repeated_share": selection.repeated_share,
-        **collect_shards(encoded, weights, scratch),
+        **collect_shards(encoded, sources, scratch),
     }
     for split in SPLITS:
         refuse_empty(split, manifest["splits"][split]["documents"], settings)

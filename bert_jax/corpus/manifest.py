@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_jax.corpus.encode import Encoded
-from bert_jax.corpus.sources import Part
+from bert_jax.corpus.sources import Part, Source
 from bert_jax.corpus.store import SPLITS, TOKENIZER, file_sha256
 from bert_jax.corpus.survey import Survey
 
@@ -14,14 +14,14 @@ _COUNTS = ("documents", "sentences", "tokens")
 
 
 def list_sources(
-    weighted: Sequence[tuple[Part, float]], surveys: Sequence[Survey], encoded: Sequence[Encoded]
+    parts: Sequence[tuple[Part, Source]], surveys: Sequence[Survey], encoded: Sequence[Encoded]
 ) -> list[dict[str, Any]]:
     """Of each file that was read: its bytes, a hash of its clean text, and what of it is stored."""
     sources: dict[str, dict[str, Any]] = {}
-    for (part, weight), found, stored in zip(weighted, surveys, encoded, strict=True):
+    for (part, origin), found, stored in zip(parts, surveys, encoded, strict=True):
         source = sources.setdefault(
             part.name,
-            {"name": part.name, "is_file": part.file_bytes is not None, "weight": weight}
+            {"name": part.name, "is_file": part.file_bytes is not None, "source": origin.name}
             | {"bytes": part.file_bytes or 0, "documents": 0, "hash": hashlib.sha256()}
             | {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS},
         )
@@ -37,15 +37,15 @@ def list_sources(
 
 
 def collect_shards(
-    encoded: Sequence[Encoded], weights: Sequence[float], scratch: Path
+    encoded: Sequence[Encoded], sources: Sequence[Source], scratch: Path
 ) -> dict[str, Any]:
     """Moves the shards of all parts to their places; the manifest's `splits` and `files`.
 
-    A training shard of weight 2 is listed, and counted, twice.
+    Of each shard of a split its source is listed, too.
     """
+    counted = ("documents", "sentences", "tokens", "characters", "unknown")
     splits: dict[str, dict[str, Any]] = {
-        split: {"documents": 0, "sentences": 0, "tokens": 0, "characters": 0, "unknown": 0}
-        for split in SPLITS
+        split: {**dict.fromkeys(counted, 0), "shards": [], "sources": []} for split in SPLITS
     }
     files = {
         f"{TOKENIZER}/{path.name}": {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
@@ -53,21 +53,19 @@ def collect_shards(
     }
     for split in SPLITS:
         (scratch / split).mkdir(exist_ok=True)
-        shards = []
-        for index, (part, weight) in enumerate(zip(encoded, weights, strict=True)):
+        for index, (part, source) in enumerate(zip(encoded, sources, strict=True)):
             facts = part.facts
             counts = facts["splits"][split]
             if not counts["documents"]:
                 continue
             shard = f"{split}/{index:05d}"
-            times = max(1, int(weight)) if split == "train" else 1
-            shards += [shard] * times
+            splits[split]["shards"].append(shard)
+            splits[split]["sources"].append(source.name)
             for name, value in counts.items():
-                splits[split][name] += value * times
+                splits[split][name] += value
             if not (scratch / shard).is_dir():  # else a build was killed after it moved it
                 (part.directory / split).rename(scratch / shard)
             for name, file in facts["files"].items():
                 if Path(name).parent.name == split:
                     files[f"{shard}/{Path(name).name}"] = file
-        splits[split]["shards"] = shards
     return {"splits": splits, "files": files}

@@ -47,15 +47,16 @@ class Source:
     """One source of a mixture.
 
     Attributes:
+      name: what `config.stream.weights` calls it; by default `kind:location`.
       kind: text, jsonl, parquet, tfds or docs.
       location: what follows the colon.
-      weight: how often its documents are seen in an epoch: a whole number, or a share below 1 of
-        the documents that is used at all.
+      share: of its documents, that is used; the stream decides how often they are seen.
     """
 
+    name: str
     kind: str
     location: str
-    weight: float
+    share: float
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.location}"
@@ -63,16 +64,26 @@ class Source:
 
 _KINDS = ("text", "jsonl", "parquet", "tfds", "docs")
 _FILE_KINDS = ("text", "jsonl", "parquet")
-_SOURCE = re.compile(r"(?:(?P<weight>[\d.]+)\*)?(?P<kind>\w+):(?P<location>.*)")
+_SOURCE = re.compile(
+    r"(?:(?P<name>[\w-]+)=)?(?:(?P<share>[\d.]+)\*)?(?P<kind>\w+):(?P<location>.*)"
+)
 
 
 def parse(mixture: str) -> list[Source]:
-    """The sources of `config.corpus.source`: one, or `2*text:a/*.txt + 0.5*jsonl:b.jsonl`.
+    """The sources of `config.corpus.source`: one, or `books=text:a/*.txt + web=0.5*jsonl:b.jsonl`.
 
     Raises:
       UserError: it cannot be read so.
     """
-    return [_parse_one(source.strip()) for source in mixture.split(" + ")]
+    sources = [_parse_one(source.strip()) for source in mixture.split(" + ")]
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"config.corpus.source has two sources with the name {name!r}; give them different "
+                "names (name=text:GLOB)"
+            )
+    return sources
 
 
 def _parse_one(source: str) -> Source:
@@ -83,34 +94,36 @@ def _parse_one(source: str) -> Source:
             "jsonl:GLOB, parquet:GLOB, tfds:NAME[/CONFIG][:SPLIT], or docs: (documentation of the "
             "installed packages)"
         )
+    kind, location = match["kind"], match["location"]
     try:
-        weight = float(match["weight"] or 1)
+        share = float(match["share"] or 1)
     except ValueError:
-        weight = 0.0
-    if not (0 < weight < 1 or (weight >= 1 and weight == int(weight))):
+        share = 0.0
+    if not 0 < share <= 1:
         raise UserError(
-            f"config.corpus.source: the weight of {source!r} must be a whole number (how often its "
-            "documents are seen in an epoch) or between 0 and 1 (the share of them to use)"
+            f"config.corpus.source: the share of {source!r} must be above 0 and at most 1 (of its "
+            "documents, to use); how often they are seen, config.stream.weights says"
         )
-    return Source(match["kind"], match["location"], weight)
+    return Source(match["name"] or f"{kind}:{location}", kind, location, share)
 
 
-def list_parts(mixture: str, reading: Reading) -> list[tuple[Part, float]]:
-    """The parts of all sources of a mixture, in a fixed order, each with the weight of its source.
+def list_parts(mixture: str, reading: Reading) -> list[tuple[Part, Source]]:
+    """The parts of all sources of a mixture, in the order of the sources, each with its source.
 
     Raises:
       UserError: there is nothing at a location, it cannot be read, or a file is in two sources.
     """
-    parts: list[tuple[Part, float]] = []
+    parts: list[tuple[Part, Source]] = []
     origin: dict[str, Source] = {}
     for source in parse(mixture):
         for part in _list_parts(source, reading):
             if origin.setdefault(part.name, source) is not source:
                 raise UserError(
                     f"config.corpus.source: {part.name} is in {source} and in {origin[part.name]}; "
-                    "a file can be in one source only (a weight of 2 makes it count twice)"
+                    "a file can be in one source only (config.stream.weights says how often it is "
+                    "seen)"
                 )
-            parts.append((part, source.weight))
+            parts.append((part, source))
     return parts
 
 

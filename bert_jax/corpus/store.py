@@ -25,7 +25,7 @@ from jaxtyping import Int64, UInt
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 REPORT = "report.json"
 TOKENIZER = "tokenizer"
@@ -95,9 +95,19 @@ ARRAYS = tuple(field.name for field in dataclasses.fields(Shard))
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """The shards of one split, in the order of the sources."""
+    """The shards of one split, in the order of the sources.
+
+    Attributes:
+      shards: the shards.
+      sources: for each shard the name of its source; those of a source stand together.
+    """
 
     shards: tuple[Shard, ...]
+    sources: tuple[str, ...]
+
+    def as_one_source(self) -> "Split":
+        """The same shards, without a distinction of sources."""
+        return Split(self.shards, ("",) * len(self.shards))
 
     @property
     def num_tokens(self) -> int:
@@ -183,9 +193,25 @@ class TokenStore:
         return Vocabulary.load(self.tokenizer_directory)
 
     def split(self, name: str) -> Split:
-        """The shards of the split `name`, one of `SPLITS`."""
-        shards = self.manifest["splits"][name]["shards"]
-        return Split(tuple(Shard.open(self.directory / shard) for shard in shards))
+        """The shards of the split `name`: one of `SPLITS`, or `heldout/wiki`, of one source.
+
+        Raises:
+          UserError: the source has no document there.
+        """
+        name, _, source = name.partition("/")
+        listed = self.manifest["splits"][name]
+        chosen = [
+            (Shard.open(self.directory / shard), own)
+            for shard, own in zip(listed["shards"], listed["sources"], strict=True)
+            if source in ("", own)
+        ]
+        if not chosen:
+            raise UserError(
+                f"the {name} split of {self.directory} has no source {source!r}; it has "
+                f"{', '.join(dict.fromkeys(listed['sources']))}"
+            )
+        shards, sources = zip(*chosen, strict=True)
+        return Split(shards, sources)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -214,9 +240,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:
-    """Hash over the contents of the files of a store and the order of its shards."""
+    """Hash over the contents of the files of a store, the order of its shards, their sources."""
     hashes = {name: facts["sha256"] for name, facts in manifest["files"].items()}
-    shards = [manifest["splits"][split]["shards"] for split in SPLITS]
+    shards = [
+        # A source is told by its first shard, so that it may have another name.
+        [split["shards"], [split["sources"].index(name) for name in split["sources"]]]
+        for split in (manifest["splits"][name] for name in SPLITS)
+    ]
     text = json.dumps([hashes, shards], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -10,6 +10,7 @@ from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.stream import randomness
 from bert_jax.stream.masking import Masker, num_predictions
+from bert_jax.stream.mixture import mixtures
 from bert_jax.stream.packed import PackedExamples
 from bert_jax.stream.pairs import PairExamples
 from bert_jax.stream.permutation import permute
@@ -45,7 +46,6 @@ class TrainBatches:
         """
         self.phases = phases(config)
         self._seed = config.seed
-        self._order_key = randomness.key(config.seed, "order")
         self._masker = Masker(
             store.vocabulary,
             config.stream.mask_unit,
@@ -53,16 +53,26 @@ class TrainBatches:
             config.stream.random_share,
         )
         split = store.split("train")
+        self._sources = split.sources
+        if not any(phase.weights for phase in self.phases):
+            split = split.as_one_source()
         self._examples = {
-            phase.sequence_length: _examples(
+            length: _examples(
                 config.stream.objective,
                 split,
                 store.vocabulary,
-                phase.sequence_length,
+                length,
                 config.stream.short_fraction,
             )
-            for phase in self.phases
+            for length in {phase.sequence_length for phase in self.phases}
         }
+        sizes = {length: examples.sizes for length, examples in self._examples.items()}
+        self._mixtures = mixtures(self.phases, sizes)
+        numbers: list[tuple[int, ...]] = [(i,) for i in range(len(set(split.sources)))]
+        self._order_keys = [
+            randomness.key(config.seed, "order", *number)
+            for number in (numbers if len(numbers) > 1 else [()])
+        ]
 
     def phase_at(self, step: int) -> Phase:
         """The phase of `step`."""
@@ -70,23 +80,26 @@ class TrainBatches:
 
     def num_examples(self, phase: Phase) -> int:
         """Examples in an epoch at the length of `phase`."""
-        return self._examples[phase.sequence_length].size
+        return sum(self._examples[phase.sequence_length].sizes.values())
 
     def example_index(self, step: int, rows_of: RowsOf = all_rows) -> Int64[np.ndarray, "B"]:
         """Which example each row at `step` is, out of `num_examples` of its phase."""
         phase = self.phase_at(step)
-        size = self.num_examples(phase)
-        epoch, position = np.divmod(_counter(phase, step, rows_of), size)
-        return permute(position, epoch, size, self._order_key)
+        return self._places(phase, _counter(phase, step, rows_of))[0]
+
+    def sources(self, step: int, rows_of: RowsOf = all_rows) -> list[str]:
+        """The name of the source that each row at `step` comes from."""
+        examples = self._examples[self.phase_at(step).sequence_length]
+        shard = examples.shard_of(self.example_index(step, rows_of))
+        return [self._sources[index] for index in shard.tolist()]
 
     def batch(self, step: int, rows_of: RowsOf = all_rows) -> Batch:
         """Rows of the global batch at `step`, any step of the run, at the same cost."""
         phase = self.phase_at(step)
         counter = _counter(phase, step, rows_of)
-        draw = _draw(self._seed, counter)
-        rows = self._examples[phase.sequence_length].rows(
-            self.example_index(step, rows_of), counter // self.num_examples(phase), draw
-        )
+        draw = _draw(self._seed, phase.first_example + counter)
+        index, epoch = self._places(phase, counter)
+        rows = self._examples[phase.sequence_length].rows(index, epoch, draw)
         return rows | self._masker.mask(
             rows["input_ids"],
             rows["segment_ids"],
@@ -95,11 +108,27 @@ class TrainBatches:
             draw,
         )
 
+    def _places(
+        self, phase: Phase, counter: Int64[np.ndarray, "B"]
+    ) -> tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]:
+        """The index of each example of a phase, and the epoch of its source."""
+        source, number = self._mixtures[phase.index].deal(counter)
+        index, epoch = np.empty_like(number), np.empty_like(number)
+        first = 0
+        sizes = self._examples[phase.sequence_length].sizes.values()
+        for own, (size, key) in enumerate(zip(sizes, self._order_keys, strict=True)):
+            rows = np.flatnonzero(source == own)
+            if len(rows):
+                epoch[rows], position = np.divmod(number[rows], size)
+                index[rows] = first + permute(position, epoch[rows], size, key)
+            first += size
+        return index, epoch
+
 
 def _counter(phase: Phase, step: int, rows_of: RowsOf) -> Int64[np.ndarray, "B"]:
-    """Counts the examples of all phases of one length, over all epochs."""
+    """Counts the examples of a phase."""
     rows = rows_of(phase.global_batch_size)
-    first = phase.first_example + (step - phase.start) * phase.global_batch_size
+    first = (step - phase.start) * phase.global_batch_size
     return np.arange(first + rows.start, first + rows.stop)
 
 
@@ -130,17 +159,22 @@ class EvaluationBatches:
         self._batch_size = batch_size
         self._rows = rows_of(batch_size)
         self._examples = _examples(
-            objective, store.split(split), store.vocabulary, sequence_length, short_fraction=0.0
+            objective,
+            store.split(split).as_one_source(),
+            store.vocabulary,
+            sequence_length,
+            short_fraction=0.0,
         )
+        self._size = sum(self._examples.sizes.values())
 
     def __len__(self) -> int:
-        return -(-self._examples.size // self._batch_size)
+        return -(-self._size // self._batch_size)
 
     def batch(self, index: int) -> Batch:
         """The rows of global batch `index` that are this process's."""
         first = index * self._batch_size + self._rows.start
         count = self._rows.stop - self._rows.start
-        real = min(max(self._examples.size - first, 0), count)
+        real = min(max(self._size - first, 0), count)
         counter = np.arange(first, first + real)
         draw = _draw(EVALUATION_SEED, counter)
         rows = self._examples.rows(counter, np.zeros_like(counter), draw)

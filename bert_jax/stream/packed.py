@@ -8,7 +8,7 @@ from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch, framed_rows
-from bert_jax.stream.shards import windows
+from bert_jax.stream.shards import Windows, columns_from, source_sizes
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -21,7 +21,7 @@ class PackedExamples:
     behind. Between epochs the cuts move along, as evenly spread as the golden ratio has it.
 
     Attributes:
-      size: number of rows in an epoch.
+      sizes: number of rows of each source in an epoch; those of a source stand together.
     """
 
     def __init__(self, split: Split, vocabulary: Vocabulary, sequence_length: int):
@@ -32,16 +32,22 @@ class PackedExamples:
         """
         self._length = sequence_length
         self._vocabulary = vocabulary
-        self._tokens = [np.asarray(shard.tokens) for shard in split.shards if shard.num_tokens]
-        if not self._tokens:
+        tokens = [np.asarray(shard.tokens) for shard in split.shards]
+        self._num_tokens = np.array([len(array) for array in tokens], np.int64)
+        if not self._num_tokens.any():
             raise UserError(
                 "the corpus has no documents in one of its splits; give config.corpus.source more "
                 "documents or raise config.corpus.heldout_fraction"
             )
-        self._num_tokens = np.array([len(array) for array in self._tokens])
+        # Two tokens more than a row has, see `rows`.
+        self._windows = Windows(tokens, sequence_length + 2)
         self._num_windows = -(-self._num_tokens // (sequence_length - 2))
         self._window_ends = np.cumsum(self._num_windows)
-        self.size = int(self._window_ends[-1])
+        self.sizes = source_sizes(split.sources, self._window_ends)
+
+    def shard_of(self, index: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
+        """The shard of each row."""
+        return np.searchsorted(self._window_ends, index, side="right")
 
     def rows(
         self,
@@ -52,7 +58,7 @@ class PackedExamples:
         """The rows `index` of the epochs `epoch`."""
         del draw  # nothing is random: the corpus says it all
         cls_id, sep_id = self._vocabulary.cls_id, self._vocabulary.sep_id
-        shard = np.searchsorted(self._window_ends, index, side="right")
+        shard = self.shard_of(index)
         window = index - (self._window_ends - self._num_windows)[shard]
         size, count = self._num_tokens[shard], self._num_windows[shard]
         shift = (epoch * _GOLDEN_RATIO % 1 * (self._length - 2)).astype(np.int64)
@@ -63,14 +69,11 @@ class PackedExamples:
         # The window stands behind a place for [CLS]. If it begins with one, that place goes; and
         # a [SEP] at the begin goes too: the row before has put its own. Likewise a [CLS] at the
         # end belongs to the row behind. Windows have three tokens or more, so text remains.
-        ids = windows(self._tokens, shard, begin - 1, self._length)
-        row = np.arange(len(ids))
-        first, last = ids[:, 1], ids[row, length]
+        tokens = self._windows.read(shard, begin - 1)
+        row = np.arange(len(tokens))
+        first, last = tokens[:, 1], tokens[row, length]
         left_out = np.where(first == sep_id, 2, (first == cls_id).astype(np.int64))
-        moved = np.flatnonzero(left_out)
-        ids[moved] = windows(
-            self._tokens, shard[moved], (begin - 1 + left_out)[moved], self._length
-        )
+        ids = columns_from(tokens, left_out, self._length).astype(np.int32)
         end = 1 + length - left_out - (last == cls_id)
         ids[:, 0] = cls_id
         cut = np.flatnonzero((last != cls_id) & (last != sep_id))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64, UInt32
 
-from bert_jax.corpus.store import Split
+from bert_jax.corpus.store import Shard, Split
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.stream import shards
@@ -42,8 +42,10 @@ class PairExamples:
     * objective `nsp` (BERT): B comes from another document, from a random sentence on;
     * objective `sop` (ALBERT, Lan et al., 2020): A and B have changed places.
 
+    Both sides of a pair come from one source.
+
     Attributes:
-      size: number of rows in an epoch.
+      sizes: number of rows of each source in an epoch; those of a source stand together.
     """
 
     def __init__(
@@ -70,47 +72,45 @@ class PairExamples:
         self._vocabulary = vocabulary
         self._objective = objective
         self._short_fraction = short_fraction
-        self._tokens = [np.asarray(shard.tokens) for shard in split.shards]
+        self._windows = shards.Windows(
+            [np.asarray(shard.tokens) for shard in split.shards], sequence_length
+        )
         self._documents = [np.asarray(shard.document_offsets) for shard in split.shards]
         self._sentences = [np.asarray(shard.sentence_offsets) for shard in split.shards]
         self._document_sentences = [np.asarray(shard.document_sentences) for shard in split.shards]
-        self._document_ends = np.cumsum([shard.num_documents for shard in split.shards])
-        windows = [
-            _windows(documents, sentences, sequence_length - 3)
-            for documents, sentences in zip(self._documents, self._document_sentences, strict=True)
-        ]
-        self._window_ends = np.cumsum(np.concatenate(windows)) if windows else np.zeros(0, int)
-        self._number_distinct_documents(split)
+        self._document_ends = np.cumsum([shard.num_documents for shard in split.shards], dtype=int)
+        documents = shards.source_sizes(split.sources, self._document_ends)
+        self._source_documents = np.array(list(documents.values()), int)
+        self._source_ends = np.cumsum(self._source_documents)
         needed = 2 if objective == "nsp" else 1
-        if self._num_distinct < needed:
+        if max(documents.values(), default=0) < needed:
             raise UserError(
                 f"config.stream.objective={objective!r} needs {needed} documents in every split, "
-                f"one has {self._num_distinct}; give config.corpus.source more documents, raise "
-                "config.corpus.heldout_fraction, or set config.stream.objective='packed'"
+                f"one has {max(documents.values(), default=0)}; give config.corpus.source more "
+                "documents, raise config.corpus.heldout_fraction, or set "
+                "config.stream.objective='packed'"
             )
-        self.size = int(self._window_ends[-1])
-        if not self.size:
+        windows = [
+            _windows(shard, sequence_length - 3) * (documents[source] >= needed)
+            for shard, source in zip(split.shards, split.sources, strict=True)
+        ]
+        self._window_ends = np.cumsum(np.concatenate(windows))
+        # A shard's windows end with those of its last document; an empty one's before it begins.
+        ends = np.append(0, self._window_ends)[self._document_ends]
+        self.sizes = shards.source_sizes(split.sources, ends)
+        if not ends[-1]:
             raise UserError(
                 f"config.stream.objective={objective!r} needs documents of two sentences, there "
                 "is none in one of the splits; set config.corpus.split_sentences=True or "
                 "config.stream.objective='packed'"
             )
 
-    def _number_distinct_documents(self, split: Split) -> None:
-        """Numbers documents so that those of a shard that is listed twice have one number."""
-        begins: dict[object, int] = {}
-        distinct, first, total = [], [], 0
-        for i, shard in enumerate(split.shards):
-            source = getattr(shard.tokens, "filename", id(shard.tokens))
-            if source not in begins:
-                begins[source] = total
-                distinct.append(i)
-                total += shard.num_documents
-            first.append(begins[source])
-        self._num_distinct = total
-        self._first_distinct = np.array(first, np.int64)
-        self._distinct_shards = np.array(distinct, np.int64)
-        self._distinct_ends = np.append(self._first_distinct[distinct[1:]], total)
+    def shard_of(self, index: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
+        """The shard of each row."""
+        return self._shard_of(np.searchsorted(self._window_ends, index, side="right"))
+
+    def _shard_of(self, document: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
+        return np.searchsorted(self._document_ends, document, side="right")
 
     def rows(
         self,
@@ -141,10 +141,10 @@ class PairExamples:
 
         # Both sides are read so that they stand where they belong, and laid over each other.
         first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
-        a_row = shards.windows(self._tokens, a.shard, a_begin - 1, self._length)
-        b_row = shards.windows(self._tokens, b.shard, b_begin - first_sep - 1, self._length)
+        a_row = self._windows.read(a.shard, a_begin - 1)
+        b_row = self._windows.read(b.shard, b_begin - first_sep - 1)
         is_second = np.arange(self._length, dtype=np.int32) > first_sep[:, None].astype(np.int32)
-        ids = np.where(is_second, b_row, a_row)
+        ids = np.where(is_second, b_row, a_row).astype(np.int32)
         row = np.arange(len(index))
         ids[:, 0] = self._vocabulary.cls_id
         ids[row, first_sep] = self._vocabulary.sep_id
@@ -159,12 +159,12 @@ class PairExamples:
         target: Int64[np.ndarray, "B"],
         random: UInt32[np.ndarray, "B"],
     ) -> tuple[Int64[np.ndarray, "B"], _Span, _Span]:
-        """The distinct document of each chunk, and its two parts, of about `target` tokens."""
+        """The document of each chunk, and its two parts, of about `target` tokens."""
         document = np.searchsorted(self._window_ends, index, side="right")
         first_window = np.where(document > 0, self._window_ends[document - 1], 0)
         window, count = index - first_window, self._window_ends[document] - first_window
-        shard = np.searchsorted(self._document_ends, document, side="right")
-        local = document - np.where(shard > 0, self._document_ends[shard - 1], 0)
+        shard = self._shard_of(document)
+        local = self._in_shard(document, shard)
         groups, text_begin, text_end, _, sentence_end = self._locate(shard, local)
         size = text_end - text_begin
         window_begin = text_begin + size * window // count
@@ -178,7 +178,7 @@ class PairExamples:
         b_begin = shards.take(self._sentences, groups, border)
         b_end = self._end(groups, last, sentence_end, text_end)
         a, b = _Span(shard, begin, b_begin - begin), _Span(shard, b_begin, b_end - b_begin)
-        return self._first_distinct[shard] + local, a, b
+        return document, a, b
 
     def _other_documents(
         self,
@@ -187,12 +187,13 @@ class PairExamples:
         random_document: UInt32[np.ndarray, "B"],
         random_sentence: UInt32[np.ndarray, "B"],
     ) -> _Span:
-        """About `wanted` tokens of distinct documents that are not `document`, whole sentences."""
-        other = below(random_document, self._num_distinct - 1)
+        """About `wanted` tokens of a document of the source but `document`, whole sentences."""
+        source = np.searchsorted(self._source_ends, document, side="right")
+        count = self._source_documents[source]
+        other = self._source_ends[source] - count + below(random_document, count - 1)
         other += other >= document
-        place = np.searchsorted(self._distinct_ends, other, side="right")
-        shard = self._distinct_shards[place]
-        local = other - self._first_distinct[shard]
+        shard = self._shard_of(other)
+        local = self._in_shard(other, shard)
         groups, _, text_end, sentence_begin, sentence_end = self._locate(shard, local)
         first = sentence_begin + below(random_sentence, sentence_end - sentence_begin)
         begin = shards.take(self._sentences, groups, first)
@@ -210,7 +211,7 @@ class PairExamples:
         Int64[np.ndarray, "B"],
     ]:
         """Begin and end of the text of documents, first and last + 1 of their sentences."""
-        groups = shards.by_shard(len(self._tokens), shard)
+        groups = shards.by_shard(len(self._documents), shard)
         return (
             groups,
             shards.take(self._documents, groups, local) + 1,
@@ -218,6 +219,12 @@ class PairExamples:
             shards.take(self._document_sentences, groups, local),
             shards.take(self._document_sentences, groups, local + 1),
         )
+
+    def _in_shard(
+        self, document: Int64[np.ndarray, "B"], shard: Int64[np.ndarray, "B"]
+    ) -> Int64[np.ndarray, "B"]:
+        """The number of each document in its shard."""
+        return document - np.where(shard > 0, self._document_ends[shard - 1], 0)
 
     def _sentence_from(
         self, groups: shards.Groups, token: Int64[np.ndarray, "B"]
@@ -261,9 +268,7 @@ def coin_flips(
     return np.where(count <= _COINS, heads, many)
 
 
-def _windows(
-    documents: Int64[np.ndarray, "_"], sentences: Int64[np.ndarray, "_"], longest: int
-) -> Int64[np.ndarray, "_"]:
+def _windows(shard: Shard, longest: int) -> Int64[np.ndarray, "_"]:
     """Number of windows of each document of a shard."""
-    sizes = np.diff(documents) - 2
-    return np.where(np.diff(sentences) >= 2, -(-sizes // longest), 0)
+    sizes = np.diff(shard.document_offsets) - 2
+    return np.where(np.diff(shard.document_sentences) >= 2, -(-sizes // longest), 0)

@@ -2,6 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
+from fractions import Fraction
+from numbers import Integral, Real
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,7 +15,16 @@ from bert_jax.stream.units import UNITS
 PAIR_OBJECTIVES = ("nsp", "sop")  # with a next_sentence_label
 OBJECTIVES = ("packed", *PAIR_OBJECTIVES)
 SHORTEST = 8  # tokens of a row
-_FIELDS = ("until", "sequence_length", "global_batch_size", "mask_rate", "final_mask_rate")
+
+# What a phase may set, of which type.
+_KINDS: dict[str, tuple[type, str]] = {
+    "until": (Real, "a number"),
+    "sequence_length": (Integral, "a whole number"),
+    "global_batch_size": (Integral, "a whole number"),
+    "mask_rate": (Real, "a number"),
+    "final_mask_rate": (Real, "a number"),
+    "weights": (str, "a text such as 'wiki=0.7, web=0.3'"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +40,7 @@ class Phase:
       mask_rate: share of the tokens to predict at its first step.
       final_mask_rate: the share that it moves to, linearly.
       predictions: P, places for predictions in a row.
+      weights: shares of the sources, see `parse_weights`; empty: by their sizes.
       first_example: counter of its first example. Phases of one length continue one counter, so
         that no epoch is begun anew.
     """
@@ -41,6 +53,7 @@ class Phase:
     mask_rate: float
     final_mask_rate: float
     predictions: int
+    weights: str
     first_example: int
 
     def mask_rate_at(self, step: int) -> float:
@@ -56,19 +69,11 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
       UserError: a field of `config.stream` makes no sense.
     """
     _validate_stream(config.stream)
-    default = {
-        "until": 1.0,
-        "sequence_length": config.stream.sequence_length,
-        "global_batch_size": config.global_batch_size,
-        "mask_rate": config.stream.mask_rate,
-        "final_mask_rate": config.stream.final_mask_rate,
-    }
     result: list[Phase] = []
     examples: dict[int, int] = {}
     start = 0
     for index, given in enumerate(config.stream.phases or ({},)):
-        values = default | dict(given)
-        _validate_phase(index, given, values, config)
+        values = _phase_fields(index, given, config)
         stop = round(values["until"] * config.total_steps)
         if stop <= start:
             raise UserError(
@@ -88,6 +93,7 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 mask_rate=rate,
                 final_mask_rate=final_rate,
                 predictions=num_predictions(max(rate, final_rate), length),
+                weights=values["weights"],
                 first_example=examples.get(length, 0),
             )
         )
@@ -120,6 +126,36 @@ def batch_size_warmup(first: int, last: int, until: float, stages: int) -> tuple
     return (*warmup, {"until": 1.0, "global_batch_size": last})
 
 
+def parse_weights(weights: str, where: str) -> dict[str, Fraction]:
+    """The shares of the sources: `wiki=0.7, web=0.3`; what is not named has none.
+
+    Args:
+      weights: the text.
+      where: the field that it stands in.
+
+    Raises:
+      UserError: it cannot be read so.
+    """
+    shares: dict[str, Fraction] = {}
+    for entry in weights.split(","):
+        name, _, number = entry.strip().rpartition("=")
+        try:
+            share = Fraction(number)
+        except (ValueError, ZeroDivisionError):
+            share = Fraction(-1)
+        if not name or share < 0:
+            raise UserError(
+                f"{where}={weights!r}: {entry.strip()!r} is not of the form name=weight, with a "
+                "weight that is a number and not below 0; write 'wiki=0.7, web=0.3'"
+            )
+        if name in shares:
+            raise UserError(f"{where}={weights!r} names {name!r} twice")
+        shares[name] = share
+    if not any(shares.values()):
+        raise UserError(f"{where}={weights!r}: one weight at least must be above 0")
+    return shares
+
+
 def _validate_stream(stream: ConfigDict) -> None:
     for name, choices in (("objective", OBJECTIVES), ("mask_unit", UNITS)):
         if stream[name] not in choices:
@@ -136,31 +172,43 @@ def _validate_stream(stream: ConfigDict) -> None:
         )
 
 
-def _validate_phase(
-    index: int, given: Mapping[str, Any], values: Mapping[str, Any], config: ConfigDict
-) -> None:
-    unknown = sorted(set(given) - set(_FIELDS))
-    if unknown:
+def _phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
+    """All fields of a phase: what is given, and the run's where nothing is.
+
+    Raises:
+      UserError: a field is unknown, of another type, or makes no sense.
+    """
+    if not isinstance(given, Mapping | ConfigDict):
         raise UserError(
-            f"config.stream.phases[{index}] has the unknown field {unknown[0]!r}; there are "
-            f"{', '.join(_FIELDS)}"
+            f"config.stream.phases[{index}]={given!r} is not a dict of {', '.join(_KINDS)}"
         )
+    run = {"until": 1.0, "global_batch_size": config.global_batch_size}
+    values = {name: run[name] if name in run else config.stream[name] for name in _KINDS}
+    values |= dict(given)
 
     def where(name: str) -> str:
         if name in given:
             return f"config.stream.phases[{index}].{name}"
-        return (
-            "config.global_batch_size" if name == "global_batch_size" else f"config.stream.{name}"
-        )
+        return f"config.{name}" if name in run else f"config.stream.{name}"
 
-    for name in ("sequence_length", "global_batch_size"):
-        if not isinstance(values[name], int):
-            raise UserError(f"{where(name)}={values[name]!r} is not a whole number")
-    if values["global_batch_size"] < 1:
-        raise UserError(f"{where('global_batch_size')}={values['global_batch_size']} is below 1")
-    if values["sequence_length"] < SHORTEST:
+    for name, value in values.items():
+        if name not in _KINDS:
+            raise UserError(
+                f"config.stream.phases[{index}] has the unknown field {name!r}; there are "
+                f"{', '.join(_KINDS)}"
+            )
+        kind, description = _KINDS[name]
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise UserError(f"{where(name)}={value!r} is not {description}")
+    for name, least in (("global_batch_size", 1), ("sequence_length", SHORTEST)):
+        if values[name] < least:
+            raise UserError(f"{where(name)}={values[name]} is below {least}")
+    for name in ("until", "mask_rate"):
+        if not 0 < values[name] <= 1:
+            raise UserError(f"{where(name)}={values[name]} is not a share in (0, 1]")
+    if not 0 <= values["final_mask_rate"] <= 1:
         raise UserError(
-            f"{where('sequence_length')}={values['sequence_length']} is below {SHORTEST}"
+            f"{where('final_mask_rate')}={values['final_mask_rate']} is not a share in [0, 1]"
         )
     model = config.model
     if model.position == "learned" and values["sequence_length"] > model.max_position_embeddings:
@@ -169,9 +217,6 @@ def _validate_phase(
             f"config.model.max_position_embeddings={model.max_position_embeddings}; raise it, or "
             "shorten the rows"
         )
-    if not 0 < values["mask_rate"] <= 1:
-        raise UserError(f"{where('mask_rate')}={values['mask_rate']} is not a share in (0, 1]")
-    if not 0 <= values["final_mask_rate"] <= 1:
-        raise UserError(
-            f"{where('final_mask_rate')}={values['final_mask_rate']} is not a share in [0, 1]"
-        )
+    if values["weights"]:
+        parse_weights(values["weights"], where("weights"))
+    return values

@@ -4,28 +4,50 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int32, Int64, Integer
+from jaxtyping import Int64, Integer
 
 
-def windows(
-    arrays: Sequence[Integer[np.ndarray, "_"]],
-    shard: Int64[np.ndarray, "B"],
-    start: Int64[np.ndarray, "B"],
-    length: int,
-) -> Int32[np.ndarray, "B {length}"]:
-    """The tokens of `arrays[shard[i]]` from start[i] on; those of a shard stand in a circle.
+class Windows:
+    """All windows of one length over the arrays of shards; the tokens of a shard stand in a circle.
 
-    Copies row by row: an index for each token would cost more, and so would a pass over the rows
-    for each shard when there are many.
+    A strided view has one row for every place where a window can begin, so that numpy copies the
+    rows that are asked for without an index for each token.
     """
-    result = np.empty((len(start), length), np.int32)
-    for row, (index, begin) in enumerate(zip(shard.tolist(), start.tolist(), strict=True)):
-        array = arrays[index]
-        if 0 <= begin <= len(array) - length:
-            result[row] = array[begin : begin + length]
-        else:
-            result[row] = array.take(np.arange(begin, begin + length), mode="wrap")
-    return result
+
+    def __init__(self, arrays: Sequence[Integer[np.ndarray, "_"]], length: int):
+        """Makes the views; reads nothing."""
+        self._arrays = arrays
+        self._length = length
+        self._views = [
+            np.lib.stride_tricks.sliding_window_view(
+                array if len(array) >= length else np.resize(array, length), length
+            )
+            for array in arrays
+        ]
+        self._num_inside = np.array([max(len(array) - length + 1, 0) for array in arrays])
+
+    def read(
+        self, shard: Int64[np.ndarray, "B"], start: Int64[np.ndarray, "B"]
+    ) -> Integer[np.ndarray, "B length"]:
+        """The tokens of shard[i] from start[i] on; a start may be in front of the shard."""
+        outside = np.flatnonzero((start < 0) | (start >= self._num_inside[shard]))
+        begin = start.copy()
+        begin[outside] = 0
+        result = np.empty((len(start), self._length), self._views[0].dtype)
+        for index, rows in by_shard(len(self._views), shard):
+            result[rows] = self._views[index][begin[rows]]
+        for row in outside.tolist():
+            place = np.arange(start[row], start[row] + self._length)
+            result[row] = self._arrays[shard[row]].take(place, mode="wrap")
+        return result
+
+
+def columns_from(
+    rows: Integer[np.ndarray, "B wide"], first: Int64[np.ndarray, "B"], length: int
+) -> Integer[np.ndarray, "B {length}"]:
+    """Of each row the `length` columns from first[i] on."""
+    views = np.lib.stride_tricks.sliding_window_view(rows.reshape(-1), length)
+    return views[first + rows.shape[1] * np.arange(len(rows))]
 
 
 # The rows of each shard that occurs, found once for several reads.
@@ -60,3 +82,9 @@ def search(
     for shard, rows in groups:
         result[rows] = np.searchsorted(arrays[shard], value[rows])
     return result
+
+
+def source_sizes(sources: Sequence[str], ends: Int64[np.ndarray, "shards"]) -> dict[str, int]:
+    """How many examples each source has, from where those of each shard end."""
+    last = {name: index for index, name in enumerate(sources)}
+    return dict(zip(last, np.diff(ends[list(last.values())], prepend=0).tolist(), strict=True))

@@ -12,10 +12,11 @@ from tests.corpus.corpora import documents, tiny_config, write_text
 
 
 def test_a_mixture_is_parsed():
-    assert parse("docs:") == [Source("docs", "", 1.0)]
-    assert parse("2*text:a+b/*.txt + 0.25*jsonl:c:d") == [
-        Source("text", "a+b/*.txt", 2.0),
-        Source("jsonl", "c:d", 0.25),
+    assert parse("docs:") == [Source("docs:", "docs", "", 1.0)]
+    assert parse("text:a+b/*.txt + web=0.25*jsonl:c=d:e + my-docs=docs:") == [
+        Source("text:a+b/*.txt", "text", "a+b/*.txt", 1.0),
+        Source("web", "jsonl", "c=d:e", 0.25),
+        Source("my-docs", "docs", "", 1.0),
     ]
 
 
@@ -24,9 +25,11 @@ def test_a_mixture_is_parsed():
     [
         ("/data/a.txt", "no known kind"),
         ("csv:a", "no known kind"),
-        ("1.5*text:a", "must be a whole number"),
-        ("0*text:a", "must be a whole number"),
-        ("1.2.3*text:a", "must be a whole number"),
+        ("2*text:a", "must be above 0 and at most 1.*config.stream.weights"),
+        ("0*text:a", "must be above 0"),
+        ("1.2.3*text:a", "must be above 0"),
+        ("a=text:a + a=text:b", "two sources with the name 'a'"),
+        ("docs: + docs:", "two sources with the name 'docs:'"),
     ],
 )
 def test_what_is_no_source_is_refused(mixture, message):
@@ -34,26 +37,41 @@ def test_what_is_no_source_is_refused(mixture, message):
         parse(mixture)
 
 
-def test_weights_repeat_or_sample_documents(tmp_path):
+def test_every_source_is_kept_once_and_its_shards_are_known(tmp_path):
     first = write_text(tmp_path / "first.txt", documents(150))
     second = write_text(tmp_path / "second.txt", documents(400, seed=5))
-    mixture = f"3*text:{first} + 0.5*text:{second}"
+    mixture = f"wiki=text:{first} + web=0.5*text:{second}"
     store = build_store(tiny_config(mixture), tmp_path / "store")
     plain = build_store(tiny_config(f"text:{first} + text:{second}"), tmp_path / "plain")
     train, full = store.split("train"), plain.split("train")
-    assert [shard.num_documents for shard in train.shards[:3]] == 3 * [full.shards[0].num_documents]
-    assert train.num_documents == store.manifest["splits"]["train"]["documents"]
-    share = train.shards[3].num_documents / full.shards[1].num_documents
+    assert train.sources == store.split("heldout").sources == ("wiki", "web")
+    assert full.sources == (f"text:{first}", f"text:{second}")
+    assert [file["source"] for file in store.manifest["sources"]] == ["wiki", "web"]
+    assert train.shards[0].num_documents == full.shards[0].num_documents
+    share = train.shards[1].num_documents / full.shards[1].num_documents
     assert 0.4 < share < 0.6
     assert store.manifest["removed"]["documents_not_sampled"] > 150
-    heldout = store.manifest["splits"]["heldout"]["shards"]
-    assert len(heldout) == len(set(heldout))
     assert store.fingerprint != plain.fingerprint
+
+
+def test_the_fingerprint_tells_which_shards_are_of_one_source_but_not_its_name(tmp_path):
+    for name in ("a", "b"):
+        write_text(tmp_path / "texts" / f"{name}.txt", documents(60, seed=ord(name)))
+    a, b = (f"text:{tmp_path}/texts/{name}.txt" for name in "ab")
+    mixtures = [f"{a} + {b}", f"x={a} + y={b}", f"text:{tmp_path}/texts/*.txt"]
+    stores = [
+        build_store(tiny_config(mixture), tmp_path / f"store{index}")
+        for index, mixture in enumerate(mixtures)
+    ]
+    assert stores[0].fingerprint == stores[1].fingerprint != stores[2].fingerprint
+    assert len(stores[2].split("train").sources) == 2
 
 
 def test_a_file_in_two_sources_is_refused(tmp_path):
     path = write_text(tmp_path / "a.txt", documents(9))
-    with pytest.raises(UserError, match=r"a\.txt is in text:.* and in text:.*a weight of 2"):
+    with pytest.raises(
+        UserError, match=r"a\.txt is in text:.* and in text:.*config\.stream\.weights"
+    ):
         build_store(tiny_config(f"text:{path} + text:{tmp_path}"), tmp_path / "store")
 
 

@@ -54,8 +54,9 @@ def test_a_tiny_store_is_what_it_always_was(store):
 
 def test_the_manifest_tells_what_is_there(store):
     manifest = store.manifest
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["splits"]["train"]["shards"] == ["train/00000"]
+    assert len(manifest["splits"]["train"]["sources"]) == 1
     assert manifest["splits"]["train"]["unknown"] == 1
     assert manifest["sources"][0]["bytes"] == len(TEXT)
     on_disk = {
@@ -82,13 +83,13 @@ def test_what_is_no_store_is_refused(tmp_path, store):
     manifest.write_text(content[: len(content) // 2])
     with pytest.raises(UserError, match="is not a token store's manifest"):
         TokenStore.open(store.directory)
-    for version in (0, 2):
+    for version in (1, 3):
         manifest.write_text(json.dumps({**json.loads(content), "format_version": version}))
-        with pytest.raises(UserError, match=f"has format version {version}, .* reads version 1"):
+        with pytest.raises(UserError, match=f"has format version {version}, .* reads version 2"):
             TokenStore.open(store.directory)
     changed = json.loads(content)
     changed["files"]["train/00000/tokens.npy"]["sha256"] = "0" * 64
-    for values in (changed, {"format_version": 1}, {"format_version": 1, "files": 3}):
+    for values in (changed, {"format_version": 2}, {"format_version": 2, "files": 3}):
         manifest.write_text(json.dumps(values))
         with pytest.raises(UserError, match=r"is damaged: its manifest\.json was changed"):
             TokenStore.open(store.directory)

@@ -16,8 +16,8 @@ lengths = st.lists(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4)
 
 def epoch_of(split: Split, length: int, epoch: int) -> Batch:
     examples = PackedExamples(split, vocabulary(), length)
-    index = np.arange(examples.size)
-    return examples.rows(index, np.full(examples.size, epoch), draw(examples.size))
+    size = examples.sizes["all"]
+    return examples.rows(np.arange(size), np.full(size, epoch), draw(size))
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,7 +79,7 @@ def test_any_rows_may_be_asked_for_in_any_order():
     split = random_split(4, 30, 3)
     whole = epoch_of(split, 24, 2)
     examples = PackedExamples(split, vocabulary(), 24)
-    some = np.array([examples.size - 1, 0, 5, 5])
+    some = np.array([examples.sizes["all"] - 1, 0, 5, 5])
     rows = examples.rows(some, np.full(4, 2), draw(4))
     for name, array in rows.items():
         assert np.array_equal(array, whole[name][some])
@@ -87,7 +87,7 @@ def test_any_rows_may_be_asked_for_in_any_order():
 
 def test_a_split_without_documents_is_refused():
     with pytest.raises(UserError, match=r"config\.corpus\.source"):
-        PackedExamples(Split(()), vocabulary(), 16)
+        PackedExamples(Split((), ()), vocabulary(), 16)
 
 
 def test_documents_of_any_shard_are_reached():

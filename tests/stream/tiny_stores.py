@@ -48,10 +48,15 @@ def shard(documents: list[list[list[int]]], dtype: type = np.uint16) -> Shard:
     )
 
 
+def one_source(shards: tuple[Shard, ...]) -> Split:
+    """A split of the shards of one source."""
+    return Split(shards, ("all",) * len(shards))
+
+
 def numbered_split(sentence_lengths: list[list[list[int]]]) -> Split:
     """Shards of documents of sentences of these lengths; every token of the split is unique."""
     ids = itertools.count(5)
-    return Split(
+    return one_source(
         tuple(
             shard(
                 [[[next(ids) for _ in range(n)] for n in document] for document in part], np.uint32
@@ -70,8 +75,15 @@ def texts(split: Split) -> list[list[int]]:
     ]
 
 
-def random_split(seed: int, documents: int, shards: int, size: int = 64) -> Split:
-    """Documents of 1 to 9 sentences of 1 to 24 ordinary ids; the same in every version."""
+def random_split(seed: int, documents: int, shards: int) -> Split:
+    """One source of random documents."""
+    return one_source(random_shards(seed, documents, shards))
+
+
+def random_shards(
+    seed: int, documents: int, shards: int, low: int = 5, high: int = 64
+) -> tuple[Shard, ...]:
+    """Documents of 1 to 9 sentences of 1 to 24 ids; the same in every version."""
     # Of Python's generators `random()` alone is promised never to change.
     uniform = random.Random(seed).random
 
@@ -79,10 +91,10 @@ def random_split(seed: int, documents: int, shards: int, size: int = 64) -> Spli
         return low + int(uniform() * (high - low))
 
     made = [
-        [[integer(5, size) for _ in range(integer(1, 25))] for _ in range(integer(1, 10))]
+        [[integer(low, high) for _ in range(integer(1, 25))] for _ in range(integer(1, 10))]
         for _ in range(documents)
     ]
-    return Split(tuple(shard(made[i::shards]) for i in range(shards)))
+    return tuple(shard(made[i::shards]) for i in range(shards))
 
 
 def draw(rows: int, seed: int = 0, first_example: int = 0) -> Draw:
