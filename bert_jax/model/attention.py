@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from bert_jax.model.dropout import dropout
+from bert_jax.model.products import contract
 
 
 def attend(
@@ -26,11 +27,12 @@ def attend(
       dropout_key: None switches dropout off.
     """
     scale = query.shape[-1] ** -0.5
-    scores = jnp.einsum("blnh,bmnh->bnlm", query * scale, key, preferred_element_type=jnp.float32)
+    dtype = value.dtype
+    scores = contract("blnh,bmnh->bnlm", query * scale, key, dtype, jnp.float32)
     scores = jnp.where(visible, scores, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    probabilities = jax.nn.softmax(scores, axis=-1).astype(dtype)
     probabilities = dropout(probabilities, dropout_rate, dropout_key)
-    return jnp.einsum("bnlm,bmnh->blnh", probabilities, value)
+    return contract("bnlm,bmnh->blnh", probabilities, value, dtype)
 
 
 def visibility(segment_ids: Int[Array, "B L"], window: int) -> Bool[Array, "B 1 L L"]:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from bert_jax.model.config import ModelConfig
-from bert_jax.model.encoder import Encoder, layer_norm, linear
+from bert_jax.model.encoder import Encoder, gelu, layer_norm, linear
+from bert_jax.model.products import contract
 
 Batch = Mapping[str, Array]
 Params = dict[str, Any]
@@ -34,24 +34,24 @@ class MaskedLanguageHead(nnx.Module):
 
     def __call__(self, x: Float[Array, "B P D"], tokens: nnx.Embed) -> Float[Array, "B P V"]:
         """Logits over the vocabulary."""
-        x = jax.nn.gelu(self.transform(x), approximate=False)
-        x = self.norm(x).astype(self.config.dtype)
-        table = tokens.embedding[...].astype(self.config.dtype)
-        logits = jnp.einsum("bpd,vd->bpv", x, table, preferred_element_type=jnp.float32)
+        x = gelu(self.transform(x))
+        table = tokens.embedding[...]
+        logits = contract("bpd,vd->bpv", self.norm(x), table, self.config.dtype, jnp.float32)
         return logits + self.bias[...]
 
 
 class NextSentenceHead(nnx.Module):
-    """BERT's pooler (dense, tanh on [CLS]) and the two-way classifier."""
+    """BERT's pooler (dense, tanh on [CLS]) and the two-way classifier, in float32."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         """Draw both maps."""
-        self.pooler = linear(config, config.hidden_size, config.hidden_size, rngs)
-        self.classifier = linear(config, config.hidden_size, 2, rngs)
+        width, dtype = config.hidden_size, jnp.float32
+        self.pooler = linear(config, width, width, rngs, dtype=dtype)
+        self.classifier = linear(config, width, 2, rngs, dtype=dtype)
 
     def __call__(self, first: Float[Array, "B D"]) -> Float[Array, "B 2"]:
         """Logits of (is next, is random)."""
-        return self.classifier(jnp.tanh(self.pooler(first))).astype(jnp.float32)
+        return self.classifier(jnp.tanh(self.pooler(first)))
 
 
 class Bert(nnx.Module):
