@@ -94,7 +94,7 @@ def _tokenize(tokenizer: Callable, batch: dict[str, list]) -> dict[str, list]:
 
 SIDES: dict[str, Callable[[Path], float]] = {
     "bert_jax": functools.partial(ours, split_sentences=False),
-    "bert_jax, sentences": functools.partial(ours, split_sentences=True),
+    "bert_jax with sentences": functools.partial(ours, split_sentences=True),
     "datasets + transformers": peer,
 }
 
@@ -123,6 +123,7 @@ def make_text(place: Path) -> None:
                     file.write("\n".join(document) + "\n\n")
     config = settings(given)
     config.corpus.heldout_fraction = 0.01
+    config.tokenizer.sample_bytes = 2_000_000
     trained = build_store(config, place / "trained")
     shutil.copytree(trained.tokenizer_directory, place / "tokenizer")
     shutil.rmtree(trained.directory)

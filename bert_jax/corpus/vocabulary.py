@@ -61,15 +61,18 @@ class Vocabulary:
         """Reads what `save` wrote.
 
         Raises:
-          UserError: there is no vocabulary in `directory`.
+          UserError: there is no vocabulary in `directory`, or a damaged one.
         """
         path = Path(directory) / FILE_NAME
         if not path.is_file():
             raise UserError(f"{path} is missing: {directory} holds no tokenizer of bert_jax")
-        values = json.loads(path.read_text())
-        is_special = _mask(values.pop("special"), values["size"])
-        starts_word = _mask(values.pop("starts_word"), values["size"])
-        return cls(is_special=is_special, starts_word=starts_word, **values)
+        try:
+            values = json.loads(path.read_text())
+            is_special = _mask(values.pop("special"), values["size"])
+            starts_word = _mask(values.pop("starts_word"), values["size"])
+            return cls(is_special=is_special, starts_word=starts_word, **values)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); prepare the corpus again") from error
 
 
 def _mask(ids: list[int], size: int) -> Bool[np.ndarray, "V"]:

@@ -12,6 +12,16 @@ with_beam = pytest.mark.skipif(
 )
 
 
+RUNNERS = [
+    ["--runner=DirectRunner"],
+    [
+        "--runner=DirectRunner",
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=2",
+    ],
+]
+
+
 @with_beam
 def test_a_pipeline_makes_the_same_bytes(tmp_path):
     texts = documents(120)
@@ -19,18 +29,12 @@ def test_a_pipeline_makes_the_same_bytes(tmp_path):
         write_text(tmp_path / "text" / f"{index}.txt", texts[index * 40 : index * 40 + 40])
     config = tiny_config(f"text:{tmp_path}/text/*.txt")
     build_store(config, tmp_path / "plain")
-    build_store(config, tmp_path / "beam", beam.engine(["--runner=DirectRunner"]))
+    build_store(config, tmp_path / "beam", beam.engine(RUNNERS[1]))
     assert contents(tmp_path / "beam") == contents(tmp_path / "plain")
 
 
 @with_beam
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--runner=DirectRunner"],
-        ["--runner=DirectRunner", "--direct_running_mode=multi_processing"],
-    ],
-)
+@pytest.mark.parametrize("options", RUNNERS)
 def test_errors_of_a_pipeline_reach_the_user(tmp_path, options):
     (tmp_path / "bad.txt").write_bytes(b"bad \xff")
     config = tiny_config(f"text:{tmp_path}/bad.txt")

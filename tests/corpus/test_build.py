@@ -15,6 +15,7 @@ from bert_jax.corpus.sentences import split_sentences
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.errors import UserError
+from bert_jax.stream.batches import TrainBatches
 from tests.corpus.corpora import contents, documents, tiny_config, write_text
 from tests.corpus.test_arrays import documents_of
 
@@ -117,6 +118,19 @@ def test_duplicates_are_removed_and_counted(tmp_path):
     kept = build_store(tiny_config(source, corpus_deduplicate=False), tmp_path / "kept")
     assert len(texts_of(kept, "train") + texts_of(kept, "heldout")) == 120 + 5 + 3
     assert set(kept.manifest["removed"].values()) == {0}
+
+
+def test_a_document_of_one_enormous_sentence_is_kept_in_pieces(tmp_path):
+    enormous = "toba " * 60_000 + "x" * 100_000
+    source = f"text:{write_text(tmp_path / 'a.txt', [*TEXTS, [enormous]])}"
+    config = tiny_config(source, corpus_deduplicate=False, stream_objective="nsp")
+    store = build_store(config, tmp_path / "store")
+    found = texts_of(store, "train") + texts_of(store, "heldout")
+    (whole,) = [text for text in found if "toba toba toba toba" in text[0]]
+    assert len(whole) == 7  # at most 65,536 characters each
+    assert "".join("".join(whole).split()).count("toba") == 60_000
+    batch = TrainBatches(store, config).batch(0)
+    assert batch["input_ids"].shape == (32, 128)
 
 
 def test_large_files_are_cut_into_parts_without_loss(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 import subprocess
 import sys
 
+import pytest
+
 from bert_jax.corpus.store import TokenStore
-from tests.corpus.corpora import documents, write_text
+from tests.corpus.corpora import contents, documents, write_text
 
 CONFIG = """
 from bert_jax.config import default_config
@@ -57,6 +59,18 @@ def test_a_store_is_verified(tmp_path):
     (line,) = result.stderr.strip().splitlines()
     assert "the content of tokenizer/sentencepiece.model, train/00000/tokens.npy is not" in line
     assert line.endswith("delete the token store's directory and prepare it again")
+
+
+def test_the_command_runs_a_pipeline(tmp_path):
+    pytest.importorskip("apache_beam")
+    write_text(tmp_path / "a.txt", documents(60))
+    source = f"--config.corpus.source=text:{tmp_path}/a.txt"
+    plain = prepare(tmp_path, source, f"--config.corpus.directory={tmp_path}/plain")
+    options = ("--runner=DirectRunner", "--beam_option=--direct_num_workers=2")
+    result = prepare(tmp_path, source, f"--config.corpus.directory={tmp_path}/beam", *options)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.replace("beam", "plain") == plain.stdout
+    assert contents(tmp_path / "beam") == contents(tmp_path / "plain")
 
 
 def test_what_the_user_can_mend_is_one_line(tmp_path):

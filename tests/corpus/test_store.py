@@ -75,6 +75,13 @@ def test_large_vocabularies_have_wider_tokens():
         assert vocabulary.token_dtype == dtype
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"size": 3}', '{"size": 2, "special": [7]}'])
+def test_a_damaged_vocabulary_is_refused(tmp_path, content):
+    (tmp_path / "vocabulary.json").write_text(content)
+    with pytest.raises(UserError, match=r"vocabulary\.json is damaged"):
+        Vocabulary.load(tmp_path)
+
+
 def test_what_is_no_store_is_refused(tmp_path, store):
     with pytest.raises(UserError, match="holds no finished token store"):
         TokenStore.open(tmp_path / "nothing")
