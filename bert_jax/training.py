@@ -50,6 +50,7 @@ def stream_key(seed: int, name: str) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
+@jax.named_scope("head")  # all that the encoder does not name otherwise
 def pretraining_sums(model: Bert, batch: Batch, dropout_key: PRNGKeyArray | None) -> Sums:
     """Losses and hits of a batch, summed over its predictions and pairs, and their numbers."""
     outputs = model(batch, dropout_key)
@@ -127,9 +128,10 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
         key = jax.random.fold_in(stream_key(config.seed, "dropout"), state.step)
         gradient, sums = gradients(state.params, batch, key)
         gradient = jax.lax.with_sharding_constraint(gradient, state_shardings.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        sums["grad_norm"] = optax.tree.norm(gradient)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            sums["grad_norm"] = optax.tree.norm(gradient)
         sums["learning_rate"] = config.learning_rate * schedule(state.step)
         return TrainState(state.step + 1, params, opt_state), sums
 

@@ -1,6 +1,7 @@
 """The transformer encoder (https://arxiv.org/abs/1810.04805; https://arxiv.org/abs/2412.13663).
 
-Axes: B batch, L length, N heads, H head width, D model width, F feed-forward width.
+Axes: B batch, L length, N heads, H head width, D model width, F feed-forward width. The named
+scopes are the parts that `bert_jax.profiling` tells the time of; the innermost one counts.
 """
 
 import math
@@ -89,6 +90,7 @@ class Embeddings(nnx.Module):
             self.token_types = table(config.token_types)
         self.norm = layer_norm(config, rngs)
 
+    @jax.named_scope("embedding")
     def __call__(
         self,
         input_ids: Int[Array, "B L"],
@@ -119,6 +121,7 @@ class Attention(nnx.Module):
         self.qkv = linear(config, config.hidden_size, (3, *heads), rngs)
         self.output = linear(config, heads, config.hidden_size, rngs, residual_deviation(config))
 
+    @jax.named_scope("attention")
     def __call__(
         self,
         x: Float[Array, "B L D"],
@@ -152,6 +155,7 @@ class FeedForward(nnx.Module):
         self.input = linear(config, config.hidden_size, inner, rngs)
         self.output = linear(config, width, config.hidden_size, rngs, residual_deviation(config))
 
+    @jax.named_scope("feed_forward")
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         """Transform each position by itself."""
         inner = self.input(x)  # B L F, or B L 2 F
@@ -183,6 +187,7 @@ class Layer(nnx.Module):
         self.feed_forward = FeedForward(config, rngs=rngs)
         self.feed_forward_norm = layer_norm(config, rngs)
 
+    @jax.named_scope("norm")
     def __call__(
         self,
         x: Float[Array, "B L D"],
@@ -233,13 +238,17 @@ class Encoder(nnx.Module):
         config = self.config
         keys = split_key(dropout_key, config.num_hidden_layers + 1)
         windows = {config.window(index) for index in range(config.num_hidden_layers)}
-        visible = {window: visibility(segment_ids, window) for window in windows}
-        angles = {window: self.angles(position_ids, window) for window in windows}
+        with jax.named_scope("attention"):
+            visible = {window: visibility(segment_ids, window) for window in windows}
+            angles = {window: self.angles(position_ids, window) for window in windows}
         x = self.embeddings(input_ids, token_type_ids, position_ids, keys[-1])
         for index, layer in enumerate(self.layers):
             window = config.window(index)
             x = layer(x, visible[window], angles[window], keys[index])
-        return self.final_norm(x).astype(config.dtype) if config.norm == "pre" else x
+        if config.norm == "post":
+            return x
+        with jax.named_scope("norm"):
+            return self.final_norm(x).astype(config.dtype)
 
     def angles(self, position_ids: Int[Array, "B L"], window: int) -> Angles | None:
         """The rotary angles of the layers with this window; None where positions are not rotary."""
