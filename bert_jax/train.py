@@ -5,6 +5,7 @@ saves checkpoints, and at the end exports a Hugging Face folder. The same comman
 run that was interrupted; a run is a function of its config, its corpus and the step alone.
 """
 
+import dataclasses
 import itertools
 import time
 from pathlib import Path
@@ -49,7 +50,11 @@ def train(config: ConfigDict, directory: Path) -> None:
     # --- The model, its optimizer and the compiled steps.
     model = ModelConfig.create(config.model, store.vocabulary.size)
     say_if_not_exportable(model)
-    steps = compile_steps(config, model, mesh)
+    steps_of = {  # by the rotary base, which phases may change
+        theta: compile_steps(config, dataclasses.replace(model, rope_theta=theta), mesh)
+        for theta in {phase.rope_theta for phase in phases(config)}
+    }
+    steps = steps_of[phases(config)[0].rope_theta]
 
     # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
     # finished before any of them can finish it: opening the checkpoints waits for all.
@@ -81,6 +86,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(config, directory, mesh, model, first_step)
     for phase in phases(config):
+        steps = steps_of[phase.rope_theta]
         for step in range(max(phase.start, first_step), phase.stop):
             with reporter.waiting_for_data():
                 batch = next(batches)

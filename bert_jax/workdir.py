@@ -25,6 +25,7 @@ from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig, abstract
+from bert_jax.stream.phases import phase_of
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
@@ -121,6 +122,7 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     model = ModelConfig.create(config.model, Vocabulary.load(workdir / TOKENIZER).size)
     _, abstract_params = abstract(model)
     step, params = checkpoint.restore_params(workdir / CHECKPOINTS, step, abstract_params)
+    model = dataclasses.replace(model, rope_theta=phase_of(config, step).rope_theta)
     return Run(workdir, config, model, step, params)
 
 

@@ -3,11 +3,14 @@
 Paper:     ModernBERT (https://arxiv.org/abs/2412.13663, section 2 and appendix A).
 Command:   python -m bert_jax.train --config=configs/modernbert.py:base \\
              --config.corpus.source='text:/data/*.txt' --workdir=runs/modern-base
-Sizes:     base (22 x 768), large (28 x 1024); the argument after the colon.
-Recipe:    the architecture and the 30 % masking are the paper's, at length 1024. The optimizer is
-           this project's (Muon on the matrices, AdamW on the rest, linear decay) in place of the
-           paper's StableAdamW with a trapezoidal schedule, and the steps are a starting point for
-           one node, not the paper's 1.7 trillion tokens.
+Sizes:     base (22 x 768), large (28 x 1024); the argument after the colon. base-1024 and
+           large-1024 leave out the long rows.
+Recipe:    the paper's architecture, 30 % masking, and its two lengths with as many tokens a step:
+           1024 with a rotary base of 10,000 for the first 85 % of the tokens, then 8192 with a base
+           of 160,000 in the global layers. The optimizer is this project's (Muon on the matrices,
+           AdamW on the rest, linear decay) in place of the paper's StableAdamW with a trapezoidal
+           schedule, and the steps are a starting point for one node, not the paper's 2 trillion
+           tokens.
 Hardware:  the paper: 8 H100, 194 hours to 1.7 T tokens (base), 425 hours (large). Hours and
            held-out figures of this code: not measured.
 """
@@ -26,10 +29,10 @@ SIZES = {
 
 def get_config(arg: str = "base") -> ConfigDict:
     """The published architecture at the size `arg`."""
-    size = arg or "base"
-    if size not in SIZES:
+    size, _, length = (arg or "base").partition("-")
+    if size not in SIZES or length not in ("", "1024"):
         raise UserError(
-            f"--config=configs/modernbert.py:{size}: choose a size of {', '.join(SIZES)}"
+            f"--config=configs/modernbert.py:{arg}: choose base, large, base-1024 or large-1024"
         )
     config = default_config()
     config.total_steps = 100_000
@@ -43,8 +46,10 @@ def get_config(arg: str = "base") -> ConfigDict:
     config.tokenizer.vocab_size = 50_368
 
     config.stream.objective = "packed"
-    config.stream.sequence_length = 1024
     config.stream.mask_rate = 0.3
+    short = {"until": 0.85, "sequence_length": 1024, "rope_theta": 10_000.0}
+    long = {"sequence_length": 8192, "global_batch_size": 64, "rope_theta": 160_000.0}
+    config.stream.phases = ({**short, "until": 1.0},) if length else (short, {**long, "until": 1.0})
 
     model = config.model
     model.num_hidden_layers, model.hidden_size = SIZES[size][:2]

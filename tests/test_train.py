@@ -297,6 +297,27 @@ def test_logging_more_often_is_no_other_run(corpus, unbroken):
     assert "is finished" in said
 
 
+def test_rows_grow_longer_with_another_rotary_base(corpus, tmp_path):
+    config = load_config_file("configs/modernbert.py", "base")
+    config.corpus.source = corpus.partition("=")[2]
+    config.corpus.heldout_fraction, config.corpus.workers = 0.2, 1
+    config.tokenizer.vocab_size = 300
+    config.total_steps, config.warmup_steps, config.global_batch_size = 4, 1, 8
+    config.log_every, config.eval_every, config.checkpoint_every = 1, 2, 2
+    config.stream.phases = (
+        {"until": 0.5, "sequence_length": 32, "rope_theta": 100.0},
+        {"until": 1.0, "sequence_length": 256, "rope_theta": 10_000.0},
+    )
+    config.model.hidden_size, config.model.intermediate_size = 32, 48
+    config.model.num_attention_heads, config.model.num_hidden_layers = 2, 2
+    config.optimizer.name = "adamw"  # compiles sooner
+    train_module.train(config, tmp_path / "run")
+
+    assert [load_run(tmp_path / "run", step).model.rope_theta for step in (2, 4)] == [100.0, 1e4]
+    exported = json.loads((tmp_path / "run" / "hf" / "config.json").read_text())
+    assert exported["rope_parameters"]["full_attention"]["rope_theta"] == 10_000.0
+
+
 def test_a_small_real_text_is_learned_beyond_its_word_frequencies(tmp_path):
     """A model that only knows how often each piece occurs stays at the unigram entropy."""
     pages = [as_document(topics.topics[name]) for name in sorted(topics.topics)]

@@ -24,6 +24,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "mask_rate": (Real, "a number"),
     "final_mask_rate": (Real, "a number"),
     "weights": (str, "a text such as 'wiki=0.7, web=0.3'"),
+    "rope_theta": (Real, "a number"),
 }
 
 
@@ -41,6 +42,7 @@ class Phase:
       final_mask_rate: the share that it moves to, linearly.
       predictions: P, places for predictions in a row.
       weights: shares of the sources, see `parse_weights`; empty: by their sizes.
+      rope_theta: rotary base of the global layers.
       first_example: counter of its first example. Phases of one length continue one counter, so
         that no epoch is begun anew.
     """
@@ -54,6 +56,7 @@ class Phase:
     final_mask_rate: float
     predictions: int
     weights: str
+    rope_theta: float
     first_example: int
 
     def mask_rate_at(self, step: int) -> float:
@@ -94,6 +97,7 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 final_mask_rate=final_rate,
                 predictions=num_predictions(max(rate, final_rate), length),
                 weights=values["weights"],
+                rope_theta=float(values["rope_theta"]),
                 first_example=examples.get(length, 0),
             )
         )
@@ -105,6 +109,11 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
             "its until=1.0"
         )
     return tuple(result)
+
+
+def phase_of(config: ConfigDict, step: int) -> Phase:
+    """The phase that the state after `step` updates was last trained in; at step 0 the first."""
+    return next(phase for phase in phases(config) if step <= phase.stop)
 
 
 def batch_size_warmup(first: int, last: int, until: float, stages: int) -> tuple[dict, ...]:
@@ -182,7 +191,11 @@ def _phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
         raise UserError(
             f"config.stream.phases[{index}]={given!r} is not a dict of {', '.join(_KINDS)}"
         )
-    run = {"until": 1.0, "global_batch_size": config.global_batch_size}
+    run = {
+        "until": 1.0,
+        "global_batch_size": config.global_batch_size,
+        "rope_theta": config.model.rope_theta,
+    }
     values = {name: run[name] if name in run else config.stream[name] for name in _KINDS}
     values |= dict(given)
 
@@ -216,6 +229,11 @@ def _phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
             f"{where('sequence_length')}={values['sequence_length']} is beyond the position table, "
             f"config.model.max_position_embeddings={model.max_position_embeddings}; raise it, or "
             "shorten the rows"
+        )
+    if "rope_theta" in given and (model.position != "rotary" or values["rope_theta"] <= 0):
+        raise UserError(
+            f"{where('rope_theta')}={values['rope_theta']} with config.model.position="
+            f"{model.position!r}: a base goes with rotary positions, and is above 0"
         )
     if values["weights"]:
         parse_weights(values["weights"], where("weights"))

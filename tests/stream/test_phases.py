@@ -1,7 +1,7 @@
 import pytest
 
 from bert_jax.errors import UserError
-from bert_jax.stream.phases import batch_size_warmup, phases
+from bert_jax.stream.phases import batch_size_warmup, phase_of, phases
 
 
 def test_one_phase_by_default(config):
@@ -33,6 +33,16 @@ def test_mask_rate_goes_linearly_to_its_end(config):
     config.stream.final_mask_rate = 0.0
     (phase,) = phases(config)
     assert phase.mask_rate_at(49) == 0.3
+
+
+def test_the_rotary_base_goes_with_the_phase(config):
+    config.model.position, config.model.rope_theta = "rotary", 10_000.0
+    config.stream.phases = ({"until": 0.5}, {"until": 1.0, "rope_theta": 160_000})
+    bases = [phase_of(config, step).rope_theta for step in (0, 25, 26, 50)]
+    assert bases == [10_000.0, 10_000.0, 160_000.0, 160_000.0]
+    config.model.position = "learned"
+    with pytest.raises(UserError, match=r"phases\[1\]\.rope_theta=160000 .*'learned'"):
+        phases(config)
 
 
 def test_batch_size_warms_up(config):
