@@ -8,7 +8,7 @@ Needs `pip install 'bert_jax[benchmarks]'`. The tokenizer is given: it is traine
 beginning before the clock starts. The peer is `datasets.load_dataset("text")` and
 `map(batched=True, num_proc=2)` of the same tokenizer in its exported, fast form; it only writes
 ids: it does not clean, split, look for duplicates or sentences, or count. Sides run in turns, each
-in a process of its own. Memory is that of all its processes together, sampled every 50 ms:
+in a process of its own. Memory is that of all its processes together, sampled five times a second:
 resident, and without pages of files. Processor seconds, imports included, are what other work on
 the machine disturbs least.
 
@@ -173,7 +173,7 @@ def run_side(side: str, place: Path) -> dict[str, float]:
                     continue
                 now = [now[0] + memory.rss, now[1] + memory.rss - memory.shared]
             resident, anonymous = max(resident, now[0]), max(anonymous, now[1])
-            time.sleep(0.05)
+            time.sleep(0.2)
         said.seek(0)
         words = said.read().split()
     if process.returncode:
