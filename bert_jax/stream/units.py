@@ -35,8 +35,8 @@ def choose(
       unit: `token`: tokens, uniformly. `word`: whole words in random order, each one that still
         fits, as google-research/bert: a word that does not fit is left out and the next one
         tried, so a row may have a few tokens less than wanted. `span`: spans of words of
-        geometric length from random words on, as SpanBERT; they end at special tokens, may
-        overlap, and the last one is cut.
+        geometric length, as SpanBERT, one after another from random words on that are not in a
+        span yet; one ends early at a special token and at another span, and the last one is cut.
       ids: the tokens.
       is_ordinary: which of them may be chosen.
       wanted: how many are to be chosen, if there are as many.
@@ -56,9 +56,14 @@ def choose(
         numbers = _numbers(word_score.take(word), is_ordinary)
         size = np.diff(begins, append=ids.size).take(word)
         return _first(*_words_that_fit(numbers, size, wanted), predictions)
-    length = draw("spans", ids.shape[1]).reshape(-1)[begins]
-    word_score = _earliest_span(word_score, is_ordinary.reshape(-1)[begins], length)
-    return _first(np.sort(_numbers(word_score.take(word), is_ordinary)), wanted, predictions)
+    numbers = np.sort(_numbers(score, is_ordinary & is_begin.reshape(ids.shape)))
+    length = 1 + np.searchsorted(_SPAN_BOUNDS, draw("spans", ids.shape[1]), side="right")
+    word_ends = np.append(begins, np.full(LONGEST_SPAN, ids.size))[word + length]
+    chosen = _spans(numbers, np.minimum(word_ends, _text_ends(is_ordinary)), wanted)
+    is_chosen = np.arange(predictions) < np.count_nonzero(chosen, axis=1)[:, None]
+    columns = np.zeros(is_chosen.shape, np.uint32)
+    columns[is_chosen] = np.nonzero(chosen)[1]
+    return columns, is_chosen
 
 
 def _words_that_fit(
@@ -90,20 +95,48 @@ def _words_that_fit(
     return order, wanted
 
 
-def _earliest_span(
-    score: UInt32[np.ndarray, "W"],
-    is_ordinary: Bool[np.ndarray, "W"],
-    random: UInt32[np.ndarray, "W"],
-) -> UInt32[np.ndarray, "W"]:
-    """The score of the earliest span that covers each word, if one begins at every word."""
-    reach = np.where(is_ordinary, np.searchsorted(_SPAN_BOUNDS, random, side="right"), 0)
-    text = np.cumsum(~is_ordinary)  # words without a special token between them
-    earliest = score.copy()
-    for distance in range(1, LONGEST_SPAN):
-        covers = (reach[:-distance] >= distance) & (text[:-distance] == text[distance:])
-        behind = earliest[distance:]
-        np.minimum(behind, np.where(covers, score[:-distance], _NEVER), out=behind)
-    return earliest
+def _spans(
+    order: UInt32[np.ndarray, "B L"],
+    end: Int64[np.ndarray, "B L"],
+    wanted: Int64[np.ndarray, "B"],
+) -> Bool[np.ndarray, "B L"]:
+    """The tokens in spans, made in rounds: in each one, every row tries its next word.
+
+    Args:
+      order: the sorted numbers of the words.
+      end: of a span that begins at a token; a place in all rows.
+      wanted: tokens in spans.
+    """
+    length = order.shape[1]
+    chosen = np.zeros(order.size, bool)
+    left = wanted.copy()
+    trying = np.flatnonzero(left)
+    for place in range(length):
+        trying = trying[(order[trying, place] != _NEVER) & (left[trying] > 0)]
+        if not len(trying):
+            break
+        begin = length * trying + (order[trying, place] & _low_bits(length)).astype(np.int64)
+        is_new = ~chosen[begin]
+        row, begin = trying[is_new], begin[is_new]
+        if not len(row):
+            continue
+        size = np.minimum(end.reshape(-1)[begin] - begin, left[row])
+        borders = np.cumsum(size) - size
+        token = np.arange(size.sum()) + np.repeat(begin - borders, size)
+        # Where another span begins, this one ends.
+        met = np.minimum.reduceat(np.where(chosen[token], token, chosen.size), borders)
+        size_kept = np.minimum(size, met - begin)
+        chosen[token[token < np.repeat(begin + size_kept, size)]] = True
+        left[row] -= size_kept
+    return chosen.reshape(order.shape)
+
+
+def _text_ends(is_ordinary: Bool[np.ndarray, "B L"]) -> Int64[np.ndarray, "B L"]:
+    """For each token the place, in all rows, of the next special token or row."""
+    rows, length = is_ordinary.shape
+    place = np.arange(rows * length).reshape(is_ordinary.shape)
+    ends = np.where(is_ordinary, length * np.arange(1, rows + 1)[:, None], place)
+    return np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
 
 
 def _word_begins(

@@ -69,15 +69,17 @@ def test_spans_are_chosen_as_by_spanberts_procedure(seed, wanted):
     for row, columns in enumerate(found):
         budget = min(wanted, np.count_nonzero(ordinary[row]))
         words = words_of(ids[row], ordinary[row])
-        slow: list[int] = []
+        slow: set[int] = set()
         for first in in_random_order(words, random[row]):
-            covered = words[words.index(first) :][: lengths[row, first[0]]]
-            for column in itertools.chain.from_iterable(covered):
-                if not ordinary[row, first[0] : column].all():
+            if first[0] in slow:
+                continue  # as SpanBERT: drawn anew
+            span = words[words.index(first) :][: lengths[row, first[0]]]
+            for column in itertools.chain.from_iterable(span):
+                is_apart = not ordinary[row, first[0] : column].all()
+                if is_apart or column in slow or len(slow) == budget:
                     break
-                if column not in slow and len(slow) < budget:
-                    slow.append(column)
-        assert columns == set(slow)
+                slow.add(column)
+        assert columns == slow
 
 
 def test_span_lengths_are_geometric():
