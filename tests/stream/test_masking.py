@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_stores import CLS, SEP, draw, vocabulary
@@ -86,7 +87,8 @@ def test_shares_of_replacements(shares):
     n = len(labels)
 
     def within_bounds(count: int, share: float) -> bool:
-        return abs(count - n * share) <= 5 * np.sqrt(n * share * (1 - share))
+        least, most = scipy.stats.binom.interval(1 - 1e-9, n, share)
+        return least <= count <= most
 
     # A random piece is the old one in 1 of 59 cases.
     mask_share, random_share = shares

@@ -1,0 +1,32 @@
+"""From the stream's segment_ids to the model's predictions: documents of a row are strangers."""
+
+import jax
+import numpy as np
+from flax import nnx
+
+from bert_jax import model as model_lib
+from bert_jax.stream.batches import TrainBatches
+from tests.architectures import MODERN
+
+
+def test_a_document_of_a_packed_row_is_predicted_from_itself_alone(store, config):
+    config.stream.sequence_length = 64
+    batch = TrainBatches(store, config).batch(3)
+    structure, _ = model_lib.abstract(MODERN)
+    params = model_lib.initialize(MODERN, jax.random.key(0))
+    predict = jax.jit(lambda batch: nnx.merge(structure, params)(batch).mlm_logits)
+
+    before = predict(batch)
+    segments = batch["segment_ids"]
+    row = np.arange(len(segments))[:, None]
+    is_counted = batch["masked_weights"] > 0
+    segment_of = np.where(is_counted, segments[row, batch["masked_positions"]], 0)
+    assert segments.max() >= 3
+    for document in range(segments.max() + 1):  # 0 is the padding
+        ids = np.where(segments == document, 5 + (batch["input_ids"] + 1) % 50, batch["input_ids"])
+        after = predict(batch | {"input_ids": ids})
+        others = is_counted & (segment_of != document)
+        np.testing.assert_array_equal(after[others], before[others])
+        own = segment_of == document
+        if document and own.any():
+            assert not np.allclose(after[own], before[own])
