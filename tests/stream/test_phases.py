@@ -72,6 +72,15 @@ def test_batch_size_warms_up(config):
         ("phases", ({"length": 64},), r"phases\[0\].*'length'"),
         ("phases", ({"sequence_length": 1000},), r"phases\[0\]\.sequence_length=1000"),
         ("phases", ({"global_batch_size": "8"},), r"phases\[0\]\.global_batch_size='8'"),
+        ("phases", ({"global_batch_size": True},), r"phases\[0\]\.global_batch_size=True"),
+        ("phases", ({"until": "x"},), r"phases\[0\]\.until='x' is not a number"),
+        ("phases", ({"until": 1.5},), r"phases\[0\]\.until=1\.5 is not a share"),
+        ("phases", ({"until": float("nan")},), r"phases\[0\]\.until=nan is not a share"),
+        ("phases", ({"mask_rate": None},), r"phases\[0\]\.mask_rate=None is not a number"),
+        ("phases", ({"weights": {"a": 1}},), r"phases\[0\]\.weights=.* is not a text"),
+        ("phases", ({"weights": "a=1"}, {"weights": "a"}), r"phases\[1\]\.weights='a'"),
+        ("phases", (1.0,), r"phases\[0\]=1\.0 is not a dict of until"),
+        ("phases", ("until",), r"phases\[0\]='until' is not a dict of until"),
     ],
 )
 def test_what_makes_no_sense_is_refused(config, field, value, message):
