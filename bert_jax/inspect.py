@@ -6,6 +6,7 @@ not there yet.
 """
 
 import collections
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -64,13 +65,16 @@ def main() -> None:
         f"{phase.sequence_length} tokens, {batches.num_examples(phase):,} rows an epoch.\n"
     )
     print(LEGEND)
+    sources = batches.sources(FLAGS.step)
     for row in range(min(FLAGS.rows, phase.global_batch_size)):
         objective, vocabulary = config.stream.objective, store.vocabulary
-        print(readable_row(batch, row, objective, vocabulary, tokenizer.piece, has_colors) + "\n")
+        text = readable_row(batch, row, objective, vocabulary, tokenizer.piece, has_colors)
+        print(f"{sources[row]}\n{text}\n" if len(set(sources)) > 1 else f"{text}\n")
     last = min(FLAGS.step + FLAGS.batches, config.total_steps)
-    counted = rates(map(batches.batch, range(FLAGS.step, last)), store.vocabulary)
+    steps = range(FLAGS.step, last)
+    counted = rates(map(batches.batch, steps), store.vocabulary)
     print(f"Counted over the batches of the steps {FLAGS.step} to {last - 1}:")
-    for name, value in counted.items():
+    for name, value in (source_shares(map(batches.sources, steps)) | counted).items():
         print(f"  {name:38} {value}")
 
 
@@ -126,6 +130,14 @@ def _token(
     if seen == vocabulary.mask_id:
         return f"[MASK:{text(label)}]", "mask"
     return f"[{text(seen)}:{text(label)}]", "kept" if seen == label else "random"
+
+
+def source_shares(sources: Iterable[list[str]]) -> dict[str, str]:
+    """The share of the rows that each source has; nothing if there is but one."""
+    count = collections.Counter(itertools.chain.from_iterable(sources))
+    if len(count) < 2:
+        return {}
+    return {f"rows of {name}": f"{count[name] / count.total():.2%}" for name in sorted(count)}
 
 
 def rates(batches: Iterable[Batch], vocabulary: Vocabulary) -> dict[str, str]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tiny_stores import vocabulary
 
-from bert_jax.inspect import rates, readable_row
+from bert_jax.inspect import rates, readable_row, source_shares
 from bert_jax.stream.batches import TrainBatches
 
 
@@ -68,6 +68,14 @@ def test_rates_are_counted():
         "  left as they are": "33.33%",
         "special tokens among them (must be 0)": "0",
     }
+
+
+def test_shares_of_sources_are_counted():
+    assert source_shares([["wiki", "web"], ["web", "web"]]) == {
+        "rows of web": "75.00%",
+        "rows of wiki": "25.00%",
+    }
+    assert source_shares([["wiki", "wiki"]]) == {}
 
 
 def test_rates_of_real_batches_are_those_of_the_config(store, config):
