@@ -52,7 +52,8 @@ def command(*flags, launcher=(sys.executable, "-m", "bert_jax.train")):
 def environment():
     """One device a process, and this virtual environment's python for the launcher."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return os.environ | {"XLA_FLAGS": "", "PATH": path}
+    flags = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
+    return os.environ | {"XLA_FLAGS": " ".join(flags), "PATH": path}
 
 
 def train(*flags, expect=0, launcher=(sys.executable, "-m", "bert_jax.train")):
