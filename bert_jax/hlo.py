@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from jaxtyping import Int
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -125,10 +126,17 @@ def memory_traffic(text: str) -> int:
     an operation reads a part of an operand (an embedding's lookup).
     """
     computations = _computations(text)
+    fused = {
+        name
+        for computation in computations.values()
+        for instruction in computation.values()
+        if instruction.opcode == "fusion"
+        for name in re.findall(r"calls=%([^\s,]+)", instruction.rest)
+    }
     total = 0
     for place, times, instruction in _executed(computations):
         opcode = instruction.opcode
-        if "fused" in place or "fusion" in place or opcode in _MOVES_NOTHING:
+        if place in fused or opcode in _MOVES_NOTHING:
             continue
         if opcode == "copy-start":  # its result names the target and the source
             touched = instruction.result
@@ -238,13 +246,11 @@ def _group(kind: str, rest: str) -> tuple[int, ...]:
         return tuple(int(place) for place in listed[1].split(","))
     if iota := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
         groups, grid, order = (_integers(text) for text in iota.groups())
-        places = np.arange(math.prod(grid)).reshape(grid)
-        return tuple(places.transpose(order or None).reshape(groups)[0].tolist())
+        return tuple(_places(grid, order).reshape(groups)[0].tolist())
     if named := _MESH.search(rest):
         sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
         grid = _integers(named[2]) or tuple(sizes.values())
-        places = np.arange(math.prod(grid)).reshape(grid).transpose(_integers(named[3]) or None)
-        places = places.reshape(tuple(sizes.values()))
+        places = _places(grid, _integers(named[3])).reshape(tuple(sizes.values()))
         index: list[slice | int] = [0] * len(sizes)
         for axis, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", named[4]):
             step = sizes[axis] // (int(before) * int(size)) if size else 1  # a part of an axis
@@ -252,6 +258,11 @@ def _group(kind: str, rest: str) -> tuple[int, ...]:
             index[list(sizes).index(axis)] = slice(0, stop, step)
         return tuple(places[tuple(index)].ravel().tolist())
     raise ValueError(f"unknown groups of devices: {rest[:300]}")
+
+
+def _places(grid: tuple[int, ...], order: tuple[int, ...]) -> Int[np.ndarray, "..."]:
+    """The devices 0, 1, ... in a grid whose axes are then put into this order, if there is one."""
+    return np.arange(math.prod(grid)).reshape(grid).transpose(order or tuple(range(len(grid))))
 
 
 def _integers(text: str | None) -> tuple[int, ...]:

@@ -157,6 +157,6 @@ def _times(work: Work, grid: Slice, exchanges: Sequence[tuple[Collective, float]
         products=work.flops / grid.chip.peak,
         memory=work.memory_traffic / grid.chip.memory_bandwidth,
         compiler=work.cycles / grid.chip.clock,
-        exposed=sum(seconds for collective, seconds in exchanges if not collective.is_async),
-        hidden=sum(seconds for collective, seconds in exchanges if collective.is_async),
+        exposed=sum((time for collective, time in exchanges if not collective.is_async), 0.0),
+        hidden=sum((time for collective, time in exchanges if collective.is_async), 0.0),
     )
