@@ -10,8 +10,9 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -91,13 +92,22 @@ def plan(config: ConfigDict, grid: Slice) -> list[Plan]:
     return [_plan(config, grid, mesh, phase) for phase in phases(config)]
 
 
-def compiled(config: ConfigDict, mesh: jax.sharding.Mesh, phase: Phase) -> jax.stages.Compiled:
-    """The training step of a phase, compiled for a mesh whose devices need not be there."""
+def compiled(
+    config: ConfigDict,
+    mesh: jax.sharding.Mesh,
+    phase: Phase,
+    compiler_options: Mapping[str, Any] | None = None,
+) -> jax.stages.Compiled:
+    """The training step of a phase, compiled for a mesh whose devices need not be there.
+
+    Raises:
+      UserError: the step does not fit into a device's memory.
+    """
     model = ModelConfig.create(config.model, config.tokenizer.vocab_size)
     steps = compile_steps(config, model, mesh)
     lowered = steps.train.lower(steps.abstract_state, abstract_batch(config, mesh, phase))
     try:
-        return lowered.compile()
+        return lowered.compile(dict(compiler_options or {}))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
