@@ -25,6 +25,7 @@ FREE_TO_CHANGE = (
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
+    "model.attention_backend",
 )
 
 
@@ -105,6 +106,8 @@ def default_config() -> ConfigDict:
     model.rope_theta = 160_000.0  # of the global layers
     model.local_rope_theta = 10_000.0  # of the local layers
     model.compute_dtype = "float32"  # of the matrix products; parameters stay float32
+    # auto: the device's best | xla | cudnn, pallas (NVIDIA GPUs) | splash (TPUs)
+    model.attention_backend = "auto"
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)

@@ -26,7 +26,7 @@ from bert_jax.optimizer import make_optimizer
 from bert_jax.reporter import Reporter
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
-from bert_jax.stream.phases import phases
+from bert_jax.stream.phases import PAIR_OBJECTIVES, phases
 from bert_jax.training import compile_steps, evaluation_sums
 
 
@@ -48,7 +48,8 @@ def train(config: ConfigDict, directory: Path) -> None:
         workdir.claim(directory, config, store)
 
     # --- The model, its optimizer and the compiled steps.
-    model = ModelConfig.create(config.model, store.vocabulary.size)
+    documents = "padded" if config.stream.objective in PAIR_OBJECTIVES else "packed"
+    model = ModelConfig.create(config.model, store.vocabulary.size, rows=documents)
     say_if_not_exportable(model)
     steps_of = {  # by the rotary base, which phases may change
         theta: compile_steps(config, dataclasses.replace(model, rope_theta=theta), mesh)

@@ -97,9 +97,14 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
     next_sentence_weight = config.optimizer.next_sentence_weight
     micro_batches = config.mesh.micro_batches
 
+    def batch_sums(params: Any, batch: Batch, key: PRNGKeyArray | None) -> Sums:
+        # Attention kernels split themselves over the mesh, and choose themselves by its devices.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return pretraining_sums(nnx.merge(structure, params), batch, key)
+
     def loss(params: Any, batch: Batch, counts: Sums, key: PRNGKeyArray) -> tuple[Array, Sums]:
         params = jax.lax.with_sharding_constraint(params, used)
-        sums = pretraining_sums(nnx.merge(structure, params), batch, key)
+        sums = batch_sums(params, batch, key)
         total = sums["mlm_loss"] / counts["mlm"]
         if "nsp_loss" in sums:
             total += next_sentence_weight * sums["nsp_loss"] / counts["nsp"]
@@ -137,7 +142,7 @@ def compile_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Steps:
 
     def evaluate(params: Any, batch: Batch) -> Sums:
         params = jax.lax.with_sharding_constraint(params, used)
-        return pretraining_sums(nnx.merge(structure, params), batch, None)
+        return batch_sums(params, batch, None)
 
     everywhere = jax.NamedSharding(mesh, partition.P())
     return Steps(

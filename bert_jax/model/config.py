@@ -6,12 +6,15 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
+from bert_jax.model.attention import BACKENDS
 
 CHOICES = {
     "position": ("learned", "rotary", "sinusoidal"),
     "norm": ("post", "pre"),
     "feed_forward": ("gelu", "geglu"),
     "compute_dtype": ("float32", "bfloat16"),
+    "attention_backend": ("auto", *BACKENDS),
+    "rows": ("packed", "padded"),
 }
 SIZES = (
     "vocab_size",
@@ -25,7 +28,7 @@ SIZES = (
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One encoder: the fields of `config.model` and the size of the vocabulary.
+    """One encoder: the fields of `config.model`, the size of the vocabulary, and what rows hold.
 
     Raises:
       UserError: a choice is not known, a size is not positive, or sizes do not go together.
@@ -52,11 +55,19 @@ class ModelConfig:
     rope_theta: float
     local_rope_theta: float
     compute_dtype: str
+    attention_backend: str = "auto"
+    rows: str = "packed"  # what always holds; padded: never more than one document a row
 
     @classmethod
-    def create(cls, model: ConfigDict, vocab_size: int) -> "ModelConfig":
-        """The `model` group of a run's config, with the size of its tokenizer's vocabulary."""
-        return cls(vocab_size=vocab_size, **model.to_dict())
+    def create(cls, model: ConfigDict, vocab_size: int, rows: str = "packed") -> "ModelConfig":
+        """The `model` group of a run's config, with the size of its tokenizer's vocabulary.
+
+        Args:
+          model: the group.
+          vocab_size: pieces of the tokenizer.
+          rows: `packed` where a row may hold several documents, `padded` where it never does.
+        """
+        return cls(vocab_size=vocab_size, rows=rows, **model.to_dict())
 
     def __post_init__(self):
         """Refuse what no encoder can have."""

@@ -10,14 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from bert_jax.model.attention import attend, rotary_angles, rotate, visibility
+from bert_jax.model.attention import Angles, attend, rotary_angles, rotate
 from bert_jax.model.config import ModelConfig
 from bert_jax.model.dropout import dropout, split_key
 from bert_jax.model.products import Linear
-
-Angles = tuple[Float[Array, "B L 1 R"], Float[Array, "B L 1 R"]]
 
 
 def truncated_normal(deviation: float) -> nnx.Initializer:
@@ -125,9 +123,11 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "B L D"],
-        visible: Bool[Array, "B 1 L L"],
+        segment_ids: Int[Array, "B L"],
         angles: Angles | None,
         dropout_key: PRNGKeyArray | None,
+        *,
+        window: int,
     ) -> Float[Array, "B L D"]:
         """Mix the positions that see each other."""
         query, key, value = jnp.unstack(self.qkv(x), axis=2)  # B L N H each
@@ -137,9 +137,12 @@ class Attention(nnx.Module):
             query,
             key,
             value,
-            visible,
+            segment_ids,
+            window=window,
+            rows=self.config.rows,
             dropout_rate=self.config.attention_dropout,
             dropout_key=dropout_key,
+            backend=self.config.attention_backend,
         )
         return self.output(mixed)
 
@@ -191,16 +194,19 @@ class Layer(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "B L D"],
-        visible: Bool[Array, "B 1 L L"],
+        segment_ids: Int[Array, "B L"],
         angles: Angles | None,
         dropout_key: PRNGKeyArray | None,
+        *,
+        window: int,
     ) -> Float[Array, "B L D"]:
         """One layer on."""
         config = self.config
         keys = split_key(dropout_key, 3)
 
         def attention(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-            return dropout(self.attention(x, visible, angles, keys[0]), config.dropout, keys[1])
+            mixed = self.attention(x, segment_ids, angles, keys[0], window=window)
+            return dropout(mixed, config.dropout, keys[1])
 
         def feed_forward(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
             return dropout(self.feed_forward(x), config.dropout, keys[2])
@@ -239,12 +245,11 @@ class Encoder(nnx.Module):
         keys = split_key(dropout_key, config.num_hidden_layers + 1)
         windows = {config.window(index) for index in range(config.num_hidden_layers)}
         with jax.named_scope("attention"):
-            visible = {window: visibility(segment_ids, window) for window in windows}
             angles = {window: self.angles(position_ids, window) for window in windows}
         x = self.embeddings(input_ids, token_type_ids, position_ids, keys[-1])
         for index, layer in enumerate(self.layers):
             window = config.window(index)
-            x = layer(x, visible[window], angles[window], keys[index])
+            x = layer(x, segment_ids, angles[window], keys[index], window=window)
         if config.norm == "post":
             return x
         with jax.named_scope("norm"):

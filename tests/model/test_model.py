@@ -15,7 +15,6 @@ from bert_jax import model as model_lib
 from bert_jax.config import default_config, load_config
 from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig
-from bert_jax.model.attention import visibility
 from bert_jax.model.dropout import dropout
 from tests.synthetic import random_batch
 
@@ -72,12 +71,6 @@ def test_a_packed_document_reads_as_it_does_alone():
     alone["segment_ids"] = np.ones((1, size), np.int32)
     packed = hidden_states(config, batch)[0, second]
     np.testing.assert_allclose(packed, hidden_states(config, alone)[0], atol=1e-5)
-
-
-def test_a_local_layer_sees_half_its_window_to_each_side():
-    visible = visibility(jnp.ones((1, 12), jnp.int32), window=4)[0, 0]
-    distance = np.abs(np.arange(12)[:, None] - np.arange(12))
-    np.testing.assert_array_equal(visible, distance <= 2)
 
 
 def test_every_third_layer_is_global():

@@ -1,0 +1,145 @@
+"""Which backend computes the attention, decided from what is known while tracing.
+
+Every backend has one function, `obstacle(call)`: empty, or what stands in its way and the mend.
+A backend that the config names must have none; `auto` takes the first that has none.
+"""
+
+import dataclasses
+import functools
+
+import jax
+from absl import logging
+
+from bert_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The static facts of one call of `attend`."""
+
+    platform: str  # cpu | gpu | tpu
+    dtype: str
+    length: int
+    head_size: int
+    window: int  # 0: none
+    rows: str  # packed: several documents a row | padded: one, and padding behind it
+    dropout_rate: float  # 0: none
+
+    @property
+    def is_interpreted(self) -> bool:
+        """Kernels run step by step on a CPU: slow, for tests alone."""
+        return self.platform == "cpu"
+
+
+def _without_dropout(call: Call) -> str:
+    if call.dropout_rate:
+        return (
+            f"does not drop attention probabilities (config.model.attention_dropout "
+            f"{call.dropout_rate}): set it to 0"
+        )
+    return ""
+
+
+def xla_obstacle(call: Call) -> str:
+    """The reference does everything everywhere."""
+    del call
+    return ""
+
+
+def cudnn_obstacle(call: Call) -> str:
+    """Fused attention of cuDNN, through the part of it that JAX offers publicly."""
+    if call.platform != "gpu":
+        return f"needs an NVIDIA GPU, and this is a {call.platform}: choose another backend"
+    if call.dtype not in ("bfloat16", "float16"):
+        return f"does not compute in {call.dtype}: set config.model.compute_dtype to bfloat16"
+    if call.head_size % 8 or call.head_size > 128:
+        return (
+            f"needs a head width (config.model.hidden_size / num_attention_heads) that is a "
+            f"multiple of 8 up to 128, not {call.head_size}: change one of them"
+        )
+    if call.rows != "padded":
+        return (
+            "takes several documents a row only with a dense mask (config.stream.objective "
+            "packed): choose pallas"
+        )
+    if call.window:
+        return f"has no windows to both sides (config.model.local_attention {call.window}): use 0"
+    return _without_dropout(call)
+
+
+def pallas_obstacle(call: Call) -> str:
+    """Our own flash attention in Pallas, compiled by Triton."""
+    if call.platform not in ("gpu", "cpu"):
+        return f"needs an NVIDIA GPU, and this is a {call.platform}: choose another backend"
+    if call.dtype not in ("bfloat16", "float16") and call.platform == "gpu":
+        return f"does not compute in {call.dtype}: set config.model.compute_dtype to bfloat16"
+    if call.head_size not in (16, 32, 64, 128):
+        return (
+            f"needs a head width (config.model.hidden_size / num_attention_heads) of 16, 32, 64 "
+            f"or 128, not {call.head_size}: change one of them"
+        )
+    if call.length % 64:
+        return f"needs rows of a multiple of 64 tokens, not {call.length} (sequence_length)"
+    try:
+        import jax.experimental.pallas.triton  # noqa: F401
+    except ImportError:
+        return "needs Pallas for Triton, which this version of jax has no more: choose xla"
+    return _without_dropout(call)
+
+
+def splash_obstacle(call: Call) -> str:
+    """JAX's splash attention in Pallas for TPUs."""
+    if call.platform not in ("tpu", "cpu"):
+        return f"needs a TPU, and this is a {call.platform}: choose another backend"
+    if call.length % 128:
+        return f"needs rows of a multiple of 128 tokens, not {call.length} (sequence_length)"
+    return _without_dropout(call)
+
+
+BACKENDS = {
+    "xla": xla_obstacle,
+    "cudnn": cudnn_obstacle,
+    "pallas": pallas_obstacle,
+    "splash": splash_obstacle,
+}
+PREFERRED = {"cpu": ("xla",), "gpu": ("cudnn", "pallas", "xla"), "tpu": ("splash", "xla")}
+
+
+def choose(call: Call) -> str:
+    """The backend that `auto` stands for."""
+    return next(name for name in PREFERRED[call.platform] if not BACKENDS[name](call))
+
+
+def resolve(backend: str, call: Call, shape: tuple[int, ...]) -> str:
+    """The backend to run; `auto` says once which it takes, why, and what a dense one costs.
+
+    Args:
+      backend: a key of BACKENDS, or `auto`.
+      call: what is asked of it.
+      shape: of the queries, [B, L, N, H].
+
+    Raises:
+      UserError: the named backend cannot do it.
+    """
+    if backend != "auto":
+        if obstacle := BACKENDS[backend](call):
+            raise UserError(f"config.model.attention_backend={backend} {obstacle}")
+        return backend
+    chosen = choose(call)
+    _announce(chosen, call, shape)
+    return chosen
+
+
+@functools.cache
+def _announce(chosen: str, call: Call, shape: tuple[int, ...]) -> None:
+    reach = f"windows of {call.window}" if call.window else "whole rows"
+    text = f"attention of {call.rows} rows of {call.length} tokens, {reach}: {chosen}"
+    passed = [name for name in PREFERRED[call.platform] if BACKENDS[name](call)]
+    text += "".join(f"; {name} {BACKENDS[name](call)}" for name in passed)
+    if jax.process_index() == 0:
+        is_dense = chosen == "xla" and call.platform != "cpu"
+        if is_dense:
+            batch, length, heads, _ = shape
+            megabytes = 4 * batch * heads * length**2 / 2**20
+            text += f". Its scores take up to {megabytes:,.0f} MB a layer (B x N x L x L, float32)"
+        logging.log(logging.WARNING if is_dense else logging.INFO, "%s", text)
