@@ -27,6 +27,8 @@ FREE_TO_CHANGE = (
     "mesh.tensor",
     "model.attention_backend",
 )
+# These values of a field stand for the same function, so that one may take the other's place.
+INTERCHANGEABLE = {"model.head": ("full", "blocked")}
 
 
 def default_config() -> ConfigDict:
@@ -108,6 +110,11 @@ def default_config() -> ConfigDict:
     model.compute_dtype = "float32"  # of the matrix products; parameters stay float32
     # auto: the device's best | xla | cudnn, pallas (NVIDIA GPUs) | splash (TPUs)
     model.attention_backend = "auto"
+    # Softmax over the vocabulary: full | blocked (the same, logits never whole) | adaptive (rare
+    # pieces in narrower tails; is not exported) | sampled (in training; evaluated exactly)
+    model.head = "blocked"
+    model.sampled_negatives = 8192  # sampled: pieces in each step's sample
+    model.adaptive_cutoffs = ()  # adaptive: first ids of the tails; (): V / 16 and V / 4
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)
@@ -127,6 +134,12 @@ def default_config() -> ConfigDict:
     mesh.tensor = 1  # devices that share one layer's heads and feed-forward
     mesh.micro_batches = 1  # gradient accumulation: parts of the batch computed one after another
     return config.lock()
+
+
+def is_same_run(field: str, old: Any, new: Any) -> bool:
+    """Whether a run may go on with `new` where it began with `old`."""
+    same = INTERCHANGEABLE.get(field, ())
+    return old == new or field in FREE_TO_CHANGE or (old in same and new in same)
 
 
 def load_config(path: str, arg: str = "") -> ConfigDict:

@@ -29,6 +29,9 @@ PARAMETERS = (
     (r"feed_forward\.output\.kernel", ("tensor", "fsdp")),  # [F, D]
     (r"(mlm_head\.transform|pooler)\.kernel", ("fsdp", None)),  # [D, D]
     (r"mlm_head\.bias", ("tensor",)),  # [V]
+    (r"mlm_head\.tails\.\d+\.pieces\.embedding", ("tensor", "fsdp")),  # [part of V, narrow D]
+    (r"mlm_head\.tails\.\d+\.projection\.kernel", ("fsdp", None)),  # [D, narrow D]
+    (r"mlm_head\.clusters\.embedding", (None, "fsdp")),  # [tails, D]
     (r"bias|scale|classifier\.kernel", ()),
     (r"step|count|ns_coeffs", ()),  # of the state and the optimizer
 )

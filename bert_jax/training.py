@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from bert_jax import model as model_lib
@@ -51,16 +51,14 @@ def stream_key(seed: int, name: str) -> PRNGKeyArray:
 
 
 @jax.named_scope("head")  # all that the encoder does not name otherwise
-def pretraining_sums(model: Bert, batch: Batch, dropout_key: PRNGKeyArray | None) -> Sums:
-    """Losses and hits of a batch, summed over its predictions and pairs, and their numbers."""
-    outputs = model(batch, dropout_key)
-    sums = _named(
-        "mlm", *_cross_entropy(outputs.mlm_logits, batch["masked_labels"], batch["masked_weights"])
-    )
-    if outputs.nsp_logits is not None and "next_sentence_label" in batch:
-        label = batch["next_sentence_label"]
-        weight = (label >= 0).astype(jnp.float32)  # -1 marks the padding rows of an evaluation
-        sums |= _named("nsp", *_cross_entropy(outputs.nsp_logits, jnp.maximum(label, 0), weight))
+def pretraining_sums(model: Bert, batch: Batch, key: PRNGKeyArray | None) -> Sums:
+    """Losses and hits of a batch, summed over its predictions and pairs, and their numbers.
+
+    Without a key there is no dropout, and the losses are exact whatever the head trains on.
+    """
+    sums: Sums = {}
+    for name, (loss, hits, number) in model.totals(batch, key).items():
+        sums |= {f"{name}_loss": loss, f"{name}_hits": hits, f"{name}_count": number}
     return sums
 
 
@@ -206,18 +204,3 @@ def split_rows(rows: Array, parts: int) -> Array:
     """
     size = rows.shape[0] // parts
     return rows.reshape(size, parts, *rows.shape[1:]).swapaxes(0, 1)
-
-
-def _cross_entropy(
-    logits: Float[Array, "*N K"], labels: Int[Array, "*N"], weights: Float[Array, "*N"]
-) -> tuple[Array, Array, Array]:
-    """Summed loss in nats, summed hits, and the number of predictions."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    # A hit is a label that no other logit exceeds; on CPUs an argmax costs ten times a max.
-    own = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    hits = (own >= logits.max(axis=-1)).astype(jnp.float32)
-    return (losses * weights).sum(), (hits * weights).sum(), weights.sum()
-
-
-def _named(prefix: str, loss: Array, hits: Array, count: Array) -> Sums:
-    return {f"{prefix}_loss": loss, f"{prefix}_hits": hits, f"{prefix}_count": count}

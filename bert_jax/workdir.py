@@ -20,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax import checkpoint
-from bert_jax.config import FREE_TO_CHANGE, default_config, flatten, from_dict, to_json
+from bert_jax.config import default_config, flatten, from_dict, is_same_run, to_json
 from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
@@ -48,7 +48,7 @@ def check(workdir: Path, config: ConfigDict) -> None:
     different = [
         f"{name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in FREE_TO_CHANGE
+        if not is_same_run(name, old.get(name), new.get(name))
     ]
     if different:
         raise UserError(

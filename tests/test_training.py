@@ -1,5 +1,7 @@
 """The step: the same loss, gradients and update on any mesh and in any number of parts."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,10 +77,19 @@ MESHES = [
 ]
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=str)
-@pytest.mark.parametrize("family", ["classic", "modern"])
-def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family):
+@pytest.mark.parametrize(
+    ("mesh", "family", "head"),
+    [
+        *itertools.product(MESHES, ["classic", "modern"], ["full"]),
+        *itertools.product([MESHES[-1]], ["modern"], ["blocked", "adaptive", "sampled"]),
+    ],
+    ids=str,
+)
+def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, head, monkeypatch):
+    monkeypatch.setattr("bert_jax.model.cross_entropy.CPU_BLOCK_BYTES", 0)
+    monkeypatch.setattr("bert_jax.model.cross_entropy.LEAST_BLOCK", 8)  # several blocks a device
     config = small_config(**mesh)
+    config.model.head, config.model.sampled_negatives = head, 64
     if family == "modern":
         modern(config)
     model = ModelConfig.create(config.model, VOCAB)
@@ -87,14 +98,18 @@ def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family):
     batch = random_batch(VOCAB, BATCH)
 
     def loss(params, batch):
-        sums = pretraining_sums(nnx.merge(structure, params), batch, None)
+        sums = pretraining_sums(nnx.merge(structure, params), batch, jax.random.key(1))
         return sums["mlm_loss"] / sums["mlm_count"]
+
+    def loss_on_mesh(params, batch):
+        with jax.sharding.use_abstract_mesh(devices.abstract_mesh):
+            return loss(params, batch)
 
     expected = jax.jit(jax.value_and_grad(loss))(params, batch)
     devices = partition.make_mesh(config.mesh)
     shardings = partition.state_shardings(devices, params)
     rows = partition.batch_sharding(devices)
-    found = jax.jit(jax.value_and_grad(loss), in_shardings=(shardings, rows))(
+    found = jax.jit(jax.value_and_grad(loss_on_mesh), in_shardings=(shardings, rows))(
         jax.device_put(params, shardings), partition.place_batch(devices, batch, BATCH)
     )
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)

@@ -48,7 +48,16 @@ def test_where_a_run_computes_and_how_often_it_logs_may_change(tmp_path):
     begin(tmp_path, json.loads(to_json(default_config())), checkpoint=True)
     config = default_config()
     config.log_every, config.mesh.fsdp = 7, 2
+    config.model.head = "full"  # another way to the same function
     workdir.check(tmp_path, config)
+
+
+def test_a_head_that_learns_otherwise_is_another_run(tmp_path):
+    begin(tmp_path, json.loads(to_json(default_config())), checkpoint=True)
+    config = default_config()
+    config.model.head = "sampled"
+    with pytest.raises(UserError, match=r'model\.head was "blocked" and is now "sampled"'):
+        workdir.check(tmp_path, config)
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):

@@ -47,6 +47,11 @@ def architecture(config: ModelConfig) -> Architecture:
             "config.model.token_types is 0: no class of transformers has it together with "
             "norm='post' (BERT has 2), so the model cannot be exported"
         )
+    if config.head == "adaptive":
+        raise UserError(
+            "config.model.head is 'adaptive': no class of transformers has such a head, so the "
+            "model cannot be exported (sampled and blocked heads can)"
+        )
     if family is MODERNBERT:
         return "ModernBertForMaskedLM"
     return "BertForPreTraining" if config.next_sentence else "BertForMaskedLM"

@@ -1,5 +1,6 @@
 """The encoder with its pretraining heads, and its parameters as a plain tree."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,11 +9,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from bert_jax.model.config import ModelConfig
-from bert_jax.model.encoder import Encoder, gelu, layer_norm, linear
-from bert_jax.model.products import contract
+from bert_jax.model.cross_entropy import Totals, cross_entropy
+from bert_jax.model.encoder import Encoder
+from bert_jax.model.heads import HEADS, NextSentenceHead
 
 Batch = Mapping[str, Array]
 Params = dict[str, Any]
+HEAD_STREAM = zlib.crc32(b"head")  # apart from the keys of the layers' dropout
 
 
 class Outputs(NamedTuple):
@@ -22,45 +25,13 @@ class Outputs(NamedTuple):
     nsp_logits: Float[Array, "B 2"] | None
 
 
-class MaskedLanguageHead(nnx.Module):
-    """Transform, GELU, norm, and the token table as the decoder (tied), with a bias of its own."""
-
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw the transform."""
-        self.config = config
-        self.transform = linear(config, config.hidden_size, config.hidden_size, rngs)
-        self.norm = layer_norm(config, rngs)
-        self.bias = nnx.Param(jnp.zeros(config.vocab_size))
-
-    def __call__(self, x: Float[Array, "B P D"], tokens: nnx.Embed) -> Float[Array, "B P V"]:
-        """Logits over the vocabulary."""
-        x = gelu(self.transform(x))
-        table = tokens.embedding[...]
-        logits = contract("bpd,vd->bpv", self.norm(x), table, self.config.dtype, jnp.float32)
-        return logits + self.bias[...]
-
-
-class NextSentenceHead(nnx.Module):
-    """BERT's pooler (dense, tanh on [CLS]) and the two-way classifier, in float32."""
-
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw both maps."""
-        width, dtype = config.hidden_size, jnp.float32
-        self.pooler = linear(config, width, width, rngs, dtype=dtype)
-        self.classifier = linear(config, width, 2, rngs, dtype=dtype)
-
-    def __call__(self, first: Float[Array, "B D"]) -> Float[Array, "B 2"]:
-        """Logits of (is next, is random)."""
-        return self.classifier(jnp.tanh(self.pooler(first)))
-
-
 class Bert(nnx.Module):
     """Encoder, masked-language head and, where the config has it, next-sentence head."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         """Draw all parameters from `rngs`."""
         self.encoder = Encoder(config, rngs=rngs)
-        self.mlm_head = MaskedLanguageHead(config, rngs=rngs)
+        self.mlm_head = HEADS[config.head](config, rngs=rngs)
         if config.next_sentence:
             self.nsp_head = NextSentenceHead(config, rngs=rngs)
 
@@ -72,6 +43,40 @@ class Bert(nnx.Module):
             `masked_positions` [B, P].
           dropout_key: None switches dropout off.
         """
+        hidden, masked = self._hidden(batch, dropout_key)
+        mlm_logits = self.mlm_head.logits(masked, self.encoder.embeddings.tokens.embedding[...])
+        has_pairs = hasattr(self, "nsp_head")
+        return Outputs(mlm_logits, self.nsp_head(hidden[:, 0]) if has_pairs else None)
+
+    def totals(self, batch: Batch, key: PRNGKeyArray | None = None) -> dict[str, Totals]:
+        """Summed losses and hits of a batch: `mlm`, and `nsp` where both have sentence pairs.
+
+        Args:
+          batch: as above, with `masked_labels`, `masked_weights` [B, P] and, for pairs,
+            `next_sentence_label` [B].
+          key: of the step, for dropout and for losses that are drawn; None: neither.
+        """
+        hidden, masked = self._hidden(batch, key)
+        found = {
+            "mlm": self.mlm_head.totals(
+                masked,
+                self.encoder.embeddings.tokens.embedding[...],
+                batch["masked_labels"],
+                batch["masked_weights"],
+                None if key is None else jax.random.fold_in(key, HEAD_STREAM),
+            )
+        }
+        if hasattr(self, "nsp_head") and "next_sentence_label" in batch:
+            label = batch["next_sentence_label"]
+            weight = (label >= 0).astype(jnp.float32)  # -1 marks the padding rows of an evaluation
+            logits = self.nsp_head(hidden[:, 0])
+            found["nsp"] = cross_entropy(logits, jnp.maximum(label, 0), weight)
+        return found
+
+    def _hidden(
+        self, batch: Batch, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B P D"]]:
+        """The hidden states of all positions, and those of the masked ones."""
         hidden = self.encoder(
             batch["input_ids"],
             batch["token_type_ids"],
@@ -79,10 +84,7 @@ class Bert(nnx.Module):
             batch["segment_ids"],
             dropout_key,
         )
-        masked = gather_positions(hidden, batch["masked_positions"])
-        mlm_logits = self.mlm_head(masked, self.encoder.embeddings.tokens)
-        has_pairs = hasattr(self, "nsp_head")
-        return Outputs(mlm_logits, self.nsp_head(hidden[:, 0]) if has_pairs else None)
+        return hidden, gather_positions(hidden, batch["masked_positions"])
 
 
 def gather_positions(

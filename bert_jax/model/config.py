@@ -1,6 +1,7 @@
 """The choices that make an encoder, checked once."""
 
 import dataclasses
+import itertools
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -15,6 +16,7 @@ CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "attention_backend": ("auto", *BACKENDS),
     "rows": ("packed", "padded"),
+    "head": ("full", "blocked", "adaptive", "sampled"),  # the masked-language head's softmax
 }
 SIZES = (
     "vocab_size",
@@ -57,6 +59,9 @@ class ModelConfig:
     compute_dtype: str
     attention_backend: str = "auto"
     rows: str = "packed"  # what always holds; padded: never more than one document a row
+    head: str = "blocked"
+    sampled_negatives: int = 8192
+    adaptive_cutoffs: tuple[int, ...] = ()
 
     @classmethod
     def create(cls, model: ConfigDict, vocab_size: int, rows: str = "packed") -> "ModelConfig":
@@ -102,6 +107,23 @@ class ModelConfig:
                 f"config.model.global_every is {self.global_every}: set it to 1 or more "
                 "(every n-th layer stays global)"
             )
+
+        if self.head == "sampled" and not 1 <= self.sampled_negatives < self.vocab_size:
+            raise UserError(
+                f"config.model.sampled_negatives is {self.sampled_negatives}: choose between 1 and "
+                f"the vocabulary's {self.vocab_size} pieces"
+            )
+        ends = (0, *self.adaptive_cutoffs, self.vocab_size)
+        if any(one >= other for one, other in itertools.pairwise(ends)):
+            raise UserError(
+                f"config.model.adaptive_cutoffs is {self.adaptive_cutoffs}: choose rising ids "
+                f"between 0 and the vocabulary's {self.vocab_size} pieces"
+            )
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """The first id of each tail of the adaptive head."""
+        return self.adaptive_cutoffs or (self.vocab_size // 16, self.vocab_size // 4)
 
     @property
     def head_size(self) -> int:

@@ -1,0 +1,284 @@
+"""Cross-entropy over a vocabulary: whole, in blocks that are never whole, and over a sample.
+
+All give sums, so that parts of a batch add up. Axes: B batch, P predictions of a row, N predictions
+of all rows, D width, V vocabulary.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from bert_jax.model.placement import ROWS, mesh_in_context, platform
+from bert_jax.model.products import contract
+
+# Of the logits of one block on one device. Small blocks stay in a processor's cache; accelerators
+# want large products.
+CPU_BLOCK_BYTES, BLOCK_BYTES = 16 * 2**20, 256 * 2**20
+# Every block adds to the gradient of the table, which takes the time of so many predictions.
+LEAST_BLOCK = 256
+
+
+class Totals(NamedTuple):
+    """Sums over the predictions of a batch, each times its weight."""
+
+    loss: Float[Array, ""]  # nats
+    hits: Float[Array, ""]
+    number: Float[Array, ""]
+
+
+class Summed(NamedTuple):
+    """A loss summed over predictions that were each weighted, and which of them were right."""
+
+    loss: Float[Array, ""]
+    hit: Float[Array, "*N"]
+
+
+class Gradients(NamedTuple):
+    """Of a summed loss."""
+
+    x: Float[Array, "*N D"]
+    table: Float[Array, "V D"]
+    bias: Float[Array, "V"]
+
+
+def cross_entropy(
+    logits: Float[Array, "*N V"], labels: Int[Array, "*N"], weights: Float[Array, "*N"]
+) -> Totals:
+    """Summed loss and hits of whole logits in float32."""
+    own = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    losses = jax.nn.logsumexp(logits, axis=-1) - own
+    # A hit is a label that no other logit exceeds; on CPUs an argmax costs ten times a max.
+    hits = (own >= logits.max(axis=-1)).astype(jnp.float32)
+    return Totals((losses * weights).sum(), (hits * weights).sum(), weights.sum())
+
+
+@jax.custom_vjp
+def blocked_cross_entropy(
+    x: Float[Array, "B P D"],
+    table: Float[Array, "V D"],
+    bias: Float[Array, "V"],
+    labels: Int[Array, "B P"],
+    weights: Float[Array, "B P"],
+) -> Summed:
+    """The cross-entropy of the logits x @ table.T + bias, which never exist whole.
+
+    Predictions are taken in blocks. As the loss is a sum, the gradient of a block is known as soon
+    as its logits are, and is computed with them: nothing is kept or computed again for the
+    backward pass, which only scales. Blocks without a prediction that counts are not computed.
+
+    On a mesh each device takes blocks of its own rows and, where `tensor` divides V, of its own
+    part of the vocabulary: no hidden state travels, and the gradient of the table is summed over
+    the devices once, after the last block.
+
+    Args:
+      x: hidden states, in the type of the matrix products.
+      table: one row a piece.
+      bias: one number a piece.
+      labels: the right pieces.
+      weights: 0 where there is nothing to predict. Constants, as far as gradients go.
+    """
+    return _sums_and_gradients(x, table, bias, labels, weights)[0]
+
+
+def _backward(gradients: Gradients, cotangent: Summed) -> tuple:
+    scaled = jax.tree.map(lambda leaf: (leaf * cotangent.loss).astype(leaf.dtype), gradients)
+    return (*scaled, None, None)
+
+
+def _sums_and_gradients(
+    x: Float[Array, "B P D"],
+    table: Float[Array, "V D"],
+    bias: Float[Array, "V"],
+    labels: Int[Array, "B P"],
+    weights: Float[Array, "B P"],
+) -> tuple[Summed, Gradients]:
+    table = table.astype(x.dtype)  # before it travels
+    mesh, on_device = mesh_in_context(), functools.partial(_on_device, platform=platform())
+    if mesh is None:
+        return on_device(x, table, bias, labels, weights, pieces=())
+    tensor = mesh.shape["tensor"]
+    pieces = ("tensor",) if tensor > 1 and table.shape[0] % tensor == 0 else ()
+
+    def on_mesh(*arguments: Array) -> tuple:
+        found, gradients = on_device(*arguments, pieces=pieces)
+        d_table, d_bias, loss = jax.lax.psum((gradients.table, gradients.bias, found.loss), ROWS)
+        return (loss, found.hit), (gradients.x, d_table, d_bias)
+
+    found, gradients = jax.shard_map(
+        on_mesh,
+        in_specs=(P(ROWS), P(pieces), P(pieces), P(ROWS), P(ROWS)),
+        out_specs=((P(), P(ROWS)), (P(ROWS), P(pieces), P(pieces))),
+        check_vma=False,  # it cannot see what the sums of a loop have in common
+    )(x, table, bias, labels, weights)
+    return Summed(*found), Gradients(*gradients)
+
+
+blocked_cross_entropy.defvjp(_sums_and_gradients, _backward)
+
+
+def _on_device(
+    x: Float[Array, "B P D"],
+    table: Float[Array, "V D"],
+    bias: Float[Array, "V"],
+    labels: Int[Array, "B P"],
+    weights: Float[Array, "B P"],
+    platform: str,
+    pieces: tuple[str, ...],
+) -> tuple[Summed, Gradients]:
+    """The rows of one device and its part of the vocabulary, which `pieces` is the axis of."""
+    shape, number = weights.shape, weights.size
+    x, labels, weights = x.reshape(number, -1), labels.reshape(-1), weights.reshape(-1)
+    size = _block_size(platform, number, table.shape[0])
+    block = functools.partial(_block, table=table, bias=bias, pieces=pieces)
+    if size >= number:
+        found, gradients = block(x, labels, weights)
+        order = jnp.arange(number)
+    else:
+        # Those that count come first, so that the blocks behind them need not be computed.
+        order = jnp.argsort(weights == 0, stable=True)
+        blocks = -(-number // size)
+        rows = _padded(blocks * size, x[order], labels[order], weights[order])
+
+        counted = jnp.count_nonzero(weights)
+        if pieces:  # all devices meet in every block
+            counted = jax.lax.pmax(counted, ROWS)
+
+        def add(carry: tuple[Summed, Gradients], begin: Array) -> tuple[Summed, Gradients]:
+            new, new_gradients = block(
+                *(jax.lax.dynamic_slice_in_dim(array, begin, size) for array in rows)
+            )
+            sums, gradients = carry
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=0)
+            return Summed(sums.loss + new.loss, put(sums.hit, new.hit)), Gradients(
+                put(gradients.x, new_gradients.x),
+                gradients.table + new_gradients.table,
+                gradients.bias + new_gradients.bias,
+            )
+
+        def step(carry: tuple[Summed, Gradients], begin: Array) -> tuple[Any, None]:
+            return jax.lax.cond(begin < counted, add, lambda carry, _: carry, carry, begin), None
+
+        nothing = (
+            Summed(jnp.zeros(()), jnp.zeros(blocks * size)),
+            Gradients(jnp.zeros_like(rows[0]), jnp.zeros(table.shape), jnp.zeros(bias.shape)),
+        )
+        (found, gradients), _ = jax.lax.scan(step, nothing, jnp.arange(0, blocks * size, size))
+    back = jnp.argsort(order)
+    hit, d_x = found.hit[back].reshape(shape), gradients.x[back].reshape(*shape, -1)
+    return Summed(found.loss, hit), gradients._replace(x=d_x)
+
+
+def _block(
+    x: Float[Array, "N D"],
+    labels: Int[Array, "N"],
+    weights: Float[Array, "N"],
+    *,
+    table: Float[Array, "V D"],
+    bias: Float[Array, "V"],
+    pieces: tuple[str, ...],
+) -> tuple[Summed, Gradients]:
+    """The logits of some predictions, their loss and its gradient; softmax in float32."""
+    first = jax.lax.axis_index(pieces) * table.shape[0] if pieces else 0
+    logits = contract("nd,vd->nv", x, table, x.dtype, jnp.float32) + bias
+    is_label = jnp.arange(table.shape[0]) == (labels - first)[:, None]  # N V
+    own = jnp.where(is_label, logits, 0.0).sum(axis=1)
+    highest = logits.max(axis=1)
+    if pieces:
+        own, highest = jax.lax.psum(own, pieces), jax.lax.pmax(highest, pieces)
+    exponentials = jnp.exp(logits - highest[:, None])
+    normalizer = exponentials.sum(axis=1)
+    if pieces:
+        normalizer = jax.lax.psum(normalizer, pieces)
+    losses = highest + jnp.log(normalizer) - own
+    probabilities = exponentials * (weights / normalizer)[:, None]
+    d_logits = probabilities - jnp.where(is_label, weights[:, None], 0.0)
+    d_x = contract("nv,vd->nd", d_logits, table, x.dtype, jnp.float32)
+    if pieces:
+        d_x = jax.lax.psum(d_x, pieces)
+    d_table = contract("nv,nd->vd", d_logits, x, x.dtype, jnp.float32)
+    found = Summed((losses * weights).sum(), (own >= highest).astype(jnp.float32))
+    return found, Gradients(d_x.astype(x.dtype), d_table, d_logits.sum(axis=0))
+
+
+def _block_size(platform: str, number: int, vocabulary: int) -> int:
+    """How many of `number` predictions make a block: equal parts within the bound."""
+    most = CPU_BLOCK_BYTES if platform == "cpu" else BLOCK_BYTES
+    limit = max(LEAST_BLOCK, most // (4 * vocabulary))
+    return math.ceil(number / math.ceil(number / limit))
+
+
+def _padded(size: int, *arrays: Array) -> tuple[Array, ...]:
+    """The arrays with zeros behind them, each `size` long."""
+    return tuple(
+        jnp.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)) for array in arrays
+    )
+
+
+def sampled_cross_entropy(
+    x: Float[Array, "B P D"],
+    table: Float[Array, "V D"],
+    bias: Float[Array, "V"],
+    labels: Int[Array, "B P"],
+    weights: Float[Array, "B P"],
+    negatives: int,
+    key: PRNGKeyArray,
+) -> Totals:
+    """Cross-entropy against a sample of the vocabulary (https://arxiv.org/abs/1412.2007).
+
+    The normalizer of each prediction is estimated as exp(own logit) plus the sum of exp(logit) /
+    (probability of being in the sample) over the sample without the label itself: an unbiased
+    estimate, from which the loss goes to the exact one as the sample grows. One sample serves all
+    predictions of the batch. A hit is a label that no logit of the sample exceeds, which flatters.
+
+    Args:
+      x, table, bias, labels, weights: as in `blocked_cross_entropy`.
+      negatives: S, the size of the sample.
+      key: draws it.
+    """
+    ids, probabilities = sample_pieces(table.shape[0], negatives, key)
+    wide = x.astype(jnp.float32)
+    own = (wide * table[labels]).sum(axis=-1) + bias[labels]
+    others = contract("bpd,sd->bps", x, table[ids], x.dtype, jnp.float32) + bias[ids]
+    others = jnp.where(ids == labels[..., None], -jnp.inf, others)  # accidental hits
+    estimate = jax.nn.logsumexp(others - jnp.log(probabilities), axis=-1)
+    losses = jnp.logaddexp(own, estimate) - own
+    hits = (own >= others.max(axis=-1)).astype(jnp.float32)
+    return Totals((losses * weights).sum(), (hits * weights).sum(), weights.sum())
+
+
+def sample_pieces(
+    vocabulary: int, number: int, key: PRNGKeyArray
+) -> tuple[Int[Array, "S"], Float[Array, "S"]]:
+    """Distinct ids, and how probable it was that each is among them.
+
+    The probability falls with the id by Zipf's law (log-uniform), as ids are ordered by frequency
+    in vocabularies that we train; the most frequent ids are always in the sample. Systematic
+    sampling: points at distance 1 from a random start on the line of cumulated probabilities.
+    """
+    shares, bits = _inclusion(vocabulary, number)
+    ends = np.cumsum(shares, dtype=np.int64).astype(np.int32)
+    start = (jax.random.bits(key, (), jnp.uint32) >> (32 - bits)).astype(jnp.int32)
+    points = (jnp.arange(number, dtype=jnp.int32) << bits) + start
+    ids = jnp.searchsorted(jnp.asarray(ends), points, side="right")
+    return ids, jnp.asarray((shares / 2**bits).astype(np.float32))[ids]
+
+
+@functools.lru_cache
+def _inclusion(vocabulary: int, number: int) -> tuple[Int[np.ndarray, "V"], int]:
+    """The probability of each id to be among `number` distinct ones, as integers over 2**bits."""
+    bits = 31 - number.bit_length()
+    zipf = np.log1p(1.0 / np.arange(1, vocabulary + 1))
+    certain = 0  # the first ids, whose probability is cut at 1
+    while zipf[certain] * (number - certain) > zipf[certain:].sum():
+        certain += 1
+    probabilities = np.ones(vocabulary)
+    probabilities[certain:] = zipf[certain:] * (number - certain) / zipf[certain:].sum()
+    ends = np.round(np.cumsum(probabilities) * 2**bits).astype(np.int64)
+    ends[-1] = number << bits
+    return np.diff(ends, prepend=0), bits
