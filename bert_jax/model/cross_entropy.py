@@ -138,13 +138,11 @@ def _on_device(
     block = functools.partial(_block, table=table, bias=bias, pieces=pieces)
     if size >= number:
         found, gradients = block(x, labels, weights)
-        order = jnp.arange(number)
     else:
         # Those that count come first, so that the blocks behind them need not be computed.
         order = jnp.argsort(weights == 0, stable=True)
         blocks = -(-number // size)
         rows = _padded(blocks * size, x[order], labels[order], weights[order])
-
         counted = jnp.count_nonzero(weights)
         if pieces:  # all devices meet in every block
             counted = jax.lax.pmax(counted, ROWS)
@@ -169,9 +167,13 @@ def _on_device(
             Gradients(jnp.zeros_like(rows[0]), jnp.zeros(table.shape), jnp.zeros(bias.shape)),
         )
         (found, gradients), _ = jax.lax.scan(step, nothing, jnp.arange(0, blocks * size, size))
-    back = jnp.argsort(order)
-    hit, d_x = found.hit[back].reshape(shape), gradients.x[back].reshape(*shape, -1)
-    return Summed(found.loss, hit), gradients._replace(x=d_x)
+        back = jnp.argsort(order)
+        found, gradients = (
+            found._replace(hit=found.hit[back]),
+            gradients._replace(x=gradients.x[back]),
+        )
+    d_x = gradients.x.reshape(*shape, -1)
+    return found._replace(hit=found.hit.reshape(shape)), gradients._replace(x=d_x)
 
 
 def _block(
