@@ -26,6 +26,8 @@ FREE_TO_CHANGE = (
     "mesh.fsdp",
     "mesh.tensor",
     "model.attention_backend",
+    "model.rematerialization",
+    "model.layers",
 )
 # These values of a field stand for the same function, so that one may take the other's place.
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}
@@ -110,6 +112,10 @@ def default_config() -> ConfigDict:
     model.compute_dtype = "float32"  # of the matrix products; parameters stay float32
     # auto: the device's best | xla | cudnn, pallas (NVIDIA GPUs) | splash (TPUs)
     model.attention_backend = "auto"
+    # What the backward pass computes again, for memory: none | dots (all but the products of the
+    # linear maps) | full (all but each layer's input)
+    model.rematerialization = "none"
+    model.layers = "unrolled"  # unrolled (fastest) | scanned (compiles in a constant time)
     # Softmax over the vocabulary: full | blocked (the same, logits never whole) | adaptive (rare
     # pieces in narrower tails; is not exported) | sampled (in training; evaluated exactly)
     model.head = "blocked"

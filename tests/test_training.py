@@ -1,6 +1,7 @@
 """The step: the same loss, gradients and update on any mesh and in any number of parts."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +186,40 @@ def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
     state, history = run(config, batches(1))
     kept = [leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state, history))]
     assert set(kept) <= {np.dtype("float32"), np.dtype("int32")}
+
+
+def lowered_step(config):
+    mesh = partition.make_mesh(config.mesh)
+    steps = compile_steps(config, ModelConfig.create(config.model, VOCAB), mesh)
+    batch = partition.place_batch(mesh, batches(1)[0], BATCH)
+    return steps, steps.train.lower(steps.abstract_state, batch)
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_a_bfloat16_step_multiplies_in_it_and_does_all_else_that_matters_in_float32(family):
+    config = small_config(data=8)
+    config.model.compute_dtype = "bfloat16"
+    config.model.next_sentence = False  # that head is float32
+    if family == "modern":
+        modern(config)
+        config.optimizer.name = "adamw"  # Muon's products are of the optimizer, float32
+    text = lowered_step(config)[1].as_text()
+    products = re.findall(r"stablehlo\.dot_general.* : \((.*), (.*)\) -> (.*)", text)
+    assert len(products) > 20
+    for x, y, result in products:
+        assert "xbf16>" in x
+        assert "xbf16>" in y
+        assert "xf32>" in result
+    # Softmax, norms and the loss; the gradients' sums over rows and devices; the optimizer.
+    for operation in ("exponential", "log", "rsqrt", "sqrt", "power", "reduce"):
+        assert not re.search(rf"stablehlo\.{operation}[ (].*bf16", text), operation
+
+
+def test_the_step_writes_the_new_state_over_the_old_one():
+    steps, lowered = lowered_step(small_config(data=8))
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(steps.abstract_state))
+    memory = lowered.compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= whole
 
 
 def test_two_runs_are_equal_to_the_bit():

@@ -16,6 +16,8 @@ CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "attention_backend": ("auto", *BACKENDS),
     "rows": ("packed", "padded"),
+    "rematerialization": ("none", "dots", "full"),  # what the backward pass computes again
+    "layers": ("unrolled", "scanned"),  # one program for all layers, or a loop over them
     "head": ("full", "blocked", "adaptive", "sampled"),  # the masked-language head's softmax
 }
 SIZES = (
@@ -59,6 +61,8 @@ class ModelConfig:
     compute_dtype: str
     attention_backend: str = "auto"
     rows: str = "packed"  # what always holds; padded: never more than one document a row
+    rematerialization: str = "none"
+    layers: str = "unrolled"
     head: str = "blocked"
     sampled_negatives: int = 8192
     adaptive_cutoffs: tuple[int, ...] = ()

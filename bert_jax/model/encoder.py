@@ -15,7 +15,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from bert_jax.model.attention import Angles, attend, rotary_angles, rotate
 from bert_jax.model.config import ModelConfig
 from bert_jax.model.dropout import dropout, split_key
+from bert_jax.model.placement import ROWS, place
 from bert_jax.model.products import Linear
+from bert_jax.model.stack import through_layers
 
 
 def truncated_normal(deviation: float) -> nnx.Initializer:
@@ -247,9 +249,11 @@ class Encoder(nnx.Module):
         with jax.named_scope("attention"):
             angles = {window: self.angles(position_ids, window) for window in windows}
         x = self.embeddings(input_ids, token_type_ids, position_ids, keys[-1])
-        for index, layer in enumerate(self.layers):
-            window = config.window(index)
-            x = layer(x, segment_ids, angles[window], keys[index], window=window)
+
+        def apply(layer: Layer, x: Array, window: int, key: PRNGKeyArray | None) -> Array:
+            return layer(x, segment_ids, angles[window], key, window=window)
+
+        x = through_layers(self.layers, place(x, ROWS), keys[:-1], apply, config)
         if config.norm == "post":
             return x
         with jax.named_scope("norm"):

@@ -5,8 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+PRODUCT = "product"  # the name of a linear map's result for policies of rematerialisation
 
 
 def contract(
@@ -139,6 +142,7 @@ class Linear(nnx.Module):
         rows = "abcd"[: x.ndim - self.axes]
         inputs, outputs = "ijk"[: self.axes], "uvw"[: kernel.ndim - self.axes]
         y = contract(f"{rows}{inputs},{inputs}{outputs}->{rows}{outputs}", x, kernel, self.dtype)
+        y = checkpoint_name(y, PRODUCT)
         if not hasattr(self, "bias"):
             return y
         return (y.astype(jnp.float32) + self.bias[...]).astype(self.dtype)
