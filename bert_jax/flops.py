@@ -1,6 +1,15 @@
 """How much arithmetic a model costs, and how much a device can do."""
 
+import time
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
 from bert_jax.model import ModelConfig
+from bert_jax.model.products import contract
 
 # Dense peak in FLOP/s of one device by the start of its `device_kind`, from the makers' data
 # sheets: bfloat16, and float32 as JAX runs it by default (TF32 on NVIDIA, bfloat16 passes on TPU).
@@ -16,26 +25,47 @@ PEAKS = {
 
 
 def training(model: ModelConfig, sequence_length: int, predictions: int) -> float:
-    """FLOPs of one training step for one sequence: dense matrix products, forward and backward.
-
-    Counts 2 for a multiply-add and the backward pass as twice the forward pass. Attention counts
-    its two L x L products, or L x window where a layer is local; embeddings, norms and softmax
-    are left out, recomputation too.
+    """FLOPs of one training step for one row that is one document without padding.
 
     Args:
       model: the encoder and its heads.
-      sequence_length: L, tokens of the sequence.
+      sequence_length: L, tokens of the row.
       predictions: P, positions that the masked-language head computes.
+    """
+    return _training(model, np.array([sequence_length]), predictions)
+
+
+def of_batch(model: ModelConfig, batch: Mapping[str, np.ndarray]) -> float:
+    """FLOPs of one training step for what a batch (contract C5) really holds.
+
+    Its tokens without the padding, its documents, each of which attends to itself alone, and its
+    predictions without the free places. A step that computes more (the padding, or attention
+    between the documents of a row) gets no credit for it.
+    """
+    segments = batch["segment_ids"]
+    numbers = segments + (segments.max(initial=0) + 1) * np.arange(len(segments))[:, None]
+    _, documents = np.unique(numbers[segments > 0], return_counts=True)
+    return _training(model, documents, int((batch["masked_weights"] > 0).sum()))
+
+
+def _training(
+    model: ModelConfig, documents: Int[np.ndarray, "documents"], predictions: int
+) -> float:
+    """Dense matrix products, forward and backward: 2 for a multiply-add, backward twice forward.
+
+    Attention counts its two products of n x n, or n x window where a layer is local, for each
+    document of n tokens; embeddings, norms, softmax and the next-sentence head are left out,
+    recomputation too.
     """
     width, inner = model.hidden_size, model.intermediate_size
     maps = 2 if model.feed_forward == "gelu" else 3
     per_token = 4 * width**2 + maps * width * inner  # multiply-adds of one layer
     attention = sum(
-        2 * width * sequence_length * min(sequence_length, model.window(layer) or sequence_length)
+        2 * width * int((documents * np.minimum(documents, model.window(layer) or documents)).sum())
         for layer in range(model.num_hidden_layers)
     )
     head = predictions * (width**2 + width * model.vocab_size)
-    forward = model.num_hidden_layers * per_token * sequence_length + attention + head
+    forward = model.num_hidden_layers * per_token * int(documents.sum()) + attention + head
     return 3 * 2.0 * forward
 
 
@@ -45,3 +75,22 @@ def peak(device_kind: str, dtype: str) -> float | None:
         if device_kind.startswith(name):
             return PEAKS[name].get(dtype)
     return None
+
+
+def measured_peak(device: jax.Device, dtype: str) -> float:
+    """FLOP/s of a device in large square matrix products, as the model computes them.
+
+    The fastest of a few; on a machine with other work to do it is too low, and an MFU too high.
+    """
+    size, repeats = (1536, 4) if device.platform == "cpu" else (8192, 20)
+    with jax.default_device(device):
+        x = jnp.ones((size, size), dtype)
+        product = jax.jit(lambda x, y: contract("ij,jk->ik", x, y, dtype))
+        jax.block_until_ready(product(x, x))
+        fastest = float("inf")
+        for _ in range(4):
+            start = time.perf_counter()
+            results = [product(x, x) for _ in range(repeats)]
+            jax.block_until_ready(results)
+            fastest = min(fastest, time.perf_counter() - start)
+    return 2.0 * size**3 * repeats / fastest

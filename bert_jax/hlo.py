@@ -77,7 +77,7 @@ def collectives(text: str) -> list[Collective]:
     Args:
       text: `as_text()` of a compiled program.
     """
-    computations = _computations(text)
+    computations = parse(text)
     found = []
     for place, times, instruction in _executed(computations):
         kind = instruction.opcode.removesuffix("-start")
@@ -113,7 +113,7 @@ def estimated_cycles(text: str) -> int:
     """Clock cycles of a step by the TPU compiler's own estimate; 0 in programs without one."""
     return sum(
         times * int(cycles[1])
-        for _, times, instruction in _executed(_computations(text))
+        for _, times, instruction in _executed(parse(text))
         if (cycles := re.search(r'"estimated_cycles":"(\d+)"', instruction.rest))
     )
 
@@ -125,7 +125,7 @@ def memory_traffic(text: str) -> int:
     memory (the layout says `S(1)`) costs only the copies to it and from it. An upper bound where
     an operation reads a part of an operand (an embedding's lookup).
     """
-    computations = _computations(text)
+    computations = parse(text)
     fused = {
         name
         for computation in computations.values()
@@ -172,7 +172,7 @@ def _width(dtype: str) -> int:
     return -(-int(bits[0]) // 8) if bits else 1  # pred
 
 
-def _computations(text: str) -> dict[str, Computation]:
+def parse(text: str) -> dict[str, Computation]:
     """The computations of a program; that of the entry is named ENTRY."""
     computations: dict[str, Computation] = {}
     current: Computation = {}
@@ -223,8 +223,12 @@ def _is_scattered(place: str, computations: Mapping[str, Computation]) -> bool:
 
 def _operands(instruction: Instruction, computation: Computation) -> str:
     """The types of an instruction's operands, one after another."""
-    names = re.findall(r"%([^\s,)]+)", instruction.rest[: _closing(instruction.rest)])
-    return " ".join(computation[name].result for name in names)
+    return " ".join(computation[name].result for name in operand_names(instruction))
+
+
+def operand_names(instruction: Instruction) -> list[str]:
+    """The instructions whose results it takes."""
+    return re.findall(r"%([^\s,)]+)", instruction.rest[: _closing(instruction.rest)])
 
 
 def _closing(rest: str) -> int:

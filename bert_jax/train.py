@@ -15,7 +15,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from bert_jax import cli, closing, partition, workdir
+from bert_jax import cli, closing, compile_cache, partition, workdir
 from bert_jax.checkpoint import Checkpoints
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
@@ -161,11 +161,13 @@ def main() -> None:
     """Run the command."""
     if flags.FLAGS.distributed:
         partition.start_distributed()
+    compile_cache.use(flags.FLAGS.compile_cache)
     train(cli.config(), cli.workdir())
 
 
 if __name__ == "__main__":
     cli.keep_freed_memory()
     cli.define_config()
+    compile_cache.define_flags()
     define_flags()
     cli.run(main)

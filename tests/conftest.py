@@ -12,6 +12,20 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("BERT_JAX_TEST_PLATFORM", "cpu")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("bert_jax", "beartype.beartype")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory):
+    """Commands that the tests start share their compiled programs.
+
+    This process has read JAX's settings before, and keeps none.
+    """
+    import jax
+
+    assert jax.config.jax_compilation_cache_dir is None
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

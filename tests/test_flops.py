@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
@@ -87,6 +88,21 @@ def test_local_layers_count_their_window_alone():
     saved = 3 * 2 * 2 * everywhere.hidden_size * LENGTH * (LENGTH - 16)  # one of the two layers
     counts = [flops.training(model, LENGTH, PREDICTIONS) for model in (everywhere, local)]
     assert counts[0] - counts[1] == saved
+
+
+def test_a_batch_counts_its_documents_and_predictions_and_no_padding():
+    model = dataclasses.replace(classic(), local_attention=16, global_every=2)
+    batch = {
+        "segment_ids": np.repeat([[1, 2, 0], [1, 1, 2]], [20, 40, 4], axis=1),  # 20 + 40, 60 + 4
+        "masked_weights": np.array([[1, 1, 0], [1, 0, 0]], np.float32),
+    }
+    width, inner = model.hidden_size, model.intermediate_size
+    dense = 2 * 124 * (4 * width**2 + 2 * width * inner)  # of two layers, 124 tokens
+    pairs_global = 20**2 + 40**2 + 60**2 + 4**2
+    pairs_local = 16 * (20 + 40 + 60) + 4 * 4
+    attention = 2 * width * (pairs_global + pairs_local)
+    head = 3 * (width**2 + width * VOCAB)
+    assert flops.of_batch(model, batch) == 6 * (dense + attention + head)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ def as_document(page):
 def unbroken(corpus, tmp_path_factory):
     """A run of 20 steps in one go."""
     workdir = tmp_path_factory.mktemp("unbroken") / "run"
-    return workdir, train(corpus, f"--workdir={workdir}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_LOG_COMPILES", "1")
+        return workdir, train(corpus, f"--workdir={workdir}")
 
 
 def wait_for(condition, process, seconds=240):
@@ -140,6 +142,10 @@ def assert_same_bytes(one, other):
     for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True):
         name = jax.tree_util.keystr(path)
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), name
+
+
+def test_the_step_is_compiled_once_a_phase(unbroken):
+    assert unbroken[1].count("Compiling jit(train) ") == 2
 
 
 def test_two_processes_train_as_one(corpus, unbroken, tmp_path):

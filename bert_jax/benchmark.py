@@ -1,0 +1,223 @@
+"""Measure the training step: `python -m bert_jax.benchmark --config=FILE[:arg] [--steps=20]`.
+
+Compiles the step that `bert_jax.train` runs and times it, in each phase of the run or in that of
+`--phase`, on random batches or on real ones (`--batches=real --workdir=DIR`); needs neither a
+corpus nor TensorFlow. Tells speed, arithmetic, memory and where the time goes. `--largest_batch`
+looks for the largest batch that fits; `--compare` runs `transformers` on the same batches, in
+turns. What each figure means is in docs/performance.md.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from bert_jax import capacity, cli, compile_cache, peers, profiling
+from bert_jax.config import to_json
+from bert_jax.errors import UserError
+from bert_jax.measuring import Measurement, Runner, measure, peak_of, real, synthetic
+from bert_jax.stream.phases import Phase, phases
+from bert_jax.workdir import write_whole
+
+FLAGS = flags.FLAGS
+GIB = 2.0**30
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
+
+
+def chosen(config: ConfigDict, index: int | None) -> list[Phase]:
+    """The phases to measure.
+
+    Raises:
+      UserError: there is no such phase.
+    """
+    found = list(phases(config))
+    if index is None:
+        return found
+    if not 0 <= index < len(found):
+        raise UserError(f"--phase={index}: the config's phases are 0 to {len(found) - 1}")
+    return [found[index]]
+
+
+def table(measurements: Sequence[Measurement]) -> str:
+    """The figures of the phases side by side."""
+    columns = [_figures(found) for found in measurements]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [
+        f"{name:<38}" + "".join(f"{column.get(name, '-'):>24}" for column in columns)
+        for name in names
+    ]
+    return "\n".join([*rows, "", f"MFU: of {measurements[0].peak_source}"])
+
+
+def _figures(found: Measurement) -> dict[str, str]:
+    """What the table says of a phase, by the line's name."""
+    values = found.summary()
+    median, low, high, best = (
+        1e3 * values[f"step_seconds_{name}"] for name in ("median", "p10", "p90", "best")
+    )
+    total = sum(found.part_seconds.values())
+    figures = {
+        "phase": str(found.phase),
+        "rows x tokens": f"{found.global_batch_size} x {found.sequence_length}",
+        "compile time"
+        + ", read from the cache" * found.is_cached: f"{found.compile_seconds:.1f} s",
+        "step, median": f"{median:.1f} ms",
+        "  10 % and 90 % of the steps below": f"{low:.1f}, {high:.1f} ms",
+        "  best": f"{best:.1f} ms",
+        "tokens/s (without padding)": f"{values['tokens_per_second']:,.0f}",
+        "sequences/s": f"{values['sequences_per_second']:,.1f}",
+        "MFU": f"{found.mfu:.1%}",
+        "  products of real tokens": _gflop(found.real_flops),
+        "  products of whole rows": _gflop(found.row_flops),
+        "  all operations (compiler's count)": _gflop(found.compiler_flops),
+        "  a device's peak": f"{found.peak / 1e12:,.3f} TFLOP/s",
+        "memory of the program, a device": _bytes(found.program_bytes),
+    }
+    if found.device_peak_bytes is not None:
+        figures["  peak of a device's allocator"] = _bytes(found.device_peak_bytes)
+    figures |= {
+        "  peak of the process": _bytes(found.process_peak_bytes),
+        "time by part, steps one by one": f"{1e3 * total:.1f} ms",
+    }
+    for part, seconds in found.part_seconds.items():
+        name = profiling.PARTS.get(part, part)
+        figures[f"  {name}"] = f"{1e3 * seconds:.1f} ms {seconds / total:6.1%}"
+    return figures
+
+
+def _gflop(count: float) -> str:
+    return f"{count / 1e9:,.{1 if count > 1e10 else 4}f} GFLOP"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / GIB:.2f} GiB" if size > GIB / 10 else f"{size / 2**20:.2f} MiB"
+
+
+def largest_table(largest: dict[int, capacity.LargestBatch]) -> str:
+    """The largest batches that fit, by phase."""
+    return "\n".join(
+        f"phase {phase}: the largest batch that fits into {_bytes(found.limit_bytes)} a "
+        f"device is {found.rows:,} rows (compiled for "
+        + ", ".join(str(rows) for rows in found.tried)
+        + ")"
+        for phase, found in largest.items()
+    )
+
+
+def find_largest(runner: Runner, phase: Phase, limit_gib: float | None) -> capacity.LargestBatch:
+    """The largest global batch of a phase's rows that fits into the devices."""
+    device = runner.mesh.devices.flat[0]
+    limit = capacity.device_memory(device) if limit_gib is None else int(limit_gib * GIB)
+    shape = runner.mesh.shape
+    unit = shape["data"] * shape["fsdp"] * runner.config.mesh.micro_batches
+    return capacity.largest_batch(
+        lambda rows: runner.compile(dataclasses.replace(phase, global_batch_size=rows)), unit, limit
+    )
+
+
+def machine() -> str:
+    """The processor and how many of its cores this process may use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{models[0] if models else platform.processor()}, {cores} cores"
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def define_flags() -> None:
+    """Define what this command has beyond the config."""
+    flags.DEFINE_integer("steps", 20, "Steps to time, in each phase; with --compare in each turn")
+    flags.DEFINE_integer("phase", None, "Measure this phase alone: 0, 1, ...; default: all")
+    flags.DEFINE_enum("batches", "synthetic", ["synthetic", "real"], "real: from --workdir's store")
+    flags.DEFINE_boolean("measure_peak", False, "MFU of measured products, not of the data sheet")
+    flags.DEFINE_boolean("largest_batch", False, "Look for the largest batch that fits")
+    flags.DEFINE_float("memory_gib", None, "A device's memory for --largest_batch; default: all")
+    flags.DEFINE_boolean("compare", False, "Beside the same model in transformers, in turns")
+    flags.DEFINE_list("peers", peers.DEFAULT, f"Of --compare: {', '.join(peers.SIDES)}")
+    flags.DEFINE_integer("rounds", 6, "Of --compare: how often each side gets its turn")
+    flags.DEFINE_string("json", None, "Write the figures into this file, too")
+    flags.DEFINE_string("side", None, "(internal) be this side of --compare")
+
+
+def check_flags() -> None:
+    """Refuse values that make no sense.
+
+    Raises:
+      UserError: names the flag.
+    """
+    for name in ("steps", "rounds"):
+        if FLAGS[name].value < 1:
+            raise UserError(f"--{name}={FLAGS[name].value}: take 1 or more")
+    if unknown := [name for name in FLAGS.peers if name not in peers.SIDES]:
+        raise UserError(f"--peers={unknown[0]}: choose from {', '.join(peers.SIDES)}")
+
+
+def main() -> None:
+    """Run the command."""
+    check_flags()
+    if peers.is_ours(FLAGS.side):
+        cli.keep_freed_memory()  # as in training; the peers are as their users have them
+    config = cli.config()
+    selected = chosen(config, FLAGS.phase)
+    is_real = FLAGS.batches == "real"
+    source = real(config, cli.workdir()) if is_real else synthetic(config)
+    if FLAGS.side:
+        return peers.serve(FLAGS.side, config, source, selected[0])
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "versions": versions(),
+        "batches": FLAGS.batches,
+        "compile_cache": FLAGS.compile_cache,
+        "config": json.loads(to_json(config)),
+    }
+    print(f"{report['machine']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
+    if FLAGS.compare:  # the devices are the sides' alone
+        report["compare"] = results = []
+        for phase in selected:
+            found = peers.compare(FLAGS.peers, phase, FLAGS.rounds, FLAGS.steps)
+            results.append(found)
+            print(peers.table(found), flush=True)
+    else:
+        compile_cache.use(FLAGS.compile_cache)
+        # A kept program is found without regard to its scopes by default: they may be old.
+        jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
+        runner = Runner(config, source)
+        device = runner.mesh.devices.flat[0]
+        peak = peak_of(device, config.model.compute_dtype, is_measured=FLAGS.measure_peak)
+        found = [measure(runner, phase, FLAGS.steps, peak) for phase in selected]
+        report |= {"device": device.device_kind, "phases": [each.summary() for each in found]}
+        print(f"{len(runner.mesh.devices.flat)} x {device.device_kind}\n\n{table(found)}")
+        if FLAGS.largest_batch:
+            largest = {
+                phase.index: find_largest(runner, phase, FLAGS.memory_gib) for phase in selected
+            }
+            report["largest_batch"] = {k: dataclasses.asdict(v) for k, v in largest.items()}
+            print(largest_table(largest))
+    if FLAGS.json:
+        write_whole(Path(FLAGS.json), json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    cli.define_config()
+    compile_cache.define_flags()
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,96 @@
+"""How much memory a step takes, and the largest batch that fits."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import jax
+
+from bert_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class LargestBatch:
+    """Rows of the largest global batch that fits.
+
+    Attributes:
+      rows: how many.
+      limit_bytes: of a device's memory.
+      tried: bytes that a device needs, by rows, of each size that was compiled; None: the compiler
+        itself refused it.
+    """
+
+    rows: int
+    limit_bytes: int
+    tried: dict[int, int | None]
+
+
+def bytes_in_use(step: jax.stages.Compiled) -> int:
+    """Bytes of a device's memory for the arguments, the results and all between, as compiled."""
+    memory = step.memory_analysis()
+    if memory is None:
+        raise ValueError("the compiler does not tell its memory")
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes  # results in the place of arguments
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
+
+
+def device_memory(device: jax.Device) -> int:
+    """Bytes that the step may take of a device; on a CPU all of the machine's.
+
+    Devices that share a CPU's memory have an equal share of it each.
+    """
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit is not None:
+        return int(limit)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return total // jax.local_device_count()
+
+
+def largest_batch(
+    compile_rows: Callable[[int], jax.stages.Compiled], unit: int, limit: int
+) -> LargestBatch:
+    """Double the batch until it does not fit, then try once where the last two sizes point to.
+
+    Args:
+      compile_rows: the step for so many rows.
+      unit: rows that the batch must be a multiple of; tried first.
+      limit: bytes of a device.
+
+    Raises:
+      UserError: not even `unit` rows fit.
+    """
+    tried: dict[int, int | None] = {}
+
+    def fits(rows: int) -> bool:
+        try:
+            tried[rows] = bytes_in_use(compile_rows(rows))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            tried[rows] = None
+        size = tried[rows]
+        return size is not None and size <= limit
+
+    rows = unit
+    while fits(rows):
+        rows *= 2
+    best = rows // 2
+    if rows == unit:
+        raise UserError(
+            f"not even {unit} rows fit into {limit / 2**30:.2f} GiB: take shorter rows, a smaller "
+            "model, or more devices with config.mesh.fsdp"
+        )
+    # Memory grows with the rows in a straight line, as near as makes no difference.
+    sizes = [(n, size) for n, size in tried.items() if size is not None]
+    if len(sizes) > 1:
+        (fewer, less), (more, most) = sizes[-2:]
+        slope = max((most - less) / (more - fewer), 1.0)
+        guess = int(more + (limit - most) / slope) // unit * unit
+        if best < guess < rows and guess not in tried and fits(guess):
+            best = guess
+    return LargestBatch(best, limit, tried)

@@ -1,0 +1,71 @@
+"""Compiled programs kept on disk, so that a second start of a run compiles nothing.
+
+A program that is read again is the one that was written, byte for byte, so a resumed run computes
+what the interrupted one would have. (On GPUs that is more than a new compilation promises, which
+picks its kernels by timing them.) JAX keys the programs by their operations, shapes, devices,
+compiler flags and versions; the directory is also named after the processor, for which programs
+for CPUs are compiled. It can be deleted at any time.
+"""
+
+import hashlib
+import os
+import platform
+import re
+from pathlib import Path
+
+import jax
+from absl import flags
+
+OFF = "off"
+
+
+def define_flags() -> None:
+    """Define `--compile_cache`."""
+    flags.DEFINE_string(
+        "compile_cache",
+        None,
+        "Directory of compiled programs, for later starts; 'off': none. Default: "
+        "JAX_COMPILATION_CACHE_DIR, else ~/.cache/bert_jax/compiled",
+    )
+
+
+def use(directory: str | None) -> None:
+    """Keep the programs that this process compiles, and read those that are kept.
+
+    Programs that compile in less than a second are not kept (JAX's default).
+
+    Args:
+      directory: None: the default; "off": keep and read nothing.
+    """
+    if directory == OFF:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if directory is None and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return  # JAX has read it
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = Path(directory) if directory else Path(base) / "bert_jax" / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(root / processor()))
+
+
+def processor() -> str:
+    """A name of the processor's kind: its architecture and a hash of its instruction sets."""
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    features = hashlib.sha256((found[1] if found else "").encode()).hexdigest()
+    return f"{platform.machine()}-{features[:8]}"
+
+
+class Watch:
+    """Counts what this process compiles and what it reads instead, from its creation on."""
+
+    def __init__(self):
+        """Listen to JAX."""
+        self.read = 0
+        self.compiled = 0
+        jax.monitoring.register_event_listener(self._count)
+
+    def _count(self, event: str, **_: str | int) -> None:
+        self.read += event == "/jax/compilation_cache/cache_hits"
+        self.compiled += event == "/jax/compilation_cache/cache_misses"

@@ -1,0 +1,264 @@
+"""The training step of a run, compiled, timed and profiled on this machine's devices."""
+
+import dataclasses
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from bert_jax import capacity, compile_cache, flops, partition, profiling
+from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.errors import UserError
+from bert_jax.model import ModelConfig
+from bert_jax.stream.batches import TrainBatches, all_rows
+from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.rows import Batch
+from bert_jax.synthetic import random_batch
+from bert_jax.training import TrainState, abstract_batch, compile_steps
+from bert_jax.turns import process_peak
+from bert_jax.workdir import corpus_directory
+
+WARM_UP = 2  # steps that are not counted
+PROFILED = 3  # steps in the trace
+BATCHES = 4  # different random ones
+INPUT = "input"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the batches come from.
+
+    Attributes:
+      vocab_size: pieces of their tokenizer.
+      batches: those of a phase, without an end.
+    """
+
+    vocab_size: int
+    batches: Callable[[Phase], Iterator[Batch]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One phase, measured. FLOPs are those of a step on all devices.
+
+    Attributes:
+      phase: its place in the run.
+      sequence_length: L.
+      global_batch_size: B.
+      devices: how many.
+      compile_seconds: to compile the step, or to read it from the compile cache.
+      is_cached: it was read.
+      step_seconds: of each counted step, in order.
+      tokens: of a step's rows, without the padding, the mean.
+      row_flops: `flops.training` of rows without padding that are one document each.
+      real_flops: `flops.of_batch`, the mean.
+      compiler_flops: all that the compiler counts; -1 where it counts nothing.
+      peak: FLOP/s of one device that count as all of it.
+      peak_source: where that figure is from.
+      program_bytes: of a device's memory for the state, the batch and all between.
+      device_peak_bytes: the most that a device's allocator had given out; None: it does not count.
+      process_peak_bytes: the most resident memory of this process.
+      part_seconds: of a step, by part; steps were run one by one for it.
+    """
+
+    phase: int
+    sequence_length: int
+    global_batch_size: int
+    devices: int
+    compile_seconds: float
+    is_cached: bool
+    step_seconds: tuple[float, ...]
+    tokens: float
+    row_flops: float
+    real_flops: float
+    compiler_flops: float
+    peak: float
+    peak_source: str
+    program_bytes: int
+    device_peak_bytes: int | None
+    process_peak_bytes: int
+    part_seconds: dict[str, float]
+
+    @property
+    def median(self) -> float:
+        """Seconds of a step."""
+        return float(np.median(self.step_seconds))
+
+    @property
+    def mfu(self) -> float:
+        """Share of the peak that the matrix products of real tokens are."""
+        return self.real_flops / self.median / (self.peak * self.devices)
+
+    def summary(self) -> dict[str, Any]:
+        """What the JSON file says: all fields, and what follows from them."""
+        low, high = np.percentile(self.step_seconds, [10, 90]).tolist()
+        return dataclasses.asdict(self) | {
+            "step_seconds_median": self.median,
+            "step_seconds_p10": low,
+            "step_seconds_p90": high,
+            "step_seconds_best": min(self.step_seconds),
+            "tokens_per_second": self.tokens / self.median,
+            "sequences_per_second": self.global_batch_size / self.median,
+            "mfu": self.mfu,
+        }
+
+
+def synthetic(config: ConfigDict) -> Source:
+    """Random batches, made before the clock starts."""
+    vocab_size = config.tokenizer.vocab_size
+
+    def batches(phase: Phase) -> Iterator[Batch]:
+        return itertools.cycle(
+            [random_batch(config, phase, vocab_size, seed) for seed in range(BATCHES)]
+        )
+
+    return Source(vocab_size, batches)
+
+
+def real(config: ConfigDict, directory: Path) -> Source:
+    """The batches of a run, from the token store of its workdir.
+
+    Raises:
+      UserError: there is none.
+    """
+    place = corpus_directory(directory, config)
+    if not (place / MANIFEST).is_file():
+        raise UserError(
+            f"--batches=real: there is no token store in {place}. Make it with python -m "
+            "bert_jax.prepare and the same --config and --workdir, or take --batches=synthetic"
+        )
+    store = TokenStore.open(place)
+    TrainBatches(store, config)  # refuses a corpus that the objective cannot be had from
+
+    def batches(phase: Phase) -> Iterator[Batch]:
+        from bert_jax.stream import pipeline  # TensorFlow takes seconds to import
+
+        while True:
+            yield from pipeline.train_batches(store, config, phase.start, phase.stop, all_rows)
+
+    return Source(store.vocabulary.size, batches)
+
+
+class Runner:
+    """A run's training step on its mesh, with the state that it goes on from."""
+
+    def __init__(self, config: ConfigDict, source: Source):
+        """Draw the parameters; the batch sizes must divide over the mesh."""
+        self.config = config
+        self.source = source
+        self.mesh = partition.make_mesh(config.mesh)
+        self.model = ModelConfig.create(config.model, source.vocab_size)
+        for phase in phases(config):
+            size = phase.global_batch_size
+            partition.check_batch_size(self.mesh, size, config.mesh.micro_batches)
+        self.state: TrainState = compile_steps(config, self.model, self.mesh).init()
+
+    def compile(self, phase: Phase) -> jax.stages.Compiled:
+        """The step for a phase's batches."""
+        batch = abstract_batch(self.config, self.mesh, phase)
+        model = dataclasses.replace(self.model, rope_theta=phase.rope_theta)
+        steps = compile_steps(self.config, model, self.mesh)
+        return steps.train.lower(steps.abstract_state, batch).compile()
+
+    def timed(self, step: jax.stages.Compiled, batches: Iterator[Batch], count: int) -> list[float]:
+        """Seconds between the ends of successive steps.
+
+        As in training, a step is started before the one before has ended, so that its batch comes
+        to the devices in that time.
+        """
+        ends: list[float] = []
+        running: Any = None
+        for batch in itertools.islice(batches, count + 1):
+            self.state, sums = step(self.state, self.place(batch))
+            if running is not None:
+                jax.block_until_ready(running)
+                ends.append(time.perf_counter())
+            running = sums
+        jax.block_until_ready((running, self.state))
+        ends.append(time.perf_counter())
+        return np.diff(ends).tolist()
+
+    def profiled(self, step: jax.stages.Compiled, batches: Iterator[Batch]) -> dict[str, float]:
+        """Seconds of each part in a step; nothing overlaps, so that the sum is the whole."""
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0
+        text = step.as_text()
+        if text is None:
+            raise ValueError("the compiler does not tell its program")
+        waited = computed = 0.0
+        with tempfile.TemporaryDirectory() as trace:
+            jax.profiler.start_trace(trace, profiler_options=options)
+            for _ in range(PROFILED):
+                begin = time.perf_counter()
+                placed = jax.block_until_ready(self.place(next(batches)))
+                ready = time.perf_counter()
+                self.state, sums = step(self.state, placed)
+                jax.block_until_ready((self.state, sums))
+                waited += ready - begin
+                computed += time.perf_counter() - ready
+            jax.profiler.stop_trace()
+            parts = profiling.instruction_parts(text)
+            total = profiling.time_by_part(Path(trace), parts, "jit_train", computed)
+        return {name: seconds / PROFILED for name, seconds in {INPUT: waited, **total}.items()}
+
+    def place(self, batch: Batch) -> dict:
+        """A batch on the devices."""
+        return partition.place_batch(self.mesh, batch, len(batch["input_ids"]))
+
+
+def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -> Measurement:
+    """Compile and run the step of a phase.
+
+    Args:
+      runner: of the run.
+      phase: of the run.
+      count: steps to time.
+      peak: FLOP/s of a device, and where the figure is from.
+    """
+    watch = compile_cache.Watch()
+    begin = time.perf_counter()
+    step = runner.compile(phase)
+    seconds = time.perf_counter() - begin
+    is_cached = watch.read > 0
+    batches = runner.source.batches(phase)
+    seen = [next(batches) for _ in range(BATCHES)]
+    batches = itertools.chain(seen, batches)
+    runner.timed(step, batches, WARM_UP)
+    timed = runner.timed(step, batches, count)
+    devices = runner.mesh.devices.flatten()
+    cost = step.cost_analysis() or {}
+    row = flops.training(runner.model, phase.sequence_length, phase.predictions)
+    return Measurement(
+        phase=phase.index,
+        sequence_length=phase.sequence_length,
+        global_batch_size=phase.global_batch_size,
+        devices=len(devices),
+        compile_seconds=seconds,
+        is_cached=is_cached,
+        step_seconds=tuple(timed),
+        tokens=float(np.mean([(batch["segment_ids"] > 0).sum() for batch in seen])),
+        row_flops=row * phase.global_batch_size,
+        real_flops=float(np.mean([flops.of_batch(runner.model, batch) for batch in seen])),
+        compiler_flops=cost.get("flops", -1.0) * len(devices),
+        peak=peak[0],
+        peak_source=peak[1],
+        program_bytes=capacity.bytes_in_use(step),
+        device_peak_bytes=(devices[0].memory_stats() or {}).get("peak_bytes_in_use"),
+        process_peak_bytes=process_peak(),
+        part_seconds=runner.profiled(step, batches),
+    )
+
+
+def peak_of(device: jax.Device, dtype: str, *, is_measured: bool) -> tuple[float, str]:
+    """FLOP/s of a device, and where the figure is from: its data sheet, or a measurement."""
+    known = flops.peak(device.device_kind, dtype)
+    if known is None or is_measured:
+        found = flops.measured_peak(device, dtype)
+        return found, f"measured {dtype} matrix products"
+    return known, f"data sheet of {device.device_kind}, {dtype}"

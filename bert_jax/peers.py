@@ -1,0 +1,215 @@
+"""The training step beside that of `transformers`: same model, batches and machine, in turns."""
+
+import dataclasses
+import importlib.util
+import itertools
+import statistics
+import sys
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from bert_jax import compile_cache
+from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.errors import UserError
+from bert_jax.interop.configs import architecture, to_hugging_face
+from bert_jax.measuring import BATCHES, Runner, Source
+from bert_jax.model import ModelConfig
+from bert_jax.stream.phases import Phase
+from bert_jax.stream.rows import Batch
+from bert_jax.turns import Side, Step, answer
+
+OURS = "bert_jax"  # in the config's compute dtype
+SIDES = (
+    *("eager_float32", "eager_bfloat16", "compiled_float32", "compiled_bfloat16"),
+    *("bert_jax_float32", "bert_jax_bfloat16"),
+)
+DEFAULT = ["eager_float32", "compiled_bfloat16"]
+
+
+def is_ours(name: str | None) -> bool:
+    """Whether a process computes with this package; it does where it is no side."""
+    return name is None or name.startswith(OURS)
+
+
+def make_step(name: str, config: ConfigDict, source: Source, phase: Phase) -> Step:
+    """The step of a side."""
+    stream = source.batches(phase)
+    batches = [next(stream) for _ in range(BATCHES)]  # ready before the clock starts
+    kind, _, dtype = name.rpartition("_")
+    if name == OURS:
+        return jax_step(config, source, phase, batches)
+    if kind == OURS:
+        config.model.compute_dtype = dtype
+        return jax_step(config, source, phase, batches)
+    model = ModelConfig.create(config.model, source.vocab_size)
+    model = dataclasses.replace(model, rope_theta=phase.rope_theta)
+    return torch_step(model, config, batches, dtype, is_compiled=kind == "compiled")
+
+
+def jax_step(config: ConfigDict, source: Source, phase: Phase, batches: Sequence[Batch]) -> Step:
+    """Our compiled step, as `bert_jax.train` runs it."""
+    runner = Runner(config, source)
+    compiled = runner.compile(phase)
+    placed = itertools.cycle([runner.place(batch) for batch in batches])
+
+    def step() -> float:
+        runner.state, sums = compiled(runner.state, next(placed))
+        return float(jax.block_until_ready(sums["mlm_loss"] / sums["mlm_count"]))
+
+    return step
+
+
+def torch_step(
+    model: ModelConfig,
+    config: ConfigDict,
+    batches: Sequence[Batch],
+    dtype: str,
+    *,
+    is_compiled: bool,
+) -> Step:
+    """`transformers` under the usual loop, on the GPU if there is one.
+
+    Labels of -100 stand where nothing is predicted. Its rows see all their tokens: it does not keep
+    packed documents apart, which costs it nothing.
+    """
+    import torch
+    import transformers
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")  # TF32, which is what JAX's default is, too
+    name = architecture(model)
+    special = np.zeros(model.vocab_size, bool)
+    vocabulary = Vocabulary(model.vocab_size, 0, 1, 2, 3, 4, special, special)
+    values = to_hugging_face(model, vocabulary)
+    settings = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    settings._attn_implementation = "sdpa"
+    bert = getattr(transformers, name)(settings).to(device).train()
+    forward = torch.compile(bert) if is_compiled else bert
+    decay = config.optimizer.weight_decay
+    optimizer = torch.optim.AdamW(bert.parameters(), lr=config.learning_rate, weight_decay=decay)
+    ready = itertools.cycle(
+        [
+            {
+                field: torch.from_numpy(array).to(device)
+                for field, array in labelled(b, name).items()
+            }
+            for b in batches
+        ]
+    )
+
+    def step() -> float:
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = forward(**next(ready)).loss
+        loss.backward()
+        if config.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(bert.parameters(), config.optimizer.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()  # waits until it is there
+
+    return step
+
+
+def labelled(batch: Batch, name: str) -> dict[str, np.ndarray]:
+    """A batch as Hugging Face's collator would give it to the class `name`."""
+    labels = np.full(batch["input_ids"].shape, -100)
+    rows, places = np.nonzero(batch["masked_weights"])
+    labels[rows, batch["masked_positions"][rows, places]] = batch["masked_labels"][rows, places]
+    fields = {
+        "input_ids": batch["input_ids"],
+        "attention_mask": batch["segment_ids"] > 0,
+        "position_ids": batch["position_ids"],
+        "labels": labels,
+    }
+    if name != "ModernBertForMaskedLM":
+        fields["token_type_ids"] = batch["token_type_ids"]
+    if name == "BertForPreTraining":
+        fields["next_sentence_label"] = batch["next_sentence_label"]
+    return {field: array.astype(np.int64) for field, array in fields.items()}
+
+
+def serve(name: str, config: ConfigDict, source: Source, phase: Phase) -> None:
+    """Be one side in a process of its own."""
+    compile_cache.use(compile_cache.OFF)
+    answer(lambda: make_step(name, config, source, phase))
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a side took; `times_ours`: its step by ours of the same round, by round."""
+
+    side: str
+    step_seconds_best: float
+    step_seconds_median: float
+    tokens_per_second: float
+    times_ours: list[float]
+    first_step_seconds: float
+    process_peak_bytes: int
+    rounds: list[list[float]]
+
+
+def compare(names: Sequence[str], phase: Phase, rounds: int, steps: int) -> list[Result]:
+    """Let our side and those named take turns; this command's flags tell them what to run.
+
+    Raises:
+      UserError: a package is missing, or a side fails.
+    """
+    needs_torch = not all(is_ours(name) for name in names)
+    for package in ("torch", "transformers"):
+        if needs_torch and importlib.util.find_spec(package) is None:
+            raise UserError(f"--compare needs {package}: pip install torch transformers")
+    command = [sys.executable, "-m", "bert_jax.benchmark", *sys.argv[1:], f"--phase={phase.index}"]
+    sides: list[Side] = []
+    try:
+        for name in (OURS, *names):
+            sides.append(Side(name, [*command, f"--side={name}"]))
+            sides[-1].warm_up()
+        for _ in range(rounds):
+            for side in sides:
+                side.turn(steps)
+    finally:
+        for side in sides:
+            side.close()
+    return [result(side, sides[0], phase) for side in sides]
+
+
+def result(side: Side, ours: Side, phase: Phase) -> Result:
+    """A side's figures, with the ratios to ours."""
+    seconds = [each for block in side.rounds for each in block]
+    median = statistics.median(seconds)
+    return Result(
+        side=side.name,
+        step_seconds_best=min(seconds),
+        step_seconds_median=median,
+        tokens_per_second=phase.global_batch_size * phase.sequence_length / median,
+        times_ours=[
+            statistics.median(its) / statistics.median(own)
+            for its, own in zip(side.rounds, ours.rounds, strict=True)
+        ],
+        first_step_seconds=side.first_step,
+        process_peak_bytes=side.peak_bytes,
+        rounds=side.rounds,
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """The figures as a person reads them."""
+    ours = results[0]
+    rows = [
+        f"{'':20}{'step, ms':>18}{'tokens/s':>12}{'ours is so many times as fast':>44}{'peak':>10}",
+        f"{'':20}{'best':>9}{'median':>9}{'':12}{'lowest  median highest  best by best':>44}",
+    ]
+    for found in results:
+        ratios = found.times_ours
+        by_best = found.step_seconds_best / ours.step_seconds_best
+        rows.append(
+            f"{found.side:20}{1e3 * found.step_seconds_best:9.1f}"
+            f"{1e3 * found.step_seconds_median:9.1f}{found.tokens_per_second:12,.0f}{'':8}"
+            f"{min(ratios):8.2f}{statistics.median(ratios):8.2f}{max(ratios):8.2f}{by_best:12.2f}"
+            f"{found.process_peak_bytes / 2**30:6.1f} GiB"
+        )
+    return "\n".join(rows)

@@ -1,0 +1,104 @@
+"""Processes that take turns at computing, so that they can be compared on a busy machine.
+
+Every side is a process of its own that computes only when told to: what disturbs one disturbs its
+peers in the same minutes, and ratios are taken round by round.
+"""
+
+import json
+import os
+import queue
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bert_jax.errors import UserError
+
+Step = Callable[[], float]  # makes one update and returns the loss once it is there
+
+
+def answer(make: Callable[[], Step]) -> None:
+    """For each number read, make as many steps and write what they took.
+
+    When the input ends, whatever is going on (a compilation takes minutes) ends too, with all the
+    processes that it has started: the other end was closed, or died.
+    """
+    lines: queue.Queue[str] = queue.Queue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=listen, daemon=True).start()
+    step = make()
+    while True:
+        seconds, losses = [], []
+        for _ in range(int(lines.get())):
+            start = time.perf_counter()
+            losses.append(step())
+            seconds.append(time.perf_counter() - start)
+        peak = process_peak()
+        print(json.dumps({"seconds": seconds, "losses": losses, "peak_bytes": peak}), flush=True)
+
+
+class Side:
+    """A side's process, and what it has measured."""
+
+    def __init__(self, name: str, command: Sequence[str]):
+        """Start it; in a session of its own, so that it ends with all that it has started."""
+        self.name = name
+        self.rounds: list[list[float]] = []
+        self.peak_bytes = 0
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # On a GPU the sides share its memory: JAX must not take most of it at once.
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        )
+
+    def ask(self, steps: int) -> dict[str, Any]:
+        """Let it make `steps` steps.
+
+        Raises:
+          UserError: the process has died.
+        """
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            print(steps, file=self.process.stdin, flush=True)
+            found = self.process.stdout.readline()
+        except BrokenPipeError:
+            found = ""
+        if not found:
+            raise UserError(f"the side {self.name!r} ended before its turn; its message is above")
+        return json.loads(found)
+
+    def warm_up(self) -> None:
+        """The first steps, in which it compiles."""
+        self.first_step = self.ask(3)["seconds"][0]
+
+    def turn(self, steps: int) -> None:
+        """One block of counted steps, after one that warms the caches."""
+        found = self.ask(steps + 1)
+        self.rounds.append(found["seconds"][1:])
+        self.peak_bytes = found["peak_bytes"]
+
+    def close(self) -> None:
+        """End the process and all that it has started."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def process_peak() -> int:
+    """The most bytes that this process has had resident."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
