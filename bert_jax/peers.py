@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import itertools
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,8 @@ def torch_step(
     import transformers
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # all that JAX uses, too
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")  # TF32, which is what JAX's default is, too
     name = architecture(model)
