@@ -23,7 +23,15 @@ from ml_collections import ConfigDict
 from bert_jax import capacity, cli, compile_cache, peers, profiling
 from bert_jax.config import to_json
 from bert_jax.errors import UserError
-from bert_jax.measuring import Measurement, Runner, measure, peak_of, real, synthetic
+from bert_jax.measuring import (
+    Measurement,
+    Runner,
+    Source,
+    measure,
+    peak_of,
+    real,
+    synthetic,
+)
 from bert_jax.stream.phases import Phase, phases
 from bert_jax.workdir import write_whole
 
@@ -165,10 +173,37 @@ def check_flags() -> None:
       UserError: names the flag.
     """
     for name in ("steps", "rounds"):
-        if FLAGS[name].value < 1:
-            raise UserError(f"--{name}={FLAGS[name].value}: take 1 or more")
+        if getattr(FLAGS, name) < 1:
+            raise UserError(f"--{name}={getattr(FLAGS, name)}: take 1 or more")
     if unknown := [name for name in FLAGS.peers if name not in peers.SIDES]:
         raise UserError(f"--peers={unknown[0]}: choose from {', '.join(peers.SIDES)}")
+
+
+def beside_peers(selected: Sequence[Phase]) -> dict[str, Any]:
+    """Print and return the figures of all sides, phase by phase; the devices are theirs alone."""
+    results = []
+    for phase in selected:
+        results.append(peers.compare(FLAGS.peers, phase, FLAGS.rounds, FLAGS.steps))
+        print(peers.table(results[-1]), flush=True)
+    return {"compare": [[dataclasses.asdict(side) for side in found] for found in results]}
+
+
+def alone(config: ConfigDict, source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
+    """Print and return the figures of our step, phase by phase."""
+    compile_cache.use(FLAGS.compile_cache)
+    # A kept program is found without regard to its scopes by default: they may be old.
+    jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
+    runner = Runner(config, source)
+    device = runner.mesh.devices.flat[0]
+    peak = peak_of(device, config.model.compute_dtype, is_measured=FLAGS.measure_peak)
+    found = [measure(runner, phase, FLAGS.steps, peak) for phase in selected]
+    print(f"{len(runner.mesh.devices.flat)} x {device.device_kind}\n\n{table(found)}")
+    report = {"device": device.device_kind, "phases": [each.summary() for each in found]}
+    if FLAGS.largest_batch:
+        largest = {phase.index: find_largest(runner, phase, FLAGS.memory_gib) for phase in selected}
+        report["largest_batch"] = {k: dataclasses.asdict(v) for k, v in largest.items()}
+        print(largest_table(largest))
+    return report
 
 
 def main() -> None:
@@ -190,28 +225,7 @@ def main() -> None:
         "config": json.loads(to_json(config)),
     }
     print(f"{report['machine']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
-    if FLAGS.compare:  # the devices are the sides' alone
-        report["compare"] = results = []
-        for phase in selected:
-            found = peers.compare(FLAGS.peers, phase, FLAGS.rounds, FLAGS.steps)
-            results.append(found)
-            print(peers.table(found), flush=True)
-    else:
-        compile_cache.use(FLAGS.compile_cache)
-        # A kept program is found without regard to its scopes by default: they may be old.
-        jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
-        runner = Runner(config, source)
-        device = runner.mesh.devices.flat[0]
-        peak = peak_of(device, config.model.compute_dtype, is_measured=FLAGS.measure_peak)
-        found = [measure(runner, phase, FLAGS.steps, peak) for phase in selected]
-        report |= {"device": device.device_kind, "phases": [each.summary() for each in found]}
-        print(f"{len(runner.mesh.devices.flat)} x {device.device_kind}\n\n{table(found)}")
-        if FLAGS.largest_batch:
-            largest = {
-                phase.index: find_largest(runner, phase, FLAGS.memory_gib) for phase in selected
-            }
-            report["largest_batch"] = {k: dataclasses.asdict(v) for k, v in largest.items()}
-            print(largest_table(largest))
+    report |= beside_peers(selected) if FLAGS.compare else alone(config, source, selected)
     if FLAGS.json:
         write_whole(Path(FLAGS.json), json.dumps(report, indent=1) + "\n")
 

@@ -99,7 +99,7 @@ def time_by_part(
       seconds: how long the steps took; what no instruction fills is idle.
     """
     planes = _runs(trace, module)
-    total: collections.Counter[str] = collections.Counter(dict.fromkeys(PARTS, 0.0))
+    total: dict[str, float] = dict.fromkeys([*PARTS, OTHER], 0.0)
     for runs in planes:
         runs = [run for run in runs if parts.get(run[0]) != {}]  # no containers
         names = [name for name, _, _ in runs]
@@ -107,8 +107,8 @@ def time_by_part(
         for name, credit in zip(names, _credits(spans) / 1e9 / len(planes), strict=True):
             for scope, share in parts.get(name, {OTHER: 1.0}).items():
                 total[scope] += share * float(credit)
-    total[IDLE] = max(seconds - total.total(), 0.0)
-    return dict(total)
+    total[IDLE] = max(seconds - sum(total.values()), 0.0)
+    return total
 
 
 def _runs(trace: Path, module: str) -> list[list[tuple[str, float, float]]]:
@@ -117,7 +117,7 @@ def _runs(trace: Path, module: str) -> list[list[tuple[str, float, float]]]:
     planes = {}
     for plane in ProfileData.from_file(str(path)).planes:
         runs: dict[int | None, list[tuple[str, float, float]]] = collections.defaultdict(list)
-        ends: dict[int, float] = {}
+        ends: dict[int | None, float] = {}
         for line in plane.lines:
             for event in line.events:
                 stats = dict(event.stats)

@@ -25,7 +25,7 @@ def random_batch(config: ConfigDict, phase: Phase, vocab_size: int, seed: int) -
     rows, length = phase.global_batch_size, phase.sequence_length
     place = np.broadcast_to(np.arange(length), (rows, length))
     sizes = np.full((rows, 1), length)
-    token_types = np.zeros((rows, length))
+    token_types = np.zeros((rows, length), bool)
     if config.stream.objective in PAIR_OBJECTIVES:
         is_short = random.random((rows, 1)) < config.stream.short_fraction
         sizes = np.where(is_short, random.integers(5, length + 1, (rows, 1)), sizes)
