@@ -8,9 +8,8 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import Any
 
 from bert_jax.corpus.binary import refuse_binary
 from bert_jax.corpus.paths import SourceFile, find_files, open_binary
@@ -22,7 +21,7 @@ BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 LINE_END = re.compile(rb"\n")
 
 
-def _open_zstd(file: BinaryIO) -> BufferedIOBase:
+def _open_zstd(file: io.BufferedReader) -> io.BufferedIOBase:
     import pyarrow
 
     return io.BufferedReader(pyarrow.input_stream(file, compression="zstd"), BLOCK)
@@ -138,7 +137,7 @@ def find_borders(file: SourceFile, target: int, border: re.Pattern[bytes]) -> li
     return [*borders, size]
 
 
-def _next_border(file: BinaryIO, offset: int, size: int, border: re.Pattern[bytes]) -> int:
+def _next_border(file: io.BufferedReader, offset: int, size: int, border: re.Pattern[bytes]) -> int:
     file.seek(offset)
     tail = b""
     while block := file.read(BLOCK):

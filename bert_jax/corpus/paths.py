@@ -9,7 +9,7 @@ import glob
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bert_jax.errors import UserError
 
@@ -45,7 +45,7 @@ def find_files(location: str) -> list[SourceFile]:
     return filled
 
 
-def open_binary(path: str) -> BinaryIO:
+def open_binary(path: str) -> io.BufferedReader:
     """A file of any file system, to read and to seek in.
 
     Raises:
