@@ -1,15 +1,17 @@
 """Speed of the example stream, beside Hugging Face's collator on the same tokens.
 
-    python benchmarks/stream_speed.py --store=runs/quickstart/corpus [--json=FILE]
+    python benchmarks/stream_speed.py --store=runs/quickstart/corpus [--small=OTHER] [--json=FILE]
 
 Measures sequences a second of the stream as training reads it (tf.data, one thread) and of
 `transformers.DataCollatorForLanguageModeling` fed by a `torch` DataLoader with 2 workers, in turns;
 then the time to the first batch at step 0 and at step 10**9, and the memory that is not the
-store's. The peer masks ready rows of ids: no packing, no pairs, no sentences are asked of it.
+store's after an epoch, of this store and of a smaller one (`--small`). The peer masks ready rows of
+ids: no packing, no pairs, no sentences are asked of it.
 """
 
 import itertools
 import json
+import os
 import statistics
 import time
 import warnings
@@ -54,6 +56,7 @@ def main() -> None:
     config.total_steps = 2 * FAR
     num_tokens = store.split("train").num_tokens
     print(f"{num_tokens:,} tokens, {len(store.split('train').shards)} shards")
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     print(f"{'':34}{'sequences/s':>14}{'peer':>10}{'ratio':>8}{'aim':>10}")
     results = []
     for objective, unit, length, batch_size, aim in CASES:
@@ -68,11 +71,15 @@ def main() -> None:
         print(f"{name:34}{own:14,.0f}{peer:10,.0f}{own / peer:8.1f}{reached:>10}", flush=True)
         results.append({"case": name, "sequences_per_second": own, "peer": peer, "rounds": rates})
     seek = first_batch(store, config)
-    memory = anonymous_memory(store, config)
     print(f"first batch: {seek[0]:.3f} s at step 0, {seek[FAR]:.3f} s at step 10**9")
-    print(f"memory beside the store's pages: {memory / 1e6:.0f} MB more after an epoch")
+    memory = {}
+    for directory in filter(None, (FLAGS.small, FLAGS.store)):
+        memory[directory] = anonymous_memory(TokenStore.open(directory), config)
+        print(f"memory beside the pages of {directory}: {memory[directory] / 1e6:.1f} MB an epoch")
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     if FLAGS.json:
         values = {"tokens": num_tokens, "cases": results, "first_batch_seconds": seek}
+        values["memory"] = memory
         Path(FLAGS.json).write_text(json.dumps(values, indent=2) + "\n")
 
 
@@ -159,11 +166,10 @@ def first_batch(store: TokenStore, config: ConfigDict) -> dict[int, float]:
 
 
 def anonymous_memory(store: TokenStore, config: ConfigDict) -> int:
-    """Bytes that the process needs more after reading an epoch, memory maps left out."""
+    """Bytes that the stream needs for reading an epoch, memory maps left out."""
+    before = _anonymous_bytes()
     batches = TrainBatches(store, config)
     steps = batches.num_examples(batches.phases[0]) // config.global_batch_size
-    batches.batch(0)
-    before = _anonymous_bytes()
     for step in range(steps):
         batches.batch(step)
     return _anonymous_bytes() - before
@@ -176,5 +182,6 @@ def _anonymous_bytes() -> int:
 
 if __name__ == "__main__":
     flags.DEFINE_string("store", None, "A token store", required=True)
+    flags.DEFINE_string("small", None, "A smaller token store, for its memory beside the other's")
     flags.DEFINE_string("json", None, "File for the figures")
     cli.run(main)

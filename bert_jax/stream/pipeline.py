@@ -18,7 +18,9 @@ from bert_jax.stream.rows import Batch
 # The accelerators belong to JAX.
 tf.config.set_visible_devices([], "GPU")
 
-_AHEAD = 2  # batches that wait for the step
+_AHEAD = 2  # groups of batches that wait for the step
+_LARGEST_GROUP = 8  # batches that are handed over together
+_GROUP_TOKENS = 2**18  # of a group, if a batch has not more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,23 +29,30 @@ class BatchStream:
 
     One thread builds ahead. More would not help: they would wait for each other's interpreter.
 
+    Small batches travel in groups: handing one over from thread to thread takes half as long as
+    building 256 rows of 128 tokens.
+
     Attributes:
       build: makes a batch.
       indices: of the batches.
+      group: how many batches are built and handed over together.
     """
 
     build: Callable[[int], Batch]
     indices: range
+    group: int = 1
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Batch]:
         # The arrays stay in Python: through TensorFlow go the indices alone, without a copy.
-        built: dict[int, Batch] = {}
+        built: dict[int, list[Batch]] = {}
 
         def build(index: np.int64) -> np.int64:
-            built[int(index)] = self.build(int(index))
+            first = int(index)
+            indices = range(first, min(first + self.group, self.indices.stop))
+            built[first] = [self.build(i) for i in indices]
             return index
 
         @tf.autograph.experimental.do_not_convert
@@ -55,12 +64,12 @@ class BatchStream:
         # Nothing is left to tune, and the end of the data would wait for the tuner to wake up.
         options.autotune.enabled = False
         indices = (
-            tf.data.Dataset.range(self.indices.start, self.indices.stop)
+            tf.data.Dataset.range(self.indices.start, self.indices.stop, self.group)
             .map(element)
             .prefetch(_AHEAD)
             .with_options(options)
         )
-        return (built.pop(int(index)) for index in _Stoppable(indices))
+        return (batch for index in _Stoppable(indices) for batch in built.pop(int(index)))
 
 
 class _Stoppable(Iterator[np.int64]):
@@ -113,6 +122,7 @@ def train_batches(
         BatchStream(
             lambda step: batches.batch(step, rows),
             range(max(start_step, phase.start), min(stop_step, phase.stop)),
+            _group(rows(phase.global_batch_size), phase.sequence_length),
         )
         for phase in batches.phases
     ]
@@ -142,4 +152,9 @@ def evaluation_batches(
     """
     length = sequence_length or phases(config)[-1].sequence_length
     batches = EvaluationBatches(store, split, config.stream.objective, length, batch_size, rows)
-    return BatchStream(batches.batch, range(len(batches)))
+    return BatchStream(batches.batch, range(len(batches)), _group(rows(batch_size), length))
+
+
+def _group(rows: slice, sequence_length: int) -> int:
+    tokens = (rows.stop - rows.start) * sequence_length
+    return min(_LARGEST_GROUP, max(1, _GROUP_TOKENS // tokens))

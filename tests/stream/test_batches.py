@@ -161,9 +161,13 @@ def test_evaluation_has_every_example_once_and_pads_the_last_batch(store, config
         assert array.dtype == reference[name].dtype
 
 
-def test_evaluation_is_the_same_on_any_number_of_processes(store):
-    whole = EvaluationBatches(store, "heldout", "nsp", 32, 8)
-    parts = [EvaluationBatches(store, "heldout", "nsp", 32, 8, part(i, 4)) for i in range(4)]
+@pytest.mark.parametrize("objective", ["packed", "nsp"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_evaluation_is_the_same_on_any_number_of_processes(store, objective, count):
+    whole = EvaluationBatches(store, "heldout", objective, 32, 8)
+    parts = [
+        EvaluationBatches(store, "heldout", objective, 32, 8, part(i, count)) for i in range(count)
+    ]
     for index in range(len(whole)):
         assert_equal(joined([p.batch(index) for p in parts]), whole.batch(index))
 
