@@ -219,7 +219,7 @@ def _by_kind(
     return dict(sorted(groups.items()))
 
 
-def _gib(size: float) -> str:
+def _gib(size: int | float) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
