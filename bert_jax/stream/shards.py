@@ -46,6 +46,8 @@ def columns_from(
     rows: Integer[np.ndarray, "B wide"], first: Int64[np.ndarray, "B"], length: int
 ) -> Integer[np.ndarray, "B {length}"]:
     """Of each row the `length` columns from first[i] on."""
+    if not len(rows):  # nothing that a window could be laid over
+        return np.empty((0, length), rows.dtype)
     views = np.lib.stride_tricks.sliding_window_view(rows.reshape(-1), length)
     return views[first + rows.shape[1] * np.arange(len(rows))]
 

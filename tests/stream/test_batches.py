@@ -172,6 +172,14 @@ def test_evaluation_is_the_same_on_any_number_of_processes(store, objective, cou
         assert_equal(joined([p.batch(index) for p in parts]), whole.batch(index))
 
 
+@pytest.mark.parametrize("objective", ["packed", "nsp"])
+def test_a_process_may_have_padding_rows_alone(store, objective):
+    whole = EvaluationBatches(store, "heldout", objective, 32, 1000).batch(0)
+    own = EvaluationBatches(store, "heldout", objective, 32, 1000, part(3, 4)).batch(0)
+    assert not own["segment_ids"].any()
+    assert_equal(own, {name: array[750:] for name, array in whole.items()})
+
+
 @pytest.mark.parametrize(
     ("objective", "unit", "expected"),
     [
