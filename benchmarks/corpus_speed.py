@@ -17,10 +17,8 @@ in one line. Without --text: the documentation that the installation brings.
 """
 
 import functools
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -38,6 +36,7 @@ from bert_jax.config import default_config
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.settings import Reading
 from bert_jax.corpus.sources import list_parts
+from bert_jax.machine import load, machine, versions
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("text", "", "UTF-8 text, a blank line between documents")
@@ -211,15 +210,6 @@ def summary(side: str, turns: list[dict[str, float]], size: int) -> dict:
     }
 
 
-def machine() -> str:
-    """The processor, its cores and how busy they are."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = models[0] if models else platform.processor()
-    return f"{name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-
-
 def main(_: list[str]) -> None:
     """Run the benchmark, or be one of its sides."""
     if FLAGS.side:
@@ -228,9 +218,9 @@ def main(_: list[str]) -> None:
     sides = FLAGS.sides or list(SIDES)[: 3 if FLAGS.shape == "file" else 2]
     if unknown := set(sides) - set(SIDES):
         raise app.UsageError(f"--sides: {sorted(unknown)}; there are {list(SIDES)}")
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    before = machine()
-    print(f"{before}; " + ", ".join(f"{name} {found}" for name, found in versions.items()))
+    values = {"machine": machine(), "load": load(), "versions": versions(PACKAGES)}
+    found = ", ".join(f"{name} {version}" for name, version in values["versions"].items())
+    print(f"{values['machine']}, load {values['load']}; {found}")
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         make_text(place)
@@ -242,7 +232,7 @@ def main(_: list[str]) -> None:
             for side in sides:
                 turns[side].append(run_side(side, place))
     results = [summary(side, turns[side], size) for side in sides]
-    print(f"{size / 1e6:.1f} MB of text ({FLAGS.shape}), {FLAGS.rounds} turns; {machine()}")
+    print(f"{size / 1e6:.1f} MB of text ({FLAGS.shape}), {FLAGS.rounds} turns; load now {load()}")
     head = f"{'MB/s: best':>12}{'median':>9}{'processor s':>13}"
     print(f"{'':26}{head}{'peak MB: resident':>20}{'anonymous':>11}")
     for result in results:
@@ -253,8 +243,8 @@ def main(_: list[str]) -> None:
             f"{result['resident_bytes'] / 1e6:20,.0f}{result['anonymous_bytes'] / 1e6:11,.0f}"
         )
     if FLAGS.json:
-        values = {"machine": before, "versions": versions, "bytes": size, "shape": FLAGS.shape}
-        Path(FLAGS.json).write_text(json.dumps(values | {"results": results}, indent=2) + "\n")
+        values |= {"bytes": size, "shape": FLAGS.shape, "results": results}
+        Path(FLAGS.json).write_text(json.dumps(values, indent=2) + "\n")
 
 
 if __name__ == "__main__":

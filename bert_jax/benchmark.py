@@ -8,10 +8,7 @@ turns. What each figure means is in docs/performance.md.
 """
 
 import dataclasses
-import importlib.metadata
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from ml_collections import ConfigDict
 from bert_jax import capacity, cli, compile_cache, peers, profiling
 from bert_jax.config import to_json
 from bert_jax.errors import UserError
+from bert_jax.machine import load, machine, versions
 from bert_jax.measuring import (
     Measurement,
     Runner,
@@ -131,26 +129,6 @@ def find_largest(runner: Runner, phase: Phase, limit_gib: float | None) -> capac
     )
 
 
-def machine() -> str:
-    """The processor and how many of its cores this process may use."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{models[0] if models else platform.processor()}, {cores} cores"
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def define_flags() -> None:
     """Define what this command has beyond the config."""
     flags.DEFINE_integer("steps", 20, "Steps to time, in each phase; with --compare in each turn")
@@ -219,7 +197,8 @@ def main() -> None:
         return peers.serve(FLAGS.side, config, source, selected[0])
     report: dict[str, Any] = {
         "machine": machine(),
-        "versions": versions(),
+        "load": load(),
+        "versions": versions(PACKAGES),
         "batches": FLAGS.batches,
         "compile_cache": FLAGS.compile_cache,
         "config": json.loads(to_json(config)),
