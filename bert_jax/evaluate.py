@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from bert_jax import cli, metrics, partition, workdir
 from bert_jax.corpus.store import TokenStore
+from bert_jax.stream.batches import all_rows
 from bert_jax.training import compile_steps, evaluation_sums
 
 FLAGS = flags.FLAGS
@@ -38,9 +39,7 @@ def main() -> None:
 
     from bert_jax.stream import pipeline  # imports TensorFlow, which takes seconds
 
-    batches = pipeline.evaluation_batches(
-        store, FLAGS.split, run.config, batch_size, lambda size: slice(0, size)
-    )
+    batches = pipeline.evaluation_batches(store, FLAGS.split, run.config, batch_size, all_rows)
     sums = evaluation_sums(mesh, steps, params, batches, batch_size)
     weight = run.config.optimizer.next_sentence_weight
     figures = metrics.summarize(jax.device_get(sums), weight)

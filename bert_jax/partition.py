@@ -1,14 +1,16 @@
 """The mesh of devices and who holds which part of the parameters and of the batch."""
 
+import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int64, Shaped
 from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
@@ -145,25 +147,51 @@ def check_batch_size(mesh: Mesh, global_batch_size: int, micro_batches: int) -> 
         )
 
 
-def process_rows(mesh: Mesh, global_batch_size: int) -> slice:
-    """The rows of the global batch that this process's devices hold.
+def process_rows(mesh: Mesh, global_batch_size: int) -> Int64[np.ndarray, "rows"]:
+    """The rows of the global batch that this process's devices hold, ascending.
 
-    Read off the sharding, so that it holds for any order of devices and processes.
+    Read off the sharding, so that any order of devices and processes will do. They need not be one
+    range: the chips of a TPU host are a block of the slice's grid, the mesh follows its lines.
     """
     places = batch_sharding(mesh).addressable_devices_indices_map((global_batch_size,))
-    rows = {index[0].indices(global_batch_size)[:2] for index in places.values() if index}
-    start, stop = min(first for first, _ in rows), max(last for _, last in rows)
-    if sum(last - first for first, last in rows) != stop - start:
-        raise ValueError(f"this process's rows {sorted(rows)} are not one range")
-    return slice(start, stop)
+    return held_rows((index for index in places.values() if index), global_batch_size)
+
+
+def held_rows(
+    places: Iterable[tuple[slice, ...]], global_batch_size: int
+) -> Int64[np.ndarray, "rows"]:
+    """The rows of the global batch that are at any of these places in it, ascending."""
+    is_held = np.zeros(global_batch_size, bool)
+    for rows, *_ in places:
+        is_held[rows] = True
+    return np.flatnonzero(is_held)
 
 
 def place_batch(mesh: Mesh, rows: dict[str, np.ndarray], global_batch_size: int) -> dict:
-    """The global batch on the devices, from the rows that this process built."""
+    """The global batch on the devices, from the rows that this process built.
+
+    Args:
+      mesh: of the devices.
+      rows: those of `process_rows`, in its order.
+      global_batch_size: rows of all processes.
+    """
     sharding = batch_sharding(mesh)
+    held = process_rows(mesh, global_batch_size)
     return {
-        name: jax.make_array_from_process_local_data(
-            sharding, array, (global_batch_size, *array.shape[1:])
+        name: jax.make_array_from_callback(
+            (global_batch_size, *array.shape[1:]),
+            sharding,
+            functools.partial(part_at, array, held),
         )
         for name, array in rows.items()
     }
+
+
+def part_at(
+    array: Shaped[np.ndarray, "rows ..."],
+    held: Int64[np.ndarray, "rows"],
+    place: tuple[slice, ...],
+) -> Shaped[np.ndarray, "part ..."]:
+    """What stands at a place in the global array, from the rows of it that are held."""
+    start, stop, _ = place[0].indices(held[-1] + 1)
+    return array[slice(*np.searchsorted(held, (start, stop)))]

@@ -6,6 +6,7 @@ run that was interrupted; a run is a function of its config, its corpus and the 
 """
 
 import dataclasses
+import functools
 import itertools
 import time
 from pathlib import Path
@@ -77,9 +78,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
     from bert_jax.stream import pipeline
 
-    def rows(global_batch_size: int) -> slice:
-        return partition.process_rows(mesh, global_batch_size)
-
+    rows = functools.partial(partition.process_rows, mesh)
     batch_size = phases(config)[-1].global_batch_size
     held_out = pipeline.evaluation_batches(store, "heldout", config, batch_size, rows)
     batches = pipeline.train_batches(store, config, first_step, config.total_steps, rows)

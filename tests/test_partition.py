@@ -1,19 +1,22 @@
 """Meshes, shardings and rows: what does not divide is refused, what does covers everything."""
 
+import collections
+
 import jax
+import numpy as np
 import pytest
 
 from bert_jax import model as model_lib
-from bert_jax import partition
+from bert_jax import partition, topology
 from bert_jax.config import default_config
 from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig
 
 
-def mesh(**sizes):
+def mesh(devices=None, **sizes):
     config = default_config().mesh
     config.update(sizes)
-    return partition.make_mesh(config)
+    return partition.make_mesh(config, devices)
 
 
 def test_data_takes_all_devices_that_are_left():
@@ -49,6 +52,55 @@ def test_fsdp_and_tensor_split_every_matrix_and_replicate_no_large_parameter():
             assert not sharding.is_fully_replicated, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"fsdp": 2}, {"fsdp": 2, "tensor": 2}, {"tensor": 8}])
+SIZES = [{}, {"fsdp": 2}, {"fsdp": 2, "tensor": 2}, {"tensor": 8}]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
 def test_one_process_holds_all_rows(sizes):
-    assert partition.process_rows(mesh(**sizes), 32) == slice(0, 32)
+    assert partition.process_rows(mesh(**sizes), 32).tolist() == list(range(32))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5, 6, 7], [0, 3, 5, 6, 7, 4, 2, 1]])
+def test_the_global_batch_is_the_same_on_any_order_of_devices(sizes, order):
+    devices = mesh(devices=[jax.devices()[i] for i in order], **sizes)
+    assert [device.id for device in devices.devices.flat] == order
+    batch = {"ids": np.arange(96).reshape(32, 3), "label": np.arange(32)}
+    placed = partition.place_batch(devices, batch, 32)
+    for name, array in batch.items():
+        assert placed[name].sharding == partition.batch_sharding(devices)
+        np.testing.assert_array_equal(placed[name], array)
+
+
+def assert_processes_build_and_place_all(devices, process_of, global_batch_size):
+    """Each process's rows are enough for its devices, and all processes have all rows."""
+    whole = np.arange(3 * global_batch_size).reshape(-1, 3)
+    places = collections.defaultdict(list)
+    shape = (global_batch_size,)
+    for device, place in partition.batch_sharding(devices).devices_indices_map(shape).items():
+        places[process_of(device)].append(place)
+    all_held = [partition.held_rows(own, global_batch_size) for own in places.values()]
+    for held, own in zip(all_held, places.values(), strict=True):
+        for place in own:
+            np.testing.assert_array_equal(partition.part_at(whole[held], held, place), whole[place])
+    assert set(np.concatenate(all_held).tolist()) == set(range(global_batch_size))
+    return all_held
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("processes", [[0, 0, 1, 1, 1, 1, 0, 0], [0, 1, 2, 3, 3, 2, 1, 0]])
+def test_processes_may_hold_rows_that_are_no_range(sizes, processes):
+    assert_processes_build_and_place_all(mesh(**sizes), lambda device: processes[device.id], 32)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"fsdp": 4}, {"fsdp": 2, "tensor": 4}])
+def test_hosts_of_a_tpu_slice_hold_all_rows(sizes):
+    """A host has a block of 2 x 2 chips; the mesh goes round the slice, or along its lines."""
+    pytest.importorskip("libtpu")
+    chips = topology.devices(topology.Slice.parse("v5e:4x4"))
+    held = assert_processes_build_and_place_all(
+        mesh(devices=chips, **sizes), lambda device: device.process_index, 64
+    )
+    assert len(held) == 4
+    if sizes != {"fsdp": 2, "tensor": 4}:
+        assert any(np.any(np.diff(rows) != 1) for rows in held)

@@ -148,9 +148,10 @@ def test_the_step_is_compiled_once_a_phase(unbroken):
     assert unbroken[1].count("Compiling jit(train) ") == 2
 
 
-def test_two_processes_train_as_one(corpus, unbroken, tmp_path):
+def test_two_processes_that_share_rows_and_parameters_train_as_one(corpus, unbroken, tmp_path):
     workdir = tmp_path / "run"
-    train(corpus, f"--workdir={workdir}", launcher=("launch/local.sh", "2"))
+    mesh = "--config.mesh.fsdp=2"
+    train(corpus, f"--workdir={workdir}", mesh, launcher=("launch/local.sh", "2"))
     found, expected = records(workdir), records(unbroken[0])
     assert [(r["step"], r["split"]) for r in found] == [(r["step"], r["split"]) for r in expected]
     for a, b in zip(found, expected, strict=True):

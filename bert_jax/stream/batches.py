@@ -18,17 +18,17 @@ from bert_jax.stream.phases import Phase, phases
 from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch
 
-# (global batch size) -> the contiguous rows of the global batch that this process builds
-RowsOf = Callable[[int], slice]
+# (global batch size) -> the rows of the global batch that this process builds, ascending
+RowsOf = Callable[[int], np.ndarray]
 
 # Evaluation never changes: neither with the run's seed nor with its masking.
 EVALUATION_SEED = 0xE7A1
 EVALUATION_MASK_RATE = 0.15
 
 
-def all_rows(global_batch_size: int) -> slice:
+def all_rows(global_batch_size: int) -> Int64[np.ndarray, "rows"]:
     """The rows of the only process."""
-    return slice(0, global_batch_size)
+    return np.arange(global_batch_size)
 
 
 class TrainBatches:
@@ -127,9 +127,8 @@ class TrainBatches:
 
 def _counter(phase: Phase, step: int, rows_of: RowsOf) -> Int64[np.ndarray, "B"]:
     """Counts the examples of a phase."""
-    rows = rows_of(phase.global_batch_size)
     first = (step - phase.start) * phase.global_batch_size
-    return np.arange(first + rows.start, first + rows.stop)
+    return first + rows_of(phase.global_batch_size)
 
 
 class EvaluationBatches:
@@ -172,10 +171,8 @@ class EvaluationBatches:
 
     def batch(self, index: int) -> Batch:
         """The rows of global batch `index` that are this process's."""
-        first = index * self._batch_size + self._rows.start
-        count = self._rows.stop - self._rows.start
-        real = min(max(self._size - first, 0), count)
-        counter = np.arange(first, first + real)
+        counter = index * self._batch_size + self._rows
+        counter = counter[counter < self._size]
         draw = _draw(EVALUATION_SEED, counter)
         rows = self._examples.rows(counter, np.zeros_like(counter), draw)
         batch = rows | self._masker.mask(
@@ -189,7 +186,7 @@ class EvaluationBatches:
         return {
             name: np.pad(
                 array,
-                [(0, count - real)] + [(0, 0)] * (array.ndim - 1),
+                [(0, len(self._rows) - len(counter))] + [(0, 0)] * (array.ndim - 1),
                 constant_values=fill.get(name, 0),
             )
             for name, array in batch.items()
@@ -209,5 +206,9 @@ def _examples(
 
 
 def _draw(seed: int, counter: Int64[np.ndarray, "B"]) -> Draw:
-    first = int(counter[0]) if len(counter) else 0
-    return lambda purpose, width: randomness.bits(seed, purpose, first, len(counter), width)
+    """The random numbers of these examples, drawn at once for those that follow each other."""
+    runs = np.split(counter, np.flatnonzero(np.diff(counter) != 1) + 1)
+    places = [(int(run[0]), len(run)) for run in runs if len(run)] or [(0, 0)]
+    return lambda purpose, width: np.concatenate(
+        [randomness.bits(seed, purpose, first, count, width) for first, count in places]
+    )

@@ -1,5 +1,7 @@
 """Which stream a checkpoint was trained on, so that a resumed run cannot go on with another."""
 
+import numpy as np
+
 from bert_jax.corpus.store import TokenStore
 from bert_jax.errors import UserError
 from bert_jax.stream.batches import TrainBatches
@@ -11,7 +13,7 @@ def identity(store: TokenStore, batches: TrainBatches, step: int) -> dict[str, s
 
     The row is the same on any number of processes.
     """
-    row = batches.batch(max(step - 1, 0), lambda _: slice(0, 1))
+    row = batches.batch(max(step - 1, 0), lambda _: np.zeros(1, int))
     return {"corpus": store.fingerprint, "last_row": digest(row)}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Int64
 from ml_collections import ConfigDict
 
 from bert_jax.corpus.store import TokenStore
@@ -112,7 +113,7 @@ def train_batches(
       config: of the run.
       start_step: the first step; any one costs the same.
       stop_step: the step behind the last one.
-      rows: of a global batch of the given size, the contiguous rows that this process builds.
+      rows: of a global batch of the given size, the rows that this process builds.
 
     Raises:
       UserError: the config makes no sense, or not with this corpus; at the call, not later.
@@ -144,7 +145,7 @@ def evaluation_batches(
       split: its split, "heldout" or "train".
       config: of the run; gives the objective.
       batch_size: over all processes.
-      rows: of a global batch of the given size, the contiguous rows that this process builds.
+      rows: of a global batch of the given size, the rows that this process builds.
       sequence_length: L; the last phase's if not given.
 
     Raises:
@@ -155,6 +156,6 @@ def evaluation_batches(
     return BatchStream(batches.batch, range(len(batches)), _group(rows(batch_size), length))
 
 
-def _group(rows: slice, sequence_length: int) -> int:
-    tokens = (rows.stop - rows.start) * sequence_length
+def _group(rows: Int64[np.ndarray, "rows"], sequence_length: int) -> int:
+    tokens = len(rows) * sequence_length
     return min(_LARGEST_GROUP, max(1, _GROUP_TOKENS // tokens))

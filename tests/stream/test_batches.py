@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import assert_equal, joined, part
 
+from bert_jax.config import default_config
 from bert_jax.stream.batches import EvaluationBatches, TrainBatches
 from bert_jax.stream.rows import Batch, digest
 
@@ -17,22 +19,6 @@ def golden(batches: list[Batch]) -> str:
     return hashed.hexdigest()[:16]
 
 
-def part(index: int, count: int):
-    """The rows of process `index` of `count`."""
-    return lambda size: slice(size * index // count, size * (index + 1) // count)
-
-
-def joined(parts: list[Batch]) -> Batch:
-    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
-
-def assert_equal(one: Batch, other: Batch) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert one[name].dtype == other[name].dtype
-        assert np.array_equal(one[name], other[name]), name
-
-
 @pytest.mark.parametrize("objective", ["packed", "nsp", "sop"])
 @pytest.mark.parametrize("processes", [2, 4, 8])
 def test_any_number_of_processes_builds_the_same_batch(store, config, objective, processes):
@@ -41,6 +27,24 @@ def test_any_number_of_processes_builds_the_same_batch(store, config, objective,
     for step in (0, 17, 49):
         parts = [batches.batch(step, part(i, processes)) for i in range(processes)]
         assert_equal(joined(parts), batches.batch(step))
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.sets(st.integers(0, 15)).map(sorted), objective=st.sampled_from(["packed", "nsp"]))
+def test_rows_of_a_process_need_not_be_one_range(store, rows, objective):
+    config = default_config()
+    config.total_steps, config.stream.sequence_length, config.seed = 50, 32, 7
+    config.global_batch_size, config.stream.objective = 16, objective
+    held = np.array(rows, np.int64)
+    batches = TrainBatches(store, config)
+    whole = batches.batch(17)
+    own = batches.batch(17, lambda _: held)
+    assert_equal(own, {name: array[held] for name, array in whole.items()})
+    arguments = store, "heldout", objective, 32, 16
+    whole = EvaluationBatches(*arguments)
+    last = len(whole) - 1
+    own = EvaluationBatches(*arguments, lambda _: held).batch(last)
+    assert_equal(own, {name: array[held] for name, array in whole.batch(last).items()})
 
 
 @pytest.mark.parametrize("objective", ["packed", "nsp"])
@@ -74,8 +78,6 @@ def test_masks_differ_between_epochs(store, config):
 @settings(max_examples=10, deadline=None)
 @given(step=st.integers(0, 49), other=st.integers(0, 49))
 def test_batches_hang_on_the_step_alone(store, step, other):
-    from bert_jax.config import default_config
-
     config = default_config()
     config.total_steps, config.stream.sequence_length, config.seed = 50, 32, 7
     batches = TrainBatches(store, config)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_batches import assert_equal, golden, joined, part
+from parts import assert_equal, joined, part
+from test_batches import golden
 from tiny_stores import MemoryStore, random_shards, vocabulary
 
 from bert_jax.corpus.store import Split

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import pytest
-from test_batches import assert_equal, part
+from parts import assert_equal, part
 
 from bert_jax.errors import UserError
 from bert_jax.stream.batches import EvaluationBatches, TrainBatches, all_rows
