@@ -21,8 +21,8 @@ from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.stream.batches import TrainBatches
-from bert_jax.stream.phases import PAIR_OBJECTIVES
 from bert_jax.stream.rows import Batch
+from bert_jax.stream.settings import PAIR_OBJECTIVES
 
 FLAGS = flags.FLAGS
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from bert_jax.errors import UserError
-from bert_jax.stream.phases import Phase, parse_weights
+from bert_jax.stream.phases import Phase
+from bert_jax.stream.weights import parse_weights
 
 Count = TypeVar("Count", int, np.ndarray)
 

@@ -1,0 +1,106 @@
+"""What `config.stream` and its phases may say, and what is refused."""
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bert_jax.errors import UserError
+from bert_jax.stream.units import UNITS
+from bert_jax.stream.weights import parse_weights
+
+PAIR_OBJECTIVES = ("nsp", "sop")  # with a next_sentence_label
+OBJECTIVES = ("packed", *PAIR_OBJECTIVES)
+SHORTEST = 8  # tokens of a row
+
+# What a phase may set, of which type.
+PHASE_FIELDS: dict[str, tuple[type, str]] = {
+    "until": (Real, "a number"),
+    "sequence_length": (Integral, "a whole number"),
+    "global_batch_size": (Integral, "a whole number"),
+    "mask_rate": (Real, "a number"),
+    "final_mask_rate": (Real, "a number"),
+    "weights": (str, "a text such as 'wiki=0.7, web=0.3'"),
+    "rope_theta": (Real, "a number"),
+}
+
+
+def check_stream(stream: ConfigDict) -> None:
+    """Refuses what makes no sense in any phase.
+
+    Raises:
+      UserError: names the field and what it may be.
+    """
+    for name, choices in (("objective", OBJECTIVES), ("mask_unit", UNITS)):
+        if stream[name] not in choices:
+            raise UserError(
+                f"config.stream.{name}={stream[name]!r} is none of {', '.join(choices)}"
+            )
+    for name in ("mask_share", "random_share", "short_fraction"):
+        if not 0 <= stream[name] <= 1:
+            raise UserError(f"config.stream.{name}={stream[name]} is not a share in [0, 1]")
+    if stream.mask_share + stream.random_share > 1 + 1e-9:
+        raise UserError(
+            f"config.stream.mask_share={stream.mask_share} and random_share={stream.random_share} "
+            "are more than 1 together"
+        )
+
+
+def phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
+    """All fields of a phase: what is given, and the run's where nothing is.
+
+    Raises:
+      UserError: a field is unknown, of another type, or makes no sense.
+    """
+    if not isinstance(given, Mapping | ConfigDict):
+        raise UserError(
+            f"config.stream.phases[{index}]={given!r} is not a dict of {', '.join(PHASE_FIELDS)}"
+        )
+    run = {
+        "until": 1.0,
+        "global_batch_size": config.global_batch_size,
+        "rope_theta": config.model.rope_theta,
+    }
+    values = {name: run[name] if name in run else config.stream[name] for name in PHASE_FIELDS}
+    values |= dict(given)
+
+    def where(name: str) -> str:
+        if name in given:
+            return f"config.stream.phases[{index}].{name}"
+        return f"config.{name}" if name in run else f"config.stream.{name}"
+
+    for name, value in values.items():
+        if name not in PHASE_FIELDS:
+            raise UserError(
+                f"config.stream.phases[{index}] has the unknown field {name!r}; there are "
+                f"{', '.join(PHASE_FIELDS)}"
+            )
+        kind, description = PHASE_FIELDS[name]
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise UserError(f"{where(name)}={value!r} is not {description}")
+    for name, least in (("global_batch_size", 1), ("sequence_length", SHORTEST)):
+        if values[name] < least:
+            raise UserError(f"{where(name)}={values[name]} is below {least}")
+    for name in ("until", "mask_rate"):
+        if not 0 < values[name] <= 1:
+            raise UserError(f"{where(name)}={values[name]} is not a share in (0, 1]")
+    if not 0 <= values["final_mask_rate"] <= 1:
+        raise UserError(
+            f"{where('final_mask_rate')}={values['final_mask_rate']} is not a share in [0, 1]"
+        )
+    model = config.model
+    if model.position == "learned" and values["sequence_length"] > model.max_position_embeddings:
+        raise UserError(
+            f"{where('sequence_length')}={values['sequence_length']} is beyond the position table, "
+            f"config.model.max_position_embeddings={model.max_position_embeddings}; raise it, or "
+            "shorten the rows"
+        )
+    if "rope_theta" in given and (model.position != "rotary" or values["rope_theta"] <= 0):
+        raise UserError(
+            f"{where('rope_theta')}={values['rope_theta']} with config.model.position="
+            f"{model.position!r}: a base goes with rotary positions, and is above 0"
+        )
+    if values["weights"]:
+        parse_weights(values["weights"], where("weights"))
+    return values
