@@ -33,9 +33,8 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from bert_jax.config import default_config
+from bert_jax.corpus import docstrings
 from bert_jax.corpus.build import build_store
-from bert_jax.corpus.settings import Reading
-from bert_jax.corpus.sources import list_parts
 from bert_jax.machine import load, machine, versions
 
 FLAGS = flags.FLAGS
@@ -120,7 +119,7 @@ def make_text(place: Path) -> None:
         shutil.copyfile(FLAGS.text, given)
     else:
         with given.open("w", encoding="utf-8") as file:
-            for part, _ in list_parts("docs:", Reading("blank_line", "", "refuse")):
+            for part in docstrings.list_parts(""):
                 for document in part.documents():
                     file.write("\n".join(document) + "\n\n")
     content = given.read_bytes().rstrip(b"\n") + b"\n\n"

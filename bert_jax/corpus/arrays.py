@@ -67,20 +67,29 @@ class ShardWriter:
     def num_sentences(self) -> int:
         return self._sentence_offsets.length
 
-    def append(self, sentences: list[np.ndarray], sentence_counts: Int64[np.ndarray, "D"]) -> None:
+    def append(
+        self, sentences: list[np.ndarray], sentence_counts: Int64[np.ndarray, "D"]
+    ) -> Int64[np.ndarray, "D 2"]:
         """Adds documents.
 
         Args:
           sentences: the ids of each sentence of each document, without special ones. Sentences
             without ids are left out, and so are documents without sentences.
           sentence_counts: [D], how many sentences each document has.
+
+        Returns:
+          The sentences and the tokens of each document as it is stored; zeros where it is not.
         """
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         document = np.repeat(np.arange(len(sentence_counts)), sentence_counts)[lengths > 0]
         lengths = lengths[lengths > 0]
+        stored = np.zeros((len(sentence_counts), 2), np.int64)
         if not len(lengths):
-            return
-        counts = np.unique(document, return_counts=True)[1]
+            return stored
+        np.add.at(stored, document, np.stack([np.ones_like(lengths), lengths], axis=1))
+        has_text = stored[:, 0] > 0
+        stored[has_text, 1] += 2  # the frame
+        counts = stored[has_text, 0]
         ids = np.concatenate(sentences)
         tokens, document_offsets, sentence_offsets = frame(
             ids, lengths, counts, self._vocabulary.cls_id, self._vocabulary.sep_id
@@ -89,6 +98,7 @@ class ShardWriter:
         self._document_sentences.append(self.num_sentences + np.cumsum(counts))
         self._sentence_offsets.append(self.num_tokens + sentence_offsets)
         self._tokens.append(tokens)
+        return stored
 
     def __enter__(self) -> "ShardWriter":
         return self

@@ -129,8 +129,9 @@ def by_rank(frequencies: Int64[np.ndarray, "V"]) -> list[list[int]]:
 def samples(store: TokenStore) -> list[list[str]]:
     """The beginnings of a few training documents, as pieces."""
     tokenizer = Tokenizer.load(store.tokenizer_directory)
-    shards = store.split("train").shards
-    picked = [shards[i] for i in np.linspace(0, len(shards) - 1, SAMPLES).astype(int)]
+    names = store.manifest["splits"]["train"]["shards"]
+    spread = np.linspace(0, len(names) - 1, SAMPLES).astype(int)
+    picked = [Shard.open(store.directory / names[i]) for i in spread]
     found = []
     for number, shard in enumerate(picked):
         document = shard.num_documents * number // SAMPLES

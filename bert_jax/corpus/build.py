@@ -1,7 +1,7 @@
-"""Building a token store: survey all parts, make the tokenizer, encode all parts, commit.
+"""Building a token store: survey all bundles, make the tokenizer, encode all bundles, commit.
 
 Everything is written below `<directory>.partial`, which takes its name when the manifest stands.
-Each part's result appears there in one step; a build that was killed goes on with what is there.
+Each bundle's result appears there in one step; a build that was killed goes on with what is there.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from bert_jax.corpus.report import page
 from bert_jax.corpus.selection import quote, refuse_empty, select
 from bert_jax.corpus.sentencepiece_tokenizer import SentencePieceTokenizer
 from bert_jax.corpus.settings import Settings, from_config
-from bert_jax.corpus.sources import Part, Source, changed_files, list_parts
+from bert_jax.corpus.sources import Bundle, changed_files, list_bundles
 from bert_jax.corpus.store import (
     FORMAT_VERSION,
     MANIFEST,
@@ -88,10 +88,10 @@ def build_store(
             "(config.corpus.directory), or remove it"
         )
     try:
-        parts = list_parts(settings.source, settings.reading)
-        with _scratch(directory, settings, parts) as scratch:
+        bundles = list_bundles(settings)
+        with _scratch(directory, settings, bundles) as scratch:
             with Workers(config.corpus.workers) as workers:
-                store, repeated = _build(scratch, settings, parts, workers, engine or workers.run)
+                store, repeated = _build(scratch, settings, bundles, workers, engine or workers.run)
                 _write_report(store, repeated, config.stream.objective, workers)
             write_json(scratch / MANIFEST, store.manifest)
             shutil.rmtree(scratch / "work")
@@ -140,12 +140,12 @@ def _differences(
 
 
 @contextlib.contextmanager
-def _scratch(directory: Path, settings: Settings, parts: Sequence[object]) -> Iterator[Path]:
+def _scratch(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -> Iterator[Path]:
     """The directory of an unfinished build of the same plan, or an empty one; locked."""
     plan = {
         "format_version": FORMAT_VERSION,
         "settings": dataclasses.asdict(settings),
-        "parts": hashlib.sha256(repr(parts).encode()).hexdigest(),
+        "bundles": hashlib.sha256(repr(bundles).encode()).hexdigest(),
     }
     scratch = directory.with_name(directory.name + ".partial")
     scratch.mkdir(parents=True, exist_ok=True)
@@ -170,29 +170,29 @@ def _scratch(directory: Path, settings: Settings, parts: Sequence[object]) -> It
 def _build(
     scratch: Path,
     settings: Settings,
-    listed: Sequence[tuple[Part, Source]],
+    bundles: Sequence[Bundle],
     workers: Workers,
     engine: Engine,
 ) -> tuple[TokenStore, list[dict[str, Any]]]:
     """All but the manifest and the report; returns the store and its most repeated paragraphs."""
     work = scratch / "work"
     work.mkdir(exist_ok=True)
-    parts, sources = [part for part, _ in listed], [source for _, source in listed]
-    sizes, shares = [part.size for part in parts], [source.share for source in sources]
-    samples = _sample_bytes([part.size * source.share for part, source in listed], settings)
+    sizes = [bundle.size for bundle in bundles]
+    shares = [bundle.source.share for bundle in bundles]
+    samples = _sample_bytes([bundle.size * bundle.source.share for bundle in bundles], settings)
     surveys = engine(
         "reading",
         survey,
         [
-            (part, work / f"survey-{index:05d}", sample_bytes, settings)
-            for index, (part, sample_bytes) in enumerate(zip(parts, samples, strict=True))
+            (bundle, work / f"survey-{index:05d}", sample_bytes, settings)
+            for index, (bundle, sample_bytes) in enumerate(zip(bundles, samples, strict=True))
         ],
         sizes,
     )
     selection = select(surveys, shares, settings, work)
     tokenizer_directory = scratch / TOKENIZER
     tokenizer = _make_tokenizer(surveys, settings, tokenizer_directory)
-    texts = [found.text(part) for part, found in zip(parts, surveys, strict=True)]
+    texts = [found.text(bundle) for bundle, found in zip(bundles, surveys, strict=True)]
     encoded = engine(
         "encoding",
         encode,
@@ -205,7 +205,7 @@ def _build(
     manifest = {
         "format_version": FORMAT_VERSION,
         "settings": dataclasses.asdict(settings),
-        "sources": list_sources(listed, surveys, encoded),
+        "sources": list_sources(bundles, surveys, encoded),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
         "removed": selection.removed,
         "changed": {
@@ -213,12 +213,12 @@ def _build(
             for cause in ("replaced_documents", "cut_documents")
         },
         "repeated_share": selection.repeated_share,
-        **collect_shards(encoded, sources, scratch),
+        **collect_shards(encoded, bundles, scratch),
     }
     for split in SPLITS:
         refuse_empty(split, manifest["splits"][split]["documents"], settings)
     manifest["fingerprint"] = fingerprint(manifest)
-    quotes = [(texts[part], settings, paragraph) for _, part, paragraph in selection.most_repeated]
+    quotes = [(texts[at], settings, paragraph) for _, at, paragraph in selection.most_repeated]
     quoted = workers.run("quoting", quote, quotes, [text.size for text, *_ in quotes])
     repeated = [
         {"times": times, "text": text}
@@ -249,7 +249,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def _sample_bytes(sizes: Sequence[float], settings: Settings) -> list[int]:
-    """How many bytes each part gives to the tokenizer's sample; none where one is given."""
+    """How many bytes each bundle gives to the tokenizer's sample; none where one is given."""
     if settings.tokenizer.path:
         return [0] * len(sizes)
     return [int(settings.tokenizer.sample_bytes * size / sum(sizes)) for size in sizes]

@@ -1,4 +1,4 @@
-"""The second pass over a part: documents to token ids, in one shard a split."""
+"""The second pass over the text: documents to token ids, in one shard a split."""
 
 import dataclasses
 import functools
@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,40 +17,47 @@ from bert_jax.corpus.dedup import document_hash, heldout_below
 from bert_jax.corpus.selection import Kept
 from bert_jax.corpus.sentences import split_sentences
 from bert_jax.corpus.settings import Settings
-from bert_jax.corpus.sources import Part
+from bert_jax.corpus.sources import Bundle
 from bert_jax.corpus.store import ARRAYS, SPLITS, file_sha256
 from bert_jax.corpus.survey import read_documents
 from bert_jax.corpus.tokenizer import Tokenizer, is_unspaced
 
 BATCH_CHARACTERS = 1 << 18  # encoded at once: enough that Python's part in it does not matter
+_COUNTS = ("documents", "sentences", "tokens")
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """The shards of a part, in a directory of its own: `train/`, `heldout/`, `facts.json`."""
+    """The shards of a bundle, in a directory of its own: `train/`, `heldout/`, `facts.json`."""
 
     directory: Path
 
     @property
     def facts(self) -> dict:
-        """`splits`: counts of each; `files`: size and sha256 of each, relative to `directory`."""
+        """What became of the bundle.
+
+        `splits`: counts of each; `parts`: of each part, documents, sentences and tokens by split;
+        `files`: size and sha256 of each, relative to `directory`.
+        """
         return json.loads((self.directory / "facts.json").read_text())
 
 
-def encode(part: Part, directory: Path, settings: Settings, tokenizer: Path, kept: Kept) -> Encoded:
-    """Reads a part again and writes its shards; returns at once when they are there.
+def encode(
+    bundle: Bundle, directory: Path, settings: Settings, tokenizer: Path, kept: Kept
+) -> Encoded:
+    """Reads a bundle again and writes its shards; returns at once when they are there.
 
     Args:
-      part: what to read.
+      bundle: what to read.
       directory: where the shards go.
       settings: of the store.
       tokenizer: directory of the tokenizer.
-      kept: what the survey of all parts left of this one.
+      kept: what the surveys of all bundles left of this one.
     """
     if directory.is_dir():
         return Encoded(directory)
     with finished_directory(directory) as unfinished:
-        _encode(part, unfinished, settings, _load_tokenizer(tokenizer), kept)
+        _encode(bundle, unfinished, settings, _load_tokenizer(tokenizer), kept)
     return Encoded(directory)
 
 
@@ -58,24 +66,29 @@ _load_tokenizer = functools.lru_cache(maxsize=1)(Tokenizer.load)
 
 
 def _encode(
-    part: Part, directory: Path, settings: Settings, tokenizer: Tokenizer, kept: Kept
+    bundle: Bundle, directory: Path, settings: Settings, tokenizer: Tokenizer, kept: Kept
 ) -> None:
-    facts: dict[str, dict] = {"splits": {}, "files": {}}
-    language = settings.language if settings.split_sentences and not part.in_sentences else None
+    facts: dict[str, Any] = {"splits": {}, "files": {}}
+    parts = len(bundle.parts)
+    language = settings.language if settings.split_sentences and not bundle.in_sentences else None
     with (
         ShardWriter(directory / "train", tokenizer.vocabulary) as train,
         ShardWriter(directory / "heldout", tokenizer.vocabulary) as heldout,
     ):
         batches = {
-            "train": _Batch(train, tokenizer, language),
-            "heldout": _Batch(heldout, tokenizer, language),
+            "train": _Batch(train, tokenizer, language, parts),
+            "heldout": _Batch(heldout, tokenizer, language, parts),
         }
         border = heldout_below(settings.heldout_fraction)
-        for hash, paragraphs in _kept_documents(part, settings, kept):
-            batches["heldout" if hash < border else "train"].add(paragraphs)
+        for document in _kept_documents(bundle, settings, kept):
+            split = "heldout" if document.hash < border else "train"
+            batches[split].add(document.part, document.paragraphs)
         for split in SPLITS:
             batches[split].flush()
             facts["splits"][split] = batches[split].counts()
+        facts["parts"] = [
+            {split: batches[split].counts_of(part) for split in SPLITS} for part in range(parts)
+        ]
     for split in SPLITS:
         for name in ARRAYS:
             path = directory / split / f"{name}.npy"
@@ -84,35 +97,46 @@ def _encode(
     write_json(directory / "facts.json", facts)
 
 
-def _kept_documents(part: Part, settings: Settings, kept: Kept) -> Iterator[tuple[int, list[str]]]:
-    """The hash of each document that is left, and its paragraphs that are left."""
+class _Document(NamedTuple):
+    """A document that is left: its part, the hash of all of it, the paragraphs that are left."""
+
+    part: int
+    hash: int
+    paragraphs: list[str]
+
+
+def _kept_documents(bundle: Bundle, settings: Settings, kept: Kept) -> Iterator[_Document]:
     masks = kept.load()
-    at = 0  # the next paragraph
-    for index, document in enumerate(read_documents(part, settings, Counter())):
-        left = document
-        if masks:
-            mask = masks.paragraphs[at : at + len(document)]
-            left = list(itertools.compress(document, mask)) if masks.documents[index] else []
-            at += len(document)
-        if left:
-            yield document_hash(document), left
+    index = at = 0  # of the document, of its first paragraph
+    for number, part in enumerate(bundle.parts):
+        for document in read_documents(part, settings, Counter()):
+            left = document
+            if masks:
+                mask = masks.paragraphs[at : at + len(document)]
+                left = list(itertools.compress(document, mask)) if masks.documents[index] else []
+            index, at = index + 1, at + len(document)
+            if left:
+                yield _Document(number, document_hash(document), left)
 
 
 class _Batch:
     """Documents on their way into a shard; encoded together once there are enough."""
 
-    def __init__(self, shard: ShardWriter, tokenizer: Tokenizer, language: str | None):
+    def __init__(self, shard: ShardWriter, tokenizer: Tokenizer, language: str | None, parts: int):
         """Cuts paragraphs into sentences by the rules of `language`; None: not at all."""
         self._shard = shard
         self._tokenizer = tokenizer
         self._language = language
         self._sentences: list[str] = []
         self._sentence_counts: list[int] = []
+        self._origins: list[int] = []  # the part of each document
+        self._stored = np.zeros((parts, len(_COUNTS)), np.int64)
         self._waiting = 0
         self._characters = 0
         self._unknown = 0
 
-    def add(self, paragraphs: list[str]) -> None:
+    def add(self, part: int, paragraphs: list[str]) -> None:
+        self._origins.append(part)
         before = len(self._sentences)
         if self._language:
             for text in paragraphs:
@@ -136,14 +160,15 @@ class _Batch:
         ids = self._tokenizer.encode(self._sentences)
         unknown = self._tokenizer.vocabulary.unk_id
         self._unknown += int(np.count_nonzero(np.concatenate(ids) == unknown))
-        self._shard.append(ids, np.array(self._sentence_counts, np.int64))
-        self._sentences, self._sentence_counts, self._waiting = [], [], 0
+        stored = self._shard.append(ids, np.array(self._sentence_counts, np.int64))
+        counts = np.column_stack([stored[:, 0] > 0, stored])
+        np.add.at(self._stored, np.array(self._origins), counts)
+        self._sentences, self._sentence_counts, self._origins = [], [], []
+        self._waiting = 0
 
     def counts(self) -> dict[str, int]:
-        return {
-            "documents": self._shard.num_documents,
-            "sentences": self._shard.num_sentences,
-            "tokens": self._shard.num_tokens,
-            "characters": self._characters,
-            "unknown": self._unknown,
-        }
+        stored = dict(zip(_COUNTS, self._stored.sum(axis=0).tolist(), strict=True))
+        return stored | {"characters": self._characters, "unknown": self._unknown}
+
+    def counts_of(self, part: int) -> dict[str, int]:
+        return dict(zip(_COUNTS, self._stored[part].tolist(), strict=True))

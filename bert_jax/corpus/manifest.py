@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bert_jax.corpus.encode import Encoded
-from bert_jax.corpus.sources import Part, Source
+from bert_jax.corpus.sources import Bundle
 from bert_jax.corpus.store import SPLITS, TOKENIZER, file_sha256
 from bert_jax.corpus.survey import Survey
 
@@ -14,32 +16,36 @@ _COUNTS = ("documents", "sentences", "tokens")
 
 
 def list_sources(
-    parts: Sequence[tuple[Part, Source]], surveys: Sequence[Survey], encoded: Sequence[Encoded]
+    bundles: Sequence[Bundle], surveys: Sequence[Survey], encoded: Sequence[Encoded]
 ) -> list[dict[str, Any]]:
     """Of each file that was read: its bytes, a hash of its clean text, and what of it is stored."""
     sources: dict[str, dict[str, Any]] = {}
-    for (part, origin), found, stored in zip(parts, surveys, encoded, strict=True):
-        source = sources.setdefault(
-            part.name,
-            {"name": part.name, "is_file": part.file_bytes is not None, "source": origin.name}
-            | {"bytes": part.file_bytes or 0, "documents": 0, "hash": hashlib.sha256()}
-            | {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS},
-        )
-        source["bytes"] += 0 if source["is_file"] else part.size
-        source["documents"] += found.counts["documents"]
-        source["hash"].update(found.document_hashes.astype("<u8").tobytes())
-        for split in SPLITS:
-            for name in _COUNTS:
-                source[split][name] += stored.facts["splits"][split][name]
+    for bundle, found, written in zip(bundles, surveys, encoded, strict=True):
+        counts, stored = found.documents_by_part, written.facts["parts"]
+        hashes = np.split(found.document_hashes, np.cumsum(counts)[:-1])
+        for part, count, own, by_split in zip(bundle.parts, counts, hashes, stored, strict=True):
+            source = sources.setdefault(
+                part.name,
+                {"name": part.name, "is_file": part.file_bytes is not None}
+                | {"source": bundle.source.name, "bytes": part.file_bytes or 0}
+                | {"documents": 0, "hash": hashlib.sha256()}
+                | {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS},
+            )
+            source["bytes"] += 0 if source["is_file"] else part.size
+            source["documents"] += count
+            source["hash"].update(own.astype("<u8").tobytes())
+            for split in SPLITS:
+                for name in _COUNTS:
+                    source[split][name] += by_split[split][name]
     for source in sources.values():
         source["hash"] = source["hash"].hexdigest()
     return list(sources.values())
 
 
 def collect_shards(
-    encoded: Sequence[Encoded], sources: Sequence[Source], scratch: Path
+    encoded: Sequence[Encoded], bundles: Sequence[Bundle], scratch: Path
 ) -> dict[str, Any]:
-    """Moves the shards of all parts to their places; the manifest's `splits` and `files`.
+    """Moves the shards of all bundles to their places; the manifest's `splits` and `files`.
 
     Of each shard of a split its source is listed, too.
     """
@@ -53,18 +59,18 @@ def collect_shards(
     }
     for split in SPLITS:
         (scratch / split).mkdir(exist_ok=True)
-        for index, (part, source) in enumerate(zip(encoded, sources, strict=True)):
-            facts = part.facts
+        for index, (written, bundle) in enumerate(zip(encoded, bundles, strict=True)):
+            facts = written.facts
             counts = facts["splits"][split]
             if not counts["documents"]:
                 continue
             shard = f"{split}/{index:05d}"
             splits[split]["shards"].append(shard)
-            splits[split]["sources"].append(source.name)
+            splits[split]["sources"].append(bundle.source.name)
             for name, value in counts.items():
                 splits[split][name] += value
             if not (scratch / shard).is_dir():  # else a build was killed after it moved it
-                (part.directory / split).rename(scratch / shard)
+                (written.directory / split).rename(scratch / shard)
             for name, file in facts["files"].items():
                 if Path(name).parent.name == split:
                     files[f"{shard}/{Path(name).name}"] = file

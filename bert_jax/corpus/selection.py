@@ -18,7 +18,7 @@ from bert_jax.corpus.dedup import (
 )
 from bert_jax.corpus.near_duplicates import near_duplicates
 from bert_jax.corpus.settings import Settings
-from bert_jax.corpus.sources import Part
+from bert_jax.corpus.sources import Bundle
 from bert_jax.corpus.survey import Survey, read_documents
 from bert_jax.errors import UserError
 
@@ -28,7 +28,7 @@ QUOTED = 200  # characters of a repeated paragraph
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masks:
-    """Which documents, and which paragraphs of all documents, of a part stay."""
+    """Which documents, and which paragraphs of all documents, of a bundle stay."""
 
     documents: Bool[np.ndarray, "D"]
     paragraphs: Bool[np.ndarray, "paragraphs"]
@@ -36,7 +36,7 @@ class Masks:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """The masks of a part in a file, for the process that encodes it; no file: all stays."""
+    """The masks of a bundle in a file, for the process that encodes it; no file: all stays."""
 
     path: Path | None
 
@@ -49,13 +49,13 @@ class Kept:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What stays of each part, and what of all of them goes.
+    """What stays of each bundle, and what of all of them goes.
 
     Attributes:
-      kept: of each part.
+      kept: of each bundle.
       removed: documents and paragraphs that go, by cause.
       repeated_share: share of the characters left that repeat an earlier paragraph.
-      most_repeated: (times, part, paragraph) of the most repeated paragraphs.
+      most_repeated: (times, bundle, paragraph) of the most repeated paragraphs.
     """
 
     kept: list[Kept]
@@ -67,11 +67,11 @@ class Selection:
 def select(
     surveys: Sequence[Survey], shares: Sequence[float], settings: Settings, directory: Path
 ) -> Selection:
-    """Decides from the surveys of all parts; masks go into `directory`.
+    """Decides from the surveys of all bundles; masks go into `directory`.
 
     Args:
-      surveys: of all parts.
-      shares: of the documents of each part, to use.
+      surveys: of all bundles.
+      shares: of the documents of each bundle, to use.
       settings: of the store.
       directory: where the masks go.
 
@@ -144,7 +144,8 @@ def refuse_empty(split: str, documents: int, settings: Settings) -> None:
         )
 
 
-def quote(part: Part, settings: Settings, paragraph: int) -> str:
-    """The beginning of a paragraph of a part, found by reading up to it."""
-    paragraphs = itertools.chain.from_iterable(read_documents(part, settings, Counter()))
+def quote(bundle: Bundle, settings: Settings, paragraph: int) -> str:
+    """The beginning of a paragraph of a bundle, found by reading up to it."""
+    documents = (read_documents(part, settings, Counter()) for part in bundle.parts)
+    paragraphs = itertools.chain.from_iterable(itertools.chain.from_iterable(documents))
     return next(itertools.islice(paragraphs, paragraph, None))[:QUOTED]

@@ -9,14 +9,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from bert_jax.corpus import files
 from bert_jax.corpus.paths import find_files
-from bert_jax.corpus.settings import Reading
+from bert_jax.corpus.settings import Reading, Settings
 from bert_jax.errors import UserError
 
 
 @runtime_checkable
 class Part(Protocol):
-    """A piece of a source: the unit of work, and the origin of one shard."""
+    """A file of a source, or a piece of one, that can be read by itself."""
 
     @property
     def name(self) -> str:
@@ -24,7 +25,7 @@ class Part(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes to read, as far as known; decides the part's share in the tokenizer's sample."""
+        """Bytes to read, as far as known."""
 
     @property
     def file_bytes(self) -> int | None:
@@ -69,6 +70,33 @@ _SOURCE = re.compile(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """Neighbouring parts of a source: the unit of work, and the origin of one shard.
+
+    A part of a large file is alone in it. Small files share one, so that a store of many files has
+    few shards, all of which are opened at once.
+    """
+
+    source: Source
+    parts: tuple[Part, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes to read, as far as known; decides the share in the tokenizer's sample."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def costly(self) -> bool:
+        """See `Part.costly`."""
+        return any(part.costly for part in self.parts)
+
+    @property
+    def in_sentences(self) -> bool:
+        """See `Part.in_sentences`."""
+        return all(part.in_sentences for part in self.parts)
+
+
 def parse(mixture: str) -> list[Source]:
     """The sources of `config.corpus.source`: one, or `books=text:a/*.txt + web=0.5*jsonl:b.jsonl`.
 
@@ -107,24 +135,40 @@ def _parse_one(source: str) -> Source:
     return Source(match["name"] or f"{kind}:{location}", kind, location, share)
 
 
-def list_parts(mixture: str, reading: Reading) -> list[tuple[Part, Source]]:
-    """The parts of all sources of a mixture, in the order of the sources, each with its source.
+def list_bundles(settings: Settings) -> list[Bundle]:
+    """What is to be read of all sources of a mixture, in their order.
 
     Raises:
       UserError: there is nothing at a location, it cannot be read, or a file is in two sources.
     """
-    parts: list[tuple[Part, Source]] = []
+    bundles: list[Bundle] = []
     origin: dict[str, Source] = {}
-    for source in parse(mixture):
-        for part in _list_parts(source, reading):
+    for source in parse(settings.source):
+        parts = _list_parts(source, settings.reading)
+        for part in parts:
             if origin.setdefault(part.name, source) is not source:
                 raise UserError(
                     f"config.corpus.source: {part.name} is in {source} and in {origin[part.name]}; "
                     "a file can be in one source only (config.stream.weights says how often it is "
                     "seen)"
                 )
-            parts.append((part, source))
-    return parts
+        bundles += _bundles(source, parts)
+    return bundles
+
+
+def _bundles(source: Source, parts: Sequence[Part]) -> Iterator[Bundle]:
+    """Gathers neighbours up to the size of a range; costly ones, whose text is kept, stay alone."""
+    target = files.range_bytes(sum(part.size for part in parts))
+    gathered: list[Part] = []
+    size = 0
+    for part in parts:
+        if gathered and (part.costly or size + part.size > target):
+            yield Bundle(source, tuple(gathered))
+            gathered, size = [], 0
+        gathered.append(part)
+        size += part.size
+    if gathered:
+        yield Bundle(source, tuple(gathered))
 
 
 def _list_parts(source: Source, reading: Reading) -> Sequence[Part]:
@@ -158,10 +202,10 @@ def changed_files(mixture: str, stored: list[dict[str, Any]]) -> list[str]:
     for source in parse(mixture):
         if source.kind in _FILE_KINDS and source.location != "-":
             try:
-                files = find_files(source.location)
+                found = find_files(source.location)
             except UserError:
                 return []  # the store needs its sources no more
-            now |= {file.path: file.size for file in files}
+            now |= {file.path: file.size for file in found}
     return [
         f"{name} had {before.get(name, 'no')} bytes and has {now.get(name, 'none')} now"
         for name in sorted(now.keys() | before.keys())

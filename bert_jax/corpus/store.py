@@ -8,11 +8,12 @@ A store is a directory:
     train/00000/tokens.npy      one directory a shard and split, four arrays each (see `Shard`)
     heldout/00000/tokens.npy
 
-A shard is the encoding of one part of the input, so the bytes of a store are a function of its
+A shard is the encoding of one bundle of the input, so the bytes of a store are a function of its
 sources and settings: never of the number of workers, the order they finish in or interruptions.
 """
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -78,6 +79,11 @@ class Shard:
             try:
                 arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
+                if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+                    raise UserError(
+                        f"{path} cannot be opened: this process has as many files open as it may, "
+                        "and a token store needs four a shard; raise the limit (ulimit -n 65536)"
+                    ) from error
                 raise UserError(f"{path} is missing or damaged ({error}); {_MEND}") from error
         kinds = {name: (array.ndim, array.dtype.kind) for name, array in arrays.items()}
         if kinds != {name: (1, "u" if name == "tokens" else "i") for name in ARRAYS}:

@@ -1,4 +1,4 @@
-"""The first pass over a part: what is in it, before anything is thrown away or encoded.
+"""The first pass over the text: what is in it, before anything is thrown away or encoded.
 
 Duplicates can be told only when all parts are known, and the tokenizer must exist before the
 second pass; so the first one writes hashes, counts and a sample of the text.
@@ -21,7 +21,7 @@ from bert_jax.corpus.dedup import document_hash, heldout_below, text_hash
 from bert_jax.corpus.files import FileRange
 from bert_jax.corpus.near_duplicates import PERMUTATIONS, signature
 from bert_jax.corpus.settings import Reading, Settings
-from bert_jax.corpus.sources import Part
+from bert_jax.corpus.sources import Bundle, Part
 from bert_jax.corpus.text import TextPart
 
 # How the text that is kept is written, whatever it came from.
@@ -33,7 +33,7 @@ CAUSES = ("invalid_documents", "short_documents", "replaced_documents", "cut_doc
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the first pass found in a part, in a directory of its own."""
+    """What the first pass found in a bundle of parts, in a directory of its own."""
 
     directory: Path
 
@@ -41,6 +41,11 @@ class Survey:
     def counts(self) -> dict[str, int]:
         """`documents` and `characters` of the clean text, and the documents of each of CAUSES."""
         return json.loads((self.directory / "counts.json").read_text())
+
+    @property
+    def documents_by_part(self) -> list[int]:
+        """Clean documents of each part."""
+        return json.loads((self.directory / "parts.json").read_text())
 
     @property
     def document_hashes(self) -> UInt64[np.ndarray, "_"]:
@@ -66,15 +71,16 @@ class Survey:
             for line in file:
                 yield line.rstrip("\n")
 
-    def text(self, part: Part) -> Part:
-        """What the second pass reads: `part`, or its clean text where that was kept."""
+    def text(self, bundle: Bundle) -> Bundle:
+        """What the second pass reads: `bundle`, or its clean text where that was kept."""
         path = self.directory / "text.txt"
         if not path.is_file():
-            return part
+            return bundle
         size = path.stat().st_size
-        lines = "sentence" if part.in_sentences else "paragraph"
+        lines = "sentence" if bundle.in_sentences else "paragraph"
         reading = dataclasses.replace(_KEPT_TEXT, lines=lines)
-        return TextPart(FileRange(str(path), 0, size, size), reading)
+        text = TextPart(FileRange(str(path), 0, size, size), reading)
+        return dataclasses.replace(bundle, parts=(text,))
 
 
 def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iterator[list[str]]:
@@ -101,11 +107,11 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
             yield document
 
 
-def survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) -> Survey:
-    """Reads a part and writes `directory`; returns at once when that is there.
+def survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Settings) -> Survey:
+    """Reads a bundle and writes `directory`; returns at once when that is there.
 
     Args:
-      part: what to read.
+      bundle: what to read.
       directory: where the findings go.
       sample_bytes: UTF-8 bytes of training documents to keep for the tokenizer, at most.
       settings: of the store.
@@ -113,30 +119,34 @@ def survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) -
     if directory.is_dir():
         return Survey(directory)
     with finished_directory(directory) as unfinished:
-        _survey(part, unfinished, sample_bytes, settings)
+        _survey(bundle, unfinished, sample_bytes, settings)
     return Survey(directory)
 
 
-def _survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) -> None:
+def _survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Settings) -> None:
     documents: list[int] = []
+    documents_by_part: list[int] = []
     paragraphs: list[int] = []
     lengths: list[int] = []
     causes: Counter[str] = Counter()
     signatures: list[np.ndarray] = []
     sample = _Sample(sample_bytes)
     border = heldout_below(settings.heldout_fraction)
-    kept_text = (directory / "text.txt").open("w", encoding="utf-8") if part.costly else None
-    for document in read_documents(part, settings, causes):
-        hash = document_hash(document)
-        documents.append(hash)
-        paragraphs += map(text_hash, document)
-        lengths += map(len, document)
-        if settings.near_duplicates:
-            signatures.append(signature(document))
-        if hash >= border:
-            sample.offer(hash, document)
-        if kept_text:
-            kept_text.write("\n".join(document) + "\n\n")
+    kept_text = (directory / "text.txt").open("w", encoding="utf-8") if bundle.costly else None
+    for part in bundle.parts:
+        before = len(documents)
+        for document in read_documents(part, settings, causes):
+            hash = document_hash(document)
+            documents.append(hash)
+            paragraphs += map(text_hash, document)
+            lengths += map(len, document)
+            if settings.near_duplicates:
+                signatures.append(signature(document))
+            if hash >= border:
+                sample.offer(hash, document)
+            if kept_text:
+                kept_text.write("\n".join(document) + "\n\n")
+        documents_by_part.append(len(documents) - before)
     if kept_text:
         kept_text.close()
     counts = {
@@ -145,6 +155,7 @@ def _survey(part: Part, directory: Path, sample_bytes: int, settings: Settings) 
         **{cause: causes[cause] for cause in CAUSES},
     }
     (directory / "counts.json").write_text(json.dumps(counts))
+    (directory / "parts.json").write_text(json.dumps(documents_by_part))
     write_array(directory / "documents.npy", np.array(documents, np.uint64))
     write_array(directory / "paragraphs.npy", np.array(paragraphs, np.uint64))
     write_array(directory / "lengths.npy", np.array(lengths, np.uint32))

@@ -6,6 +6,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from bert_jax.config import default_config
+from bert_jax.corpus.settings import from_config
+from bert_jax.corpus.sources import list_bundles
 
 CONSONANTS = "bcdfghklmnprstvw"
 VOWELS = "aeiou"
@@ -49,6 +51,25 @@ def tiny_config(source: str, **fields: object) -> ConfigDict:
         group, _, field = name.partition("_")
         config[group][field] = value
     return config
+
+
+def read(source: str, **fields: object) -> list[list[str]]:
+    """The documents of a source as its parts give them; `fields` are those of `tiny_config`."""
+    bundles = list_bundles(from_config(tiny_config(source, **fields)))
+    parts = (part for bundle in bundles for part in bundle.parts)
+    return [document for part in parts for document in part.documents()]
+
+
+def third(total: int) -> int:
+    """A `files.range_bytes` with which each of four files of about one size makes a shard."""
+    return total // 3
+
+
+# The same for a new process.
+FILES_APART = (
+    "from bert_jax.corpus import files; from tests.corpus import corpora; "
+    "files.range_bytes = corpora.third"
+)
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -2,10 +2,10 @@ import importlib.util
 
 import pytest
 
-from bert_jax.corpus import beam
+from bert_jax.corpus import beam, files
 from bert_jax.corpus.build import build_store
 from bert_jax.errors import UserError
-from tests.corpus.corpora import contents, documents, tiny_config, write_text
+from tests.corpus.corpora import contents, documents, third, tiny_config, write_text
 
 with_beam = pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None, reason="the extra `beam` is not installed"
@@ -23,10 +23,11 @@ RUNNERS = [
 
 
 @with_beam
-def test_a_pipeline_makes_the_same_bytes(tmp_path):
+def test_a_pipeline_makes_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "range_bytes", third)
     texts = documents(120)
-    for index in range(3):
-        write_text(tmp_path / "text" / f"{index}.txt", texts[index * 40 : index * 40 + 40])
+    for index in range(4):
+        write_text(tmp_path / "text" / f"{index}.txt", texts[index * 30 : index * 30 + 30])
     config = tiny_config(f"text:{tmp_path}/text/*.txt")
     build_store(config, tmp_path / "plain")
     build_store(config, tmp_path / "beam", beam.engine(RUNNERS[1]))

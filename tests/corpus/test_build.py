@@ -16,14 +16,15 @@ from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.errors import UserError
 from bert_jax.stream.batches import TrainBatches
-from tests.corpus.corpora import contents, documents, tiny_config, write_text
+from tests.corpus.corpora import FILES_APART, contents, documents, third, tiny_config, write_text
 from tests.corpus.test_arrays import documents_of
 
 TEXTS = documents(120)
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "range_bytes", third)
     for index in range(4):
         write_text(tmp_path / "text" / f"{index}.txt", TEXTS[index * 30 : index * 30 + 30])
     return f"text:{tmp_path}/text/*.txt"
@@ -143,6 +144,47 @@ def test_large_files_are_cut_into_parts_without_loss(tmp_path, monkeypatch):
     assert texts_of(parts, "train") == texts_of(whole, "train")
 
 
+def test_small_files_share_shards(tmp_path):
+    for number, text in enumerate(documents(400)):
+        write_text(tmp_path / "text" / f"{number:03d}.txt", [text])
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); "
+        "from bert_jax.corpus.build import build_store; "
+        "from tests.corpus.corpora import tiny_config; "
+        f"config = tiny_config('text:{tmp_path}/text', corpus_documents='file'); "
+        f"store = build_store(config, {str(tmp_path / 'store')!r}); "
+        "print(store.split('train').num_documents + store.split('heldout').num_documents)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "400\n", result.stderr
+    files_of_store = TokenStore.open(tmp_path / "store").manifest["sources"]
+    assert len(files_of_store) == 400
+    assert {file["documents"] for file in files_of_store} == {1}
+    assert all(file["train"]["tokens"] + file["heldout"]["tokens"] > 2 for file in files_of_store)
+
+
+def test_too_many_shards_for_the_limit_of_open_files_are_told(source, tmp_path):
+    build_store(tiny_config(source), tmp_path / "store")
+    code = (
+        "import resource; from bert_jax.corpus.store import TokenStore; "
+        f"store = TokenStore.open({str(tmp_path / 'store')!r}); "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12)); store.split('train')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "as many files open as it may" in result.stderr
+    assert "delete" not in result.stderr
+
+
+def test_the_figures_of_files_do_not_depend_on_the_shards(source, tmp_path):
+    apart = build_store(tiny_config(source), tmp_path / "apart")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "range_bytes", lambda total: total)
+        together = build_store(tiny_config(source), tmp_path / "together")
+    assert [len(store.split("train").shards) for store in (apart, together)] == [4, 1]
+    assert together.manifest["sources"] == apart.manifest["sources"]
+    assert texts_of(together, "train") == texts_of(apart, "train")
+
+
 def test_an_existing_sentencepiece_model_is_used_as_it_is(source, tmp_path):
     first = build_store(tiny_config(source), tmp_path / "first")
     model = first.tokenizer_directory / "sentencepiece.model"
@@ -196,7 +238,7 @@ def test_killed_builds_go_on_and_give_the_same_bytes(source, tmp_path):
     unbroken = build_store(tiny_config(source), tmp_path / "unbroken")
     directory = tmp_path / "store"
     code = (
-        "import sys; from tests.corpus.corpora import tiny_config; "
+        f"{FILES_APART}; from tests.corpus.corpora import tiny_config; "
         "from bert_jax.corpus.build import build_store; "
         f"build_store(tiny_config({source!r}), {str(directory)!r})"
     )

@@ -5,13 +5,15 @@ import sys
 
 import pytest
 
+from bert_jax.corpus import files
 from bert_jax.corpus.build import build_store
 from bert_jax.errors import UserError
-from tests.corpus.corpora import contents, documents, tiny_config, write_text
+from tests.corpus.corpora import contents, documents, third, tiny_config, write_text
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "range_bytes", third)
     for index in range(4):
         write_text(tmp_path / "text" / f"{index}.txt", documents(60, seed=index))
     return f"text:{tmp_path}/text/*.txt"

@@ -1,4 +1,3 @@
-import dataclasses
 import gzip
 import json
 
@@ -7,16 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_jax.corpus import files
-from bert_jax.corpus.settings import Reading
-from bert_jax.corpus.sources import list_parts
 from bert_jax.errors import UserError
+from tests.corpus import corpora
 
-READING = Reading(documents="blank_line", field="text", invalid_utf8="refuse")
 
-
-def read(path, **reading):
-    parts = list_parts(f"jsonl:{path}", dataclasses.replace(READING, **reading))
-    return [document for part, _ in parts for document in part.documents()]
+def read(path, **fields):
+    return corpora.read(f"jsonl:{path}", **fields)
 
 
 def test_an_object_a_line_is_a_document(tmp_path):
@@ -31,7 +26,7 @@ def test_an_object_a_line_is_a_document(tmp_path):
 
 def test_the_field_is_a_setting(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"body": "one", "title": "t"}\n')
-    assert read(tmp_path / "a.jsonl", field="body") == [["one"]]
+    assert read(tmp_path / "a.jsonl", corpus_field="body") == [["one"]]
     with pytest.raises(
         UserError, match=r"offset 0 has no config.corpus.field='text'; .* body, title"
     ):

@@ -1,6 +1,5 @@
 """Whatever bytes a file holds, reading gives documents or one clear message."""
 
-import dataclasses
 import gzip
 import io
 import lzma
@@ -11,11 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bert_jax.corpus.settings import Reading
-from bert_jax.corpus.sources import list_parts
 from bert_jax.errors import UserError
+from tests.corpus.corpora import read
 
-READING = Reading(documents="blank_line", field="text", invalid_utf8="refuse")
 TEXT = "A first document.\n\nA second one, für alle.\nWith two lines.\n".encode() * 40
 JSON = b'{"text": "A first document."}\n{"text": "A second one.", "id": 2}\n' * 40
 
@@ -37,11 +34,10 @@ FILES = {
 }
 
 
-def outcome(path, kind, reading):
+def outcome(path, kind, policy="refuse"):
     """The documents of a file, or the message why there are none."""
     try:
-        parts = list_parts(f"{kind}:{path}", reading)
-        return [document for part, _ in parts for document in part.documents()]
+        return read(f"{kind}:{path}", corpus_invalid_utf8=policy)
     except UserError as error:
         return str(error)
 
@@ -60,7 +56,7 @@ def test_damaged_files_give_documents_or_one_message(name, data, tmp_path):
     path = tmp_path / name
     path.write_bytes(damaged)
     policy = data.draw(st.sampled_from(["refuse", "replace"]))
-    found = outcome(path, kind, dataclasses.replace(READING, invalid_utf8=policy))
+    found = outcome(path, kind, policy)
     if isinstance(found, str):
         assert name in found
         assert "\n" not in found
@@ -76,5 +72,5 @@ def test_damaged_files_give_documents_or_one_message(name, data, tmp_path):
 def test_random_bytes_give_documents_or_one_message(kind, content, tmp_path):
     path = tmp_path / "noise"
     path.write_bytes(content)
-    found = outcome(path, kind, READING)
+    found = outcome(path, kind)
     assert isinstance(found, list) or "noise" in found

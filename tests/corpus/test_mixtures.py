@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from bert_jax.corpus import files
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.sources import Source, parse
 from bert_jax.corpus.store import TokenStore
@@ -54,9 +55,13 @@ def test_every_source_is_kept_once_and_its_shards_are_known(tmp_path):
     assert store.fingerprint != plain.fingerprint
 
 
-def test_the_fingerprint_tells_which_shards_are_of_one_source_but_not_its_name(tmp_path):
+def test_the_fingerprint_tells_which_shards_are_of_one_source_but_not_its_name(
+    tmp_path, monkeypatch
+):
     for name in ("a", "b"):
         write_text(tmp_path / "texts" / f"{name}.txt", documents(60, seed=ord(name)))
+    sizes = [path.stat().st_size for path in (tmp_path / "texts").iterdir()]
+    monkeypatch.setattr(files, "range_bytes", lambda total: max(sizes))  # two shards
     a, b = (f"text:{tmp_path}/texts/{name}.txt" for name in "ab")
     mixtures = [f"{a} + {b}", f"x={a} + y={b}", f"text:{tmp_path}/texts/*.txt"]
     stores = [

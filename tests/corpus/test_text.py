@@ -12,16 +12,10 @@ from bert_jax.corpus import files, text
 from bert_jax.corpus.files import BLANK_LINE, LINE_END, FileRange
 from bert_jax.corpus.paths import SourceFile
 from bert_jax.corpus.settings import Reading
-from bert_jax.corpus.sources import list_parts
 from bert_jax.errors import UserError
-from tests.corpus.corpora import documents, write_text
+from tests.corpus.corpora import documents, read, write_text
 
 READING = Reading(documents="blank_line", field="text", invalid_utf8="refuse")
-
-
-def read(source, **reading):
-    parts = list_parts(source, dataclasses.replace(READING, **reading))
-    return [document for part, _ in parts for document in part.documents()]
 
 
 def test_a_blank_line_ends_a_document_and_a_line_is_a_paragraph(tmp_path):
@@ -52,10 +46,10 @@ def test_a_document_can_be_a_line_or_a_file(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree\n")
     (tmp_path / "b.txt").write_text("four")
     source = f"text:{tmp_path}"
-    assert read(source, documents="line") == [["one"], ["two"], ["three"], ["four"]]
-    assert read(source, documents="file") == [["one", "two", "three"], ["four"]]
+    assert read(source, corpus_documents="line") == [["one"], ["two"], ["three"], ["four"]]
+    assert read(source, corpus_documents="file") == [["one", "two", "three"], ["four"]]
     with pytest.raises(UserError, match=r"documents='page': write one of blank_line, line, file"):
-        read(source, documents="page")
+        read(source, corpus_documents="page")
 
 
 def test_a_directory_means_all_files_below_it(tmp_path):
@@ -149,7 +143,7 @@ def test_binary_files_are_told_apart(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     for policy in ("refuse", "replace"):
         with pytest.raises(UserError, match=message):
-            read(f"text:{tmp_path / name}", invalid_utf8=policy)
+            read(f"text:{tmp_path / name}", corpus_invalid_utf8=policy)
 
 
 def test_a_truncated_archive_is_named(tmp_path):
