@@ -78,7 +78,7 @@ def default_config() -> ConfigDict:
     stream.objective = "packed"
     stream.sequence_length = 128
     stream.mask_rate = 0.15  # share of the tokens to predict
-    stream.final_mask_rate = 0.0  # the rate goes there linearly over a phase; 0: it stays
+    stream.final_mask_rate = 0.0  # the rate goes there linearly over the run; 0: it stays
     stream.mask_unit = "token"  # token | word: whole words | span: of words, as SpanBERT
     stream.mask_share = 0.8  # of those, replaced by [MASK]
     stream.random_share = 0.1  # of those, replaced by a random ordinary piece; the rest is kept

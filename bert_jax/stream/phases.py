@@ -1,6 +1,8 @@
 """Stretches of a run with one batch shape each; pure in the step."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -21,7 +23,7 @@ class Phase:
       sequence_length: L.
       global_batch_size: B, over all processes.
       mask_rate: share of the tokens to predict at its first step.
-      final_mask_rate: the share that it moves to, linearly.
+      final_mask_rate: the share that it moves to, linearly, where the next phase begins.
       predictions: P, places for predictions in a row.
       weights: shares of the sources, see `weights.parse_weights`; empty: by their sizes.
       rope_theta: rotary base of the global layers.
@@ -54,6 +56,7 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
       UserError: a field of `config.stream` makes no sense.
     """
     check_stream(config.stream)
+    run_rate = _Rate.of(config.stream.mask_rate, config.stream.final_mask_rate)
     result: list[Phase] = []
     examples: dict[int, int] = {}
     start = 0
@@ -66,8 +69,7 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 f"behind its start at step {start}; let `until` ascend"
             )
         length, batch = values["sequence_length"], values["global_batch_size"]
-        rate = values["mask_rate"]
-        final_rate = values["final_mask_rate"] or rate
+        rate = _mask_rate(given, run_rate, start / config.total_steps, stop / config.total_steps)
         result.append(
             Phase(
                 index=index,
@@ -75,9 +77,9 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 stop=stop,
                 sequence_length=length,
                 global_batch_size=batch,
-                mask_rate=rate,
-                final_mask_rate=final_rate,
-                predictions=num_predictions(max(rate, final_rate), length),
+                mask_rate=rate.first,
+                final_mask_rate=rate.last,
+                predictions=num_predictions(max(rate), length),
                 weights=values["weights"],
                 rope_theta=float(values["rope_theta"]),
                 first_example=examples.get(length, 0),
@@ -91,6 +93,28 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
             "its until=1.0"
         )
     return tuple(result)
+
+
+class _Rate(NamedTuple):
+    """A rate that moves linearly over a run or a phase."""
+
+    first: float
+    last: float
+
+    @classmethod
+    def of(cls, first: float, last: float) -> "_Rate":
+        """As the config has it: a last one of 0 stands for the first one."""
+        return cls(first, last or first)
+
+    def at(self, progress: float) -> float:
+        return (1 - progress) * self.first + progress * self.last
+
+
+def _mask_rate(given: Mapping[str, Any], run: _Rate, start: float, stop: float) -> _Rate:
+    """The rate of a phase: its own, or its stretch of the run's."""
+    if "mask_rate" in given or "final_mask_rate" in given:
+        return _Rate.of(given.get("mask_rate", run.at(start)), given.get("final_mask_rate", 0.0))
+    return _Rate(run.at(start), run.at(stop))
 
 
 def phase_of(config: ConfigDict, step: int) -> Phase:

@@ -35,6 +35,41 @@ def test_mask_rate_goes_linearly_to_its_end(config):
     assert phase.mask_rate_at(49) == 0.3
 
 
+PHASES_OF_TWO_LENGTHS = ({"until": 0.3}, {"until": 1.0, "sequence_length": 64})
+
+
+@pytest.mark.parametrize(
+    "phases_of_run", [PHASES_OF_TWO_LENGTHS, batch_size_warmup(8, 64, until=0.5, stages=3)]
+)
+def test_the_mask_rate_of_the_run_moves_on_over_the_borders_of_phases(config, phases_of_run):
+    config.stream.mask_rate, config.stream.final_mask_rate = 0.3, 0.15
+    (unbroken,) = phases(config)
+    config.stream.phases = phases_of_run
+    found = phases(config)
+    assert len(found) >= 2
+    rates = [phase.mask_rate_at(step) for phase in found for step in range(phase.start, phase.stop)]
+    assert rates == pytest.approx([unbroken.mask_rate_at(step) for step in range(50)])
+    for phase in found:
+        highest = phase.mask_rate * phase.sequence_length
+        assert highest <= phase.predictions < highest + 1
+
+
+def test_a_mask_rate_of_a_phase_runs_over_that_phase_alone(config):
+    config.stream.mask_rate, config.stream.final_mask_rate = 0.3, 0.1
+    config.stream.phases = (
+        {"until": 0.2},
+        {"until": 0.4, "mask_rate": 0.5},
+        {"until": 0.6, "final_mask_rate": 0.4},
+        {"until": 0.8, "mask_rate": 0.2, "final_mask_rate": 0.6},
+        {"until": 1.0},
+    )
+    rates = [(phase.mask_rate, phase.final_mask_rate) for phase in phases(config)]
+    expected = [(0.3, 0.26), (0.5, 0.5), (0.22, 0.4), (0.2, 0.6), (0.14, 0.1)]
+    assert [rate for pair in rates for rate in pair] == pytest.approx(
+        [rate for pair in expected for rate in pair]
+    )
+
+
 def test_the_rotary_base_goes_with_the_phase(config):
     config.model.position, config.model.rope_theta = "rotary", 10_000.0
     config.stream.phases = ({"until": 0.5}, {"until": 1.0, "rope_theta": 160_000})
