@@ -86,7 +86,8 @@ def default_config() -> ConfigDict:
     stream.weights = ""  # share of the rows by source: "wiki=0.7, web=0.3"; empty: by their sizes
     # Phases of one run, in order: dicts with `until` (share of total_steps at which the phase
     # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate,
-    # final_mask_rate, weights, rope_theta (of the global layers).
+    # final_mask_rate (rates of that phase alone), mask_unit, mask_share, random_share, weights,
+    # rope_theta (of the global layers).
     stream.phases = ()
 
     config.model = model = ConfigDict()

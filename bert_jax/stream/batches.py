@@ -46,12 +46,10 @@ class TrainBatches:
         """
         self.phases = phases(config)
         self._seed = config.seed
-        self._masker = Masker(
-            store.vocabulary,
-            config.stream.mask_unit,
-            config.stream.mask_share,
-            config.stream.random_share,
-        )
+        self._maskers = [
+            Masker(store.vocabulary, phase.mask_unit, phase.mask_share, phase.random_share)
+            for phase in self.phases
+        ]
         split = store.split("train")
         self._sources = split.sources
         if not any(phase.weights for phase in self.phases):
@@ -100,7 +98,7 @@ class TrainBatches:
         draw = _draw(self._seed, phase.first_example + counter)
         index, epoch = self._places(phase, counter)
         rows = self._examples[phase.sequence_length].rows(index, epoch, draw)
-        return rows | self._masker.mask(
+        return rows | self._maskers[phase.index].mask(
             rows["input_ids"],
             rows["segment_ids"],
             phase.mask_rate_at(step),

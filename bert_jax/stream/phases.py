@@ -25,6 +25,9 @@ class Phase:
       mask_rate: share of the tokens to predict at its first step.
       final_mask_rate: the share that it moves to, linearly, where the next phase begins.
       predictions: P, places for predictions in a row.
+      mask_unit: what is chosen together, one of `units.UNITS`.
+      mask_share: of the predictions, replaced by [MASK].
+      random_share: of the predictions, replaced by a random ordinary piece.
       weights: shares of the sources, see `weights.parse_weights`; empty: by their sizes.
       rope_theta: rotary base of the global layers.
       first_example: counter of its first example. Phases of one length continue one counter, so
@@ -39,6 +42,9 @@ class Phase:
     mask_rate: float
     final_mask_rate: float
     predictions: int
+    mask_unit: str
+    mask_share: float
+    random_share: float
     weights: str
     rope_theta: float
     first_example: int
@@ -80,6 +86,9 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 mask_rate=rate.first,
                 final_mask_rate=rate.last,
                 predictions=num_predictions(max(rate), length),
+                mask_unit=values["mask_unit"],
+                mask_share=float(values["mask_share"]),
+                random_share=float(values["random_share"]),
                 weights=values["weights"],
                 rope_theta=float(values["rope_theta"]),
                 first_example=examples.get(length, 0),
@@ -113,7 +122,8 @@ class _Rate(NamedTuple):
 def _mask_rate(given: Mapping[str, Any], run: _Rate, start: float, stop: float) -> _Rate:
     """The rate of a phase: its own, or its stretch of the run's."""
     if "mask_rate" in given or "final_mask_rate" in given:
-        return _Rate.of(given.get("mask_rate", run.at(start)), given.get("final_mask_rate", 0.0))
+        first, last = given.get("mask_rate", run.at(start)), given.get("final_mask_rate", 0)
+        return _Rate.of(float(first), float(last))
     return _Rate(run.at(start), run.at(stop))
 
 

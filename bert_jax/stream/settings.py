@@ -21,29 +21,27 @@ PHASE_FIELDS: dict[str, tuple[type, str]] = {
     "global_batch_size": (Integral, "a whole number"),
     "mask_rate": (Real, "a number"),
     "final_mask_rate": (Real, "a number"),
+    "mask_unit": (str, "a text"),
+    "mask_share": (Real, "a number"),
+    "random_share": (Real, "a number"),
     "weights": (str, "a text such as 'wiki=0.7, web=0.3'"),
     "rope_theta": (Real, "a number"),
 }
 
 
 def check_stream(stream: ConfigDict) -> None:
-    """Refuses what makes no sense in any phase.
+    """Refuses what makes no sense in a field that all phases share.
 
     Raises:
       UserError: names the field and what it may be.
     """
-    for name, choices in (("objective", OBJECTIVES), ("mask_unit", UNITS)):
-        if stream[name] not in choices:
-            raise UserError(
-                f"config.stream.{name}={stream[name]!r} is none of {', '.join(choices)}"
-            )
-    for name in ("mask_share", "random_share", "short_fraction"):
-        if not 0 <= stream[name] <= 1:
-            raise UserError(f"config.stream.{name}={stream[name]} is not a share in [0, 1]")
-    if stream.mask_share + stream.random_share > 1 + 1e-9:
+    if stream.objective not in OBJECTIVES:
         raise UserError(
-            f"config.stream.mask_share={stream.mask_share} and random_share={stream.random_share} "
-            "are more than 1 together"
+            f"config.stream.objective={stream.objective!r} is none of {', '.join(OBJECTIVES)}"
+        )
+    if not 0 <= stream.short_fraction <= 1:
+        raise UserError(
+            f"config.stream.short_fraction={stream.short_fraction} is not a share in [0, 1]"
         )
 
 
@@ -85,9 +83,17 @@ def phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
     for name in ("until", "mask_rate"):
         if not 0 < values[name] <= 1:
             raise UserError(f"{where(name)}={values[name]} is not a share in (0, 1]")
-    if not 0 <= values["final_mask_rate"] <= 1:
+    for name in ("final_mask_rate", "mask_share", "random_share"):
+        if not 0 <= values[name] <= 1:
+            raise UserError(f"{where(name)}={values[name]} is not a share in [0, 1]")
+    if values["mask_unit"] not in UNITS:
         raise UserError(
-            f"{where('final_mask_rate')}={values['final_mask_rate']} is not a share in [0, 1]"
+            f"{where('mask_unit')}={values['mask_unit']!r} is none of {', '.join(UNITS)}"
+        )
+    if values["mask_share"] + values["random_share"] > 1 + 1e-9:
+        raise UserError(
+            f"{where('mask_share')}={values['mask_share']} and {where('random_share')}="
+            f"{values['random_share']} are more than 1 together"
         )
     model = config.model
     if model.position == "learned" and values["sequence_length"] > model.max_position_embeddings:

@@ -146,6 +146,30 @@ def test_phases_have_their_shapes_and_continue_the_epoch(store, config):
     assert np.array_equal(batches.example_index(20), np.concatenate(continued))
 
 
+def test_a_phase_masks_as_it_says(store, config):
+    config.stream.phases = (
+        {"until": 0.2},
+        {"until": 0.6, "mask_unit": "word", "mask_share": 1, "random_share": 0},
+        {"until": 1.0, "mask_share": 0.0, "random_share": 1.0},
+    )
+    found = TrainBatches(store, config)
+
+    def alone(**settings):
+        """The same batches in a run that masks so from its first step to its last."""
+        config.stream.phases = ()
+        config.stream.update(settings)
+        return TrainBatches(store, config)
+
+    assert_equal(found.batch(9), alone().batch(9))
+    of_words = alone(mask_unit="word", mask_share=1.0, random_share=0.0)
+    assert_equal(found.batch(29), of_words.batch(29))
+    assert_equal(
+        found.batch(30), alone(mask_unit="token", mask_share=0.0, random_share=1.0).batch(30)
+    )
+    assert np.any(found.batch(29)["input_ids"] == store.vocabulary.mask_id)
+    assert not np.any(found.batch(30)["input_ids"] == store.vocabulary.mask_id)
+
+
 @pytest.mark.parametrize("objective", ["packed", "nsp"])
 def test_evaluation_has_every_example_once_and_pads_the_last_batch(store, config, objective):
     whole = EvaluationBatches(store, "heldout", objective, 32, 1000)
