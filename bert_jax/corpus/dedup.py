@@ -28,17 +28,25 @@ def heldout_below(fraction: float) -> int:
 
 
 def in_share(hashes: UInt64[np.ndarray, "D"], share: float) -> Bool[np.ndarray, "D"]:
-    """Which documents belong to a share, below 1, of them; independent of being held out."""
+    """Which documents belong to a share of them, at most 1; independent of being held out."""
+    if share == 1:
+        return np.ones(len(hashes), bool)
     return hashes * np.uint64(0x9E3779B97F4A7C15) < np.uint64(int(share * 2.0**64))
 
 
-def first_occurrences(hashes: Sequence[UInt64[np.ndarray, "_"]]) -> list[Bool[np.ndarray, "_"]]:
+def first_occurrences(
+    hashes: Sequence[UInt64[np.ndarray, "_"]], among: Sequence[Bool[np.ndarray, "_"]]
+) -> list[Bool[np.ndarray, "_"]]:
     """For each array, which of its hashes occur neither earlier in it nor in an array before.
 
     Memory stays bounded for memory-mapped arrays: hashes are compared in slices of their range.
+
+    Args:
+      hashes: several arrays.
+      among: for each array, which of its hashes count; the others are first nowhere.
     """
     first = [np.zeros(len(array), bool) for array in hashes]
-    for positions, values in _slices(hashes):
+    for positions, values in _slices(hashes, among):
         is_first = np.zeros(len(values), bool)
         is_first[np.unique(values, return_index=True)[1]] = True
         borders = np.cumsum([len(at) for at in positions])[:-1]
@@ -56,7 +64,8 @@ def most_repeated(
       How often each occurs, and where it does first: the array and the index in it.
     """
     found: list[tuple[int, int, int]] = []
-    for positions, values in _slices(hashes):
+    everything = [np.ones(len(array), bool) for array in hashes]
+    for positions, values in _slices(hashes, everything):
         _, firsts, times = np.unique(values, return_index=True, return_counts=True)
         ends = np.cumsum([len(at) for at in positions])
         for index in np.argsort(-times, kind="stable")[:count]:
@@ -68,12 +77,15 @@ def most_repeated(
 
 
 def _slices(
-    hashes: Sequence[UInt64[np.ndarray, "_"]],
+    hashes: Sequence[UInt64[np.ndarray, "_"]], among: Sequence[Bool[np.ndarray, "_"]]
 ) -> Iterator[tuple[list[np.ndarray], UInt64[np.ndarray, "_"]]]:
     """Equal hashes come in one slice: where they are in each array, and they themselves."""
     slices = 1 + sum(map(len, hashes)) // _HASHES_AT_ONCE
     for index in range(slices):
-        positions = [np.flatnonzero(array % slices == index) for array in hashes]
+        positions = [
+            np.flatnonzero((array % slices == index) & counts)
+            for array, counts in zip(hashes, among, strict=True)
+        ]
         yield (
             positions,
             np.concatenate([array[at] for array, at in zip(hashes, positions, strict=True)]),

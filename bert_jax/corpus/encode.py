@@ -106,15 +106,14 @@ class _Document(NamedTuple):
 
 
 def _kept_documents(bundle: Bundle, settings: Settings, kept: Kept) -> Iterator[_Document]:
-    masks = kept.load()
-    index = at = 0  # of the document, of its first paragraph
+    mask = kept.load()
+    at = 0  # the next paragraph
     for number, part in enumerate(bundle.parts):
         for document in read_documents(part, settings, Counter()):
             left = document
-            if masks:
-                mask = masks.paragraphs[at : at + len(document)]
-                left = list(itertools.compress(document, mask)) if masks.documents[index] else []
-            index, at = index + 1, at + len(document)
+            if mask is not None:
+                left = list(itertools.compress(document, mask[at : at + len(document)]))
+            at += len(document)
             if left:
                 yield _Document(number, document_hash(document), left)
 

@@ -43,15 +43,19 @@ def _shingles(text: str) -> list[str]:
 
 
 def near_duplicates(
-    signatures: Sequence[UInt32[np.ndarray, "_ permutations"]], threshold: float
+    signatures: Sequence[UInt32[np.ndarray, "_ permutations"]],
+    threshold: float,
+    among: Sequence[Bool[np.ndarray, "_"]],
 ) -> list[Bool[np.ndarray, "_"]]:
     """For each array, which of its documents resemble an earlier one, of it or an array before.
 
     Args:
       signatures: of the documents of each part.
       threshold: the least similarity, between 0 and 1.
+      among: for each array, which of its documents count; the others resemble none.
     """
-    everything = np.concatenate(signatures)
+    counts = np.concatenate(among)
+    everything = np.concatenate(signatures)[counts]
     is_near = np.zeros(len(everything), bool)
     rows = PERMUTATIONS // BANDS
     for band in range(BANDS):
@@ -63,7 +67,9 @@ def near_duplicates(
         candidates = np.flatnonzero((earlier < np.arange(len(keys))) & ~is_near)
         alike = similarity(everything[candidates], everything[earlier[candidates]])
         is_near[candidates[alike >= threshold]] = True
-    return np.split(is_near, np.cumsum([len(part) for part in signatures])[:-1])
+    found = np.zeros(len(counts), bool)
+    found[counts] = is_near
+    return np.split(found, np.cumsum([len(part) for part in signatures])[:-1])
 
 
 def similarity(

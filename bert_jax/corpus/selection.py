@@ -1,13 +1,13 @@
-"""What of the surveyed text enters the store: which documents and paragraphs are no duplicates."""
+"""What of the surveyed text enters the store: a share of the documents, and no duplicates."""
 
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt32
 
 from bert_jax.corpus.dedup import (
     LONG_PARAGRAPH,
@@ -26,25 +26,18 @@ REPEATED_SHOWN = 10
 QUOTED = 200  # characters of a repeated paragraph
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Masks:
-    """Which documents, and which paragraphs of all documents, of a bundle stay."""
-
-    documents: Bool[np.ndarray, "D"]
-    paragraphs: Bool[np.ndarray, "paragraphs"]
-
-
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """The masks of a bundle in a file, for the process that encodes it; no file: all stays."""
+    """Which paragraphs of a bundle stay, in a file for the process that encodes it.
+
+    A document stays with any of its paragraphs. No file: all stay.
+    """
 
     path: Path | None
 
-    def load(self) -> Masks | None:
-        if self.path is None:
-            return None
-        with np.load(self.path) as arrays:
-            return Masks(arrays["documents"], arrays["paragraphs"])
+    def load(self) -> Bool[np.ndarray, "_"] | None:
+        """One value for each paragraph of all documents of the bundle."""
+        return np.load(self.path) if self.path else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,34 +73,44 @@ def select(
     """
     documents = [found.document_hashes for found in surveys]
     paragraphs = [found.paragraph_hashes for found in surveys]
-    first_documents = first_occurrences(documents)
-    first_paragraphs = first_occurrences(paragraphs)
-    if settings.near_duplicates:
-        near = near_duplicates([found.signatures for found in surveys], settings.near_duplicates)
-    kept, left = [], []
+    stays = [np.ones(len(hashes), bool) for hashes in documents]
     removed: Counter[str] = Counter()
+
+    def keep(cause: str, masks: Iterable[np.ndarray]) -> None:
+        for own, mask in zip(stays, masks, strict=True):
+            removed[cause] += int(np.count_nonzero(own & ~mask))
+            own &= mask
+
+    # What one step leaves is all that the next one sees: a copy of text that is not used is no
+    # repetition of it.
+    keep("documents_not_sampled", map(in_share, documents, shares))
+    if settings.deduplicate:
+        keep("duplicate_documents", first_occurrences(documents, stays))
+    if settings.near_duplicates:
+        signatures = [found.signatures for found in surveys]
+        near = near_duplicates(signatures, settings.near_duplicates, stays)
+        keep("near_duplicates", (~mask for mask in near))
+    of_kept = [
+        np.repeat(own, found.paragraph_counts) for own, found in zip(stays, surveys, strict=True)
+    ]
+    first_paragraphs = first_occurrences(paragraphs, of_kept)
+    kept, left = [], []
     characters = repeated_characters = 0
-    for index, (found, share) in enumerate(zip(surveys, shares, strict=True)):
-        lengths, hashes = found.paragraph_lengths, found.document_hashes
-        stays, paragraph_stays = np.ones(len(hashes), bool), np.ones(len(lengths), bool)
+    for index, found in enumerate(surveys):
+        lengths, paragraph_stays = found.paragraph_lengths, of_kept[index]
         if settings.deduplicate:
-            stays = first_documents[index]
-            paragraph_stays = first_paragraphs[index] | (lengths < LONG_PARAGRAPH)
-        removed["duplicate_documents"] += int(np.count_nonzero(~stays))
-        removed["repeated_paragraphs"] += int(np.count_nonzero(~paragraph_stays))
-        if settings.near_duplicates:
-            removed["near_duplicates"] += int(np.count_nonzero(stays & near[index]))
-            stays = stays & ~near[index]
-        if share < 1:
-            sampled = in_share(hashes, share)
-            removed["documents_not_sampled"] += int(np.count_nonzero(stays & ~sampled))
-            stays = stays & sampled
+            is_repeated = paragraph_stays & ~first_paragraphs[index] & (lengths >= LONG_PARAGRAPH)
+            removed["repeated_paragraphs"] += int(np.count_nonzero(is_repeated))
+            paragraph_stays = paragraph_stays & ~is_repeated
+            has_text = _any_of_each(paragraph_stays, found.paragraph_counts)
+            removed["emptied_documents"] += int(np.count_nonzero(stays[index] & ~has_text))
+            stays[index] &= has_text
         path = None
-        if not (stays.all() and paragraph_stays.all()):
-            path = directory / f"kept-{index:05d}.npz"
-            np.savez(path, documents=stays, paragraphs=paragraph_stays)
+        if not paragraph_stays.all():
+            path = directory / f"kept-{index:05d}.npy"
+            np.save(path, paragraph_stays)
         kept.append(Kept(path))
-        left.append(hashes[stays])
+        left.append(documents[index][stays[index]])
         characters += int(lengths[paragraph_stays].sum())
         repeated_characters += int(lengths[paragraph_stays & ~first_paragraphs[index]].sum())
         for cause in ("invalid_documents", "short_documents"):
@@ -119,6 +122,14 @@ def select(
         repeated_share=repeated_characters / characters,
         most_repeated=most_repeated(paragraphs, REPEATED_SHOWN),
     )
+
+
+def _any_of_each(
+    mask: Bool[np.ndarray, "paragraphs"], counts: UInt32[np.ndarray, "D"]
+) -> Bool[np.ndarray, "D"]:
+    """For each of neighbouring groups, of `counts` values each, whether any value is true."""
+    document = np.repeat(np.arange(len(counts)), counts)
+    return np.bincount(document[mask], minlength=len(counts)) > 0
 
 
 def _check_splits(hashes: Sequence[np.ndarray], settings: Settings) -> None:

@@ -56,6 +56,11 @@ class Survey:
         return np.load(self.directory / "paragraphs.npy")
 
     @property
+    def paragraph_counts(self) -> UInt32[np.ndarray, "_"]:
+        """Of each document, at least one."""
+        return np.load(self.directory / "paragraph_counts.npy")
+
+    @property
     def paragraph_lengths(self) -> UInt32[np.ndarray, "_"]:
         """In characters."""
         return np.load(self.directory / "lengths.npy")
@@ -128,6 +133,7 @@ def _survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Settin
     documents_by_part: list[int] = []
     paragraphs: list[int] = []
     lengths: list[int] = []
+    paragraph_counts: list[int] = []
     causes: Counter[str] = Counter()
     signatures: list[np.ndarray] = []
     sample = _Sample(sample_bytes)
@@ -140,6 +146,7 @@ def _survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Settin
             documents.append(hash)
             paragraphs += map(text_hash, document)
             lengths += map(len, document)
+            paragraph_counts.append(len(document))
             if settings.near_duplicates:
                 signatures.append(signature(document))
             if hash >= border:
@@ -158,6 +165,7 @@ def _survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Settin
     (directory / "parts.json").write_text(json.dumps(documents_by_part))
     write_array(directory / "documents.npy", np.array(documents, np.uint64))
     write_array(directory / "paragraphs.npy", np.array(paragraphs, np.uint64))
+    write_array(directory / "paragraph_counts.npy", np.array(paragraph_counts, np.uint32))
     write_array(directory / "lengths.npy", np.array(lengths, np.uint32))
     if settings.near_duplicates:
         write_array(

@@ -14,11 +14,12 @@ def test_the_first_of_equal_hashes_is_kept(lists):
     expected = []
     for values in lists:
         expected.append([value not in seen and not seen.add(value) for value in values])
-    assert [mask.tolist() for mask in first_occurrences(with_slices)] == expected
+    everything = [np.ones(len(values), bool) for values in lists]
+    assert [mask.tolist() for mask in first_occurrences(with_slices, everything)] == expected
     original = dedup._HASHES_AT_ONCE
     dedup._HASHES_AT_ONCE = 4
     try:
-        assert [mask.tolist() for mask in first_occurrences(with_slices)] == expected
+        assert [mask.tolist() for mask in first_occurrences(with_slices, everything)] == expected
     finally:
         dedup._HASHES_AT_ONCE = original
 

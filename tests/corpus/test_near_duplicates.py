@@ -36,10 +36,15 @@ def test_later_copies_are_found_in_every_part():
     texts = [paragraphs for paragraphs in documents(60) if sum(map(len, paragraphs)) > 500]
     copies = [[*paragraphs[:-1], paragraphs[-1] + " Added."] for paragraphs in texts[:10]]
     parts = [np.stack(list(map(signature, part))) for part in (texts, copies)]
-    first, second = near_duplicates(parts, 0.8)
+    everything = [np.ones(len(part), bool) for part in parts]
+    first, second = near_duplicates(parts, 0.8, everything)
     assert not first.any()
     assert second.all()
-    assert [mask.sum() for mask in near_duplicates(parts[::-1], 0.8)] == [0, 10]
+    assert [mask.sum() for mask in near_duplicates(parts[::-1], 0.8, everything[::-1])] == [0, 10]
+    used = [np.arange(len(texts)) >= 4, everything[1]]
+    first, second = near_duplicates(parts, 0.8, used)
+    assert not first.any()
+    assert second.tolist() == [False] * 4 + [True] * 6
 
 
 def test_near_duplicates_are_removed_and_counted(tmp_path):
