@@ -11,7 +11,7 @@ from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig
 from bert_jax.training import compile_steps
 
-STREAM = {"corpus": "a", "last_row": "b"}
+STREAM = {"corpus": "a", "last_batch": "b"}
 
 
 def steps_on(**mesh):

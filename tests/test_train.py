@@ -19,6 +19,7 @@ from bert_jax import train as train_module
 from bert_jax.config import load_config as load_config_file
 from bert_jax.corpus.store import TokenStore
 from bert_jax.errors import UserError
+from bert_jax.stream import permutation
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.workdir import CHECKPOINTS, load_config, load_run
@@ -293,6 +294,24 @@ def test_a_stream_that_would_differ_is_refused_with_the_reason(unbroken):
     config.seed = 1  # stands for code that makes other batches of the same corpus
     with pytest.raises(UserError, match="step 14 of this run would have another batch now"):
         expect_same(now, identity(store, TrainBatches(store, config), 15), store, 15)
+
+
+def test_a_run_whose_batches_would_differ_is_not_gone_on_with(unbroken, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken[0], workdir)
+    shutil.rmtree(workdir / CHECKPOINTS / "20")
+    (workdir / "report.html").unlink()
+    monkeypatch.setattr(permutation, "_ROUNDS", 2)  # a version that shuffles otherwise
+    with pytest.raises(UserError, match="step 14 of this run would have another batch now"):
+        train_module.train(load_config(workdir), workdir)
+    monkeypatch.undo()
+    facts = workdir / CHECKPOINTS / "15" / "_CHECKPOINT_METADATA"
+    text = facts.read_text()
+    corpus = TokenStore.open(workdir / "corpus").fingerprint
+    assert corpus in text
+    facts.write_text(text.replace(corpus, "another"))
+    with pytest.raises(UserError, match=r"not the one .* up to step 15 \(fingerprint another, now"):
+        train_module.train(load_config(workdir), workdir)
 
 
 def test_another_config_in_the_same_workdir_is_refused_with_the_difference(corpus, unbroken):

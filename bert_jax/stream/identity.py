@@ -1,7 +1,5 @@
 """Which stream a checkpoint was trained on, so that a resumed run cannot go on with another."""
 
-import numpy as np
-
 from bert_jax.corpus.store import TokenStore
 from bert_jax.errors import UserError
 from bert_jax.stream.batches import TrainBatches
@@ -9,12 +7,12 @@ from bert_jax.stream.rows import digest
 
 
 def identity(store: TokenStore, batches: TrainBatches, step: int) -> dict[str, str]:
-    """The token store's fingerprint and a hash of the first row of the last batch before `step`.
+    """The token store's fingerprint and a hash of the last batch before `step`, of all its rows.
 
-    The row is the same on any number of processes.
+    Every process makes the whole batch, so that their number does not matter.
     """
-    row = batches.batch(max(step - 1, 0), lambda _: np.zeros(1, int))
-    return {"corpus": store.fingerprint, "last_row": digest(row)}
+    batch = batches.batch(max(step - 1, 0))
+    return {"corpus": store.fingerprint, "last_batch": digest(batch)}
 
 
 def expect_same(saved: dict[str, str], now: dict[str, str], store: TokenStore, step: int) -> None:
@@ -29,10 +27,10 @@ def expect_same(saved: dict[str, str], now: dict[str, str], store: TokenStore, s
             f"step {step} (fingerprint {saved['corpus']}, now {now['corpus']}): bring that one "
             "back, or begin another run with another --workdir"
         )
-    if saved["last_row"] != now["last_row"]:
+    if saved.get("last_batch") != now["last_batch"]:
         raise UserError(
             f"step {step - 1} of this run would have another batch now (hash "
-            f"{saved['last_row']}, now {now['last_row']}), though its corpus and config are the "
-            "same: go on with the version of bert_jax that it began with, or begin another run "
-            "with another --workdir"
+            f"{saved.get('last_batch')}, now {now['last_batch']}), though its corpus and config "
+            "are the same: go on with the version of bert_jax that it began with, or begin another "
+            "run with another --workdir"
         )
