@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bert_jax.corpus.binary import refuse_binary
 from bert_jax.corpus.cleaning import MAX_DOCUMENT, pieces
@@ -96,29 +97,43 @@ def documents(
     """Documents of UTF-8 text; `name` and `start`, the offset of the first byte, are for errors."""
     paragraphs: list[str] = []
     length = 0
-    for line in _lines(_decoded(blocks, reading.decode_errors, name, start)):
-        is_blank = not line or line.isspace()
-        if not is_blank:
-            paragraphs.append(line)
-            length += len(line)
-        ends = {"blank_line": is_blank, "line": True, "file": False}[reading.documents]
-        if paragraphs and (ends or length > MAX_DOCUMENT):
+    line_is_blank = True  # as far as it was read
+    for text, ends_line in _pieces(_decoded(blocks, reading.decode_errors, name, start)):
+        if text and not text.isspace():
+            paragraphs.append(text)
+            length += len(text)
+            line_is_blank = False
+        ends_document = length > MAX_DOCUMENT
+        if ends_line:
+            ends_document |= reading.documents == "line"
+            ends_document |= reading.documents == "blank_line" and line_is_blank
+            line_is_blank = True
+        if ends_document and paragraphs:
             yield paragraphs
             paragraphs, length = [], 0
     if paragraphs:
         yield paragraphs
 
 
-def _lines(texts: Iterator[str]) -> Iterator[str]:
-    """Lines without their ends; too long ones in pieces."""
+class _Piece(NamedTuple):
+    text: str
+    ends_line: bool
+
+
+def _pieces(texts: Iterator[str]) -> Iterator[_Piece]:
+    """Lines without their ends; too long ones in pieces, of which the last one ends the line."""
     rest = ""
     for text in texts:
         *lines, rest = (rest + text).split("\n")
         for line in lines:
-            yield from pieces(line)
+            *full, last = pieces(line)
+            for piece in full:
+                yield _Piece(piece, False)
+            yield _Piece(last, True)
         *full, rest = pieces(rest)
-        yield from full
-    yield rest
+        for piece in full:
+            yield _Piece(piece, False)
+    yield _Piece(rest, True)
 
 
 def _decoded(blocks: Iterator[bytes], errors: str, name: str, start: int) -> Iterator[str]:

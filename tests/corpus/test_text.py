@@ -101,6 +101,16 @@ def test_a_line_without_end_comes_in_pieces(tmp_path, monkeypatch):
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("way", ["line", "blank_line"])
+def test_a_long_line_is_one_document(tmp_path, way):
+    long = "word " * 40_000 + " " * 140_000 + "end"  # a piece of it is blank
+    (tmp_path / "a.txt").write_text(f"first\n\n{long}\n\nlast\n")
+    first, whole, last = read(f"text:{tmp_path}/a.txt", corpus_documents=way)
+    assert (first, last) == (["first"], ["last"])
+    assert "".join(whole).split() == long.split()
+    assert max(map(len, whole)) <= 1 << 16
+
+
 @pytest.mark.parametrize(
     ("content", "offset", "byte"),
     [(b"fine\n\nbad \xff text", 10, "0xff"), (b"ends in \xe6\xbc", 8, "0xe6")],
