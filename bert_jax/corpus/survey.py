@@ -103,12 +103,13 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
                 continue
             causes["replaced_documents"] += 1
             paragraphs = list(map(replace_bad_bytes, paragraphs))
-        for document in clean_documents(paragraphs):
-            length = sum(map(len, document))
-            if length < settings.minimum_characters:
+        found = list(clean_documents(paragraphs))
+        # Text files come cut already, by their lengths before cleaning.
+        causes["cut_documents"] += max(len(found) - 1, sum(map(len, paragraphs)) > MAX_DOCUMENT)
+        for document in found:
+            if sum(map(len, document)) < settings.minimum_characters:
                 causes["short_documents"] += 1
                 continue
-            causes["cut_documents"] += length > MAX_DOCUMENT
             yield document
 
 

@@ -121,12 +121,15 @@ def test_short_documents_matter_to_pairs_only_but_to_those_whenever_the_store_wa
     assert "warning: a document has 1.0 sentences on average" in capsys.readouterr().err
 
 
-def test_cut_documents_are_warned_of(tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", ["", "\r", "  much  space" + "  " * 40])
+def test_cut_documents_are_warned_of(tmp_path, monkeypatch, end):
     monkeypatch.setattr(cleaning, "MAX_DOCUMENT", 5000)
     monkeypatch.setattr(text, "MAX_DOCUMENT", 5000)
     monkeypatch.setattr("bert_jax.corpus.survey.MAX_DOCUMENT", 5000)
-    long = [paragraph for texts in documents(50, seed=3) for paragraph in texts]
+    long = [paragraph + end for texts in documents(50, seed=3) for paragraph in texts]
     facts = facts_of(tmp_path, [*TEXTS, long])
+    length = sum(map(len, long))
+    assert length // 6000 <= facts["changed"]["cut_documents"] <= length // 5000
     assert_matches(facts["warnings"][0], "and were cut there: documents are separated by blank")
 
 
