@@ -18,13 +18,26 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from bert_jax.corpus.sentencepiece_tokenizer import SPACE, too_small
 from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizer import SPECIAL_PIECES, Tokenizer, is_unspaced, special_ids
+from bert_jax.corpus.tokenizer import (
+    SPECIAL_PIECES,
+    Tokenizer,
+    is_unspaced,
+    is_unspaced_utf8,
+    special_ids,
+)
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 
 FILE = "tokenizer.json"
 
-_BYTE_SPACE = "\u0120"  # how byte-level models write a space
+# How byte-level models write bytes: as the character of that number where it is printable, else as
+# one from U+0100 on.
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = sorted(set(range(0x100)) - set(_PRINTABLE))
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(0x100 + index): byte for index, byte in enumerate(_OTHERS)
+}
+_STEPS = ("normalizer", "pre_tokenizer", "decoder")
 _PLACEHOLDER = re.compile(r"\[unused\d+\]")
 
 
@@ -130,14 +143,18 @@ def _vocabulary(tokenizer: tokenizers.Tokenizer, name: str) -> Vocabulary:
     continues = model.get("continuing_subword_prefix") or ""
     is_special = np.ones(size, bool)
     starts_word = np.zeros(size, bool)
+    is_byte_level = _is_byte_level(tokenizer)
     for piece, id in ids.items():
         is_special[id] = _PLACEHOLDER.fullmatch(piece) is not None
         if model["type"] == "WordPiece":
             starts_word[id] = not piece.startswith(continues)
         elif model["type"] == "WordLevel":
             starts_word[id] = True
+        elif is_byte_level:
+            utf8 = bytes(_BYTES[character] for character in piece if character in _BYTES)
+            starts_word[id] = utf8.startswith(b" ") or is_unspaced_utf8(utf8)
         else:
-            starts_word[id] = piece.startswith((SPACE, _BYTE_SPACE)) or is_unspaced(piece)
+            starts_word[id] = piece.startswith(SPACE) or is_unspaced(piece)
     roles = special_ids(ids, name)
     added = tokenizer.get_added_tokens_decoder()
     is_special[[*roles.values(), *(id for id, token in added.items() if token.special)]] = True
@@ -151,8 +168,14 @@ def _add_decoder(tokenizer: tokenizers.Tokenizer) -> None:
     values = json.loads(tokenizer.to_str())
     if values["model"]["type"] == "WordPiece":
         tokenizer.decoder = decoders.WordPiece(values["model"]["continuing_subword_prefix"])
-    elif '"ByteLevel"' in json.dumps(values["pre_tokenizer"]):
+    elif _is_byte_level(tokenizer):
         tokenizer.decoder = decoders.ByteLevel()
+
+
+def _is_byte_level(tokenizer: tokenizers.Tokenizer) -> bool:
+    """Whether the pieces spell bytes, each as one character (Radford et al. 2019)."""
+    values = json.loads(tokenizer.to_str())
+    return '"ByteLevel"' in json.dumps([values[step] for step in _STEPS])
 
 
 def _wordpiece(model: models.WordPiece, lowercase: bool) -> tokenizers.Tokenizer:

@@ -120,3 +120,21 @@ def special_ids(ids: Mapping[str, int], name: str) -> dict[str, int]:
 def is_unspaced(piece: str) -> bool:
     """Whether a piece begins in a script that is written without spaces."""
     return _UNSPACED.match(piece) is not None
+
+
+def is_unspaced_utf8(piece: bytes) -> bool:
+    """The same of a piece of UTF-8 that may end within a character, or begin within one.
+
+    The first bytes of a character stand for most of those that begin so; what begins within a
+    character continues a word.
+    """
+    lead = piece[:1]
+    length = 2 if lead < b"\xe0" else 3 if lead < b"\xf0" else 4
+    if not b"\xc2" <= lead <= b"\xf4" or len(piece) >= length:
+        return is_unspaced(piece[:length].decode("utf-8", "ignore"))
+    missing = length - len(piece)
+    code = lead[0] & (0x7F >> length)
+    for byte in piece[1:]:
+        code = code << 6 | byte & 0x3F
+    begin, end = code << 6 * missing, min((code + 1) << 6 * missing, 0x110000)
+    return 2 * sum(is_unspaced(chr(code)) for code in range(begin, end)) > end - begin

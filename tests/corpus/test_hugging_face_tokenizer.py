@@ -10,7 +10,7 @@ from bert_jax.corpus import hugging_face_tokenizer
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
 from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.corpus.tokenizer import Tokenizer, is_unspaced_utf8
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from tests.corpus.corpora import documents, tiny_config, write_text
@@ -102,16 +102,19 @@ def test_wordpiece_is_trained_and_saved(tmp_path):
         hugging_face_tokenizer.train(PARAGRAPHS, small)
 
 
-def byte_level(path):
+def byte_level(path, texts=PARAGRAPHS, vocab_size=400):
     """A tokenizer as GPT-2, RoBERTa and ModernBERT have them."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(PARAGRAPHS, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.enable_truncation(8)
     tokenizer.save(str(path))
     return path
@@ -126,6 +129,43 @@ def test_a_byte_level_tokenizer_json_is_used(tmp_path):
     words = [ours.piece(int(id)) for id in ids[ours.vocabulary.starts_word[ids]]]
     assert len(words) == 19  # all but the very first, which no space marks
     assert all(piece.startswith("\u0120") for piece in words)
+
+
+CHARACTERS = "河流市場石橋北方人民年建造多房屋"
+CHINESE = ["".join(CHARACTERS[i * k % 16] for i in range(30)) for k in range(1, 12)]
+
+
+@pytest.mark.parametrize("vocab_size", [261, 275, 320])
+def test_byte_level_pieces_begin_words_where_characters_without_spaces_begin(tmp_path, vocab_size):
+    path = byte_level(tmp_path / "tokenizer.json", CHINESE * 20, vocab_size)
+    ours = HuggingFaceTokenizer.open(path)
+    for text in CHINESE:
+        at = 0  # in the bytes of the text
+        borders = {len(text[:end].encode()) for end in range(len(text))}
+        for id in ours.encode([text])[0]:
+            assert ours.vocabulary.starts_word[id] == (at in borders)
+            at += len(ours.piece(int(id)))  # a character a byte
+        assert at == len(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("piece", "starts"),
+    [
+        ("\u6cb3\u6d41".encode(), True),
+        ("\u6cb3".encode()[:1], True),
+        ("\u6cb3".encode()[1:], False),
+        ("\u0e01".encode(), True),  # Thai
+        ("\u0e01".encode()[:2], True),
+        ("\u1ebf".encode()[:1], False),  # Vietnamese: in the middle of words
+        ("\u0915".encode()[:2], False),  # Hindi
+        ("caf\u00e9".encode(), False),
+        (b"\xff", False),
+        (b"\xed", False),  # Korean
+        (b"", False),
+    ],
+)
+def test_the_first_bytes_of_a_character_tell_its_script(piece, starts):
+    assert is_unspaced_utf8(piece) == starts
 
 
 def test_every_word_of_a_byte_level_store_has_a_beginning(tmp_path):
