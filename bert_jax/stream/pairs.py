@@ -14,11 +14,15 @@ from bert_jax.errors import UserError
 from bert_jax.stream import shards
 from bert_jax.stream.randomness import Draw, below
 from bert_jax.stream.rows import Batch, framed_rows
+from bert_jax.stream.windows import DocumentWindows
 
 # Random numbers of a row: one a choice, and coins for the cuts of A and of B.
 _CHOICES = 6
 _COIN_WORDS = 16
 _COINS = 32 * _COIN_WORDS
+
+# Stands for a shard that no pair is taken from.
+_EMPTY = Shard(np.zeros(0, np.uint16), np.zeros(1, int), np.zeros(0, int), np.zeros(1, int))
 
 
 class _Span(NamedTuple):
@@ -30,6 +34,24 @@ class _Span(NamedTuple):
 
     def where(self, condition: Bool[np.ndarray, "B"], otherwise: "_Span") -> "_Span":
         return _Span(*(np.where(condition, *pair) for pair in zip(self, otherwise, strict=True)))
+
+
+class _Chunks(NamedTuple):
+    """Sentences of one document each, in two parts."""
+
+    document: Int64[np.ndarray, "B"]
+    a: _Span
+    b: _Span
+
+
+class _Documents(NamedTuple):
+    """Where the text of documents begins and ends in its shard, and their sentences."""
+
+    groups: shards.Groups
+    text_begin: Int64[np.ndarray, "B"]
+    text_end: Int64[np.ndarray, "B"]
+    sentence_begin: Int64[np.ndarray, "B"]
+    sentence_end: Int64[np.ndarray, "B"]
 
 
 class PairExamples:
@@ -72,13 +94,14 @@ class PairExamples:
         self._vocabulary = vocabulary
         self._objective = objective
         self._short_fraction = short_fraction
-        self._windows = shards.Windows(
+        self._texts = shards.Windows(
             [np.asarray(shard.tokens) for shard in split.shards], sequence_length
         )
         self._documents = [np.asarray(shard.document_offsets) for shard in split.shards]
         self._sentences = [np.asarray(shard.sentence_offsets) for shard in split.shards]
         self._document_sentences = [np.asarray(shard.document_sentences) for shard in split.shards]
         self._document_ends = np.cumsum([shard.num_documents for shard in split.shards], dtype=int)
+        self._first_documents = np.append(0, self._document_ends[:-1])
         documents = shards.source_sizes(split.sources, self._document_ends)
         self._source_documents = np.array(list(documents.values()), int)
         self._source_ends = np.cumsum(self._source_documents)
@@ -90,15 +113,15 @@ class PairExamples:
                 "documents, raise config.corpus.heldout_fraction, or set "
                 "config.stream.objective='packed'"
             )
-        windows = [
-            _windows(shard, sequence_length - 3) * (documents[source] >= needed)
-            for shard, source in zip(split.shards, split.sources, strict=True)
-        ]
-        self._window_ends = np.cumsum(np.concatenate(windows))
-        # A shard's windows end with those of its last document; an empty one's before it begins.
-        ends = np.append(0, self._window_ends)[self._document_ends]
-        self.sizes = shards.source_sizes(split.sources, ends)
-        if not ends[-1]:
+        self._windows = DocumentWindows(
+            [
+                shard if documents[source] >= needed else _EMPTY
+                for shard, source in zip(split.shards, split.sources, strict=True)
+            ],
+            sequence_length - 3,
+        )
+        self.sizes = shards.source_sizes(split.sources, self._windows.ends)
+        if not any(self.sizes.values()):
             raise UserError(
                 f"config.stream.objective={objective!r} needs documents of two sentences, there "
                 "is none in one of the splits; set config.corpus.split_sentences=True or "
@@ -107,7 +130,7 @@ class PairExamples:
 
     def shard_of(self, index: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
         """The shard of each row."""
-        return self._shard_of(np.searchsorted(self._window_ends, index, side="right"))
+        return self._windows.shard_of(index)
 
     def _shard_of(self, document: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
         return np.searchsorted(self._document_ends, document, side="right")
@@ -141,8 +164,8 @@ class PairExamples:
 
         # Both sides are read so that they stand where they belong, and laid over each other.
         first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
-        a_row = self._windows.read(a.shard, a_begin - 1)
-        b_row = self._windows.read(b.shard, b_begin - first_sep - 1)
+        a_row = self._texts.read(a.shard, a_begin - 1)
+        b_row = self._texts.read(b.shard, b_begin - first_sep - 1)
         is_second = np.arange(self._length, dtype=np.int32) > first_sep[:, None].astype(np.int32)
         ids = np.where(is_second, b_row, a_row).astype(np.int32)
         row = np.arange(len(index))
@@ -158,27 +181,28 @@ class PairExamples:
         index: Int64[np.ndarray, "B"],
         target: Int64[np.ndarray, "B"],
         random: UInt32[np.ndarray, "B"],
-    ) -> tuple[Int64[np.ndarray, "B"], _Span, _Span]:
-        """The document of each chunk, and its two parts, of about `target` tokens."""
-        document = np.searchsorted(self._window_ends, index, side="right")
-        first_window = np.where(document > 0, self._window_ends[document - 1], 0)
-        window, count = index - first_window, self._window_ends[document] - first_window
-        shard = self._shard_of(document)
-        local = self._in_shard(document, shard)
-        groups, text_begin, text_end, _, sentence_end = self._locate(shard, local)
-        size = text_end - text_begin
-        window_begin = text_begin + size * window // count
-        window_end = text_begin + size * (window + 1) // count
+    ) -> _Chunks:
+        """The chunks of windows, of about `target` tokens."""
+        place = self._windows.find(index)
+        shard = place.shard
+        found = self._locate(shard, place.document)
+        size = found.text_end - found.text_begin
+        window_begin = found.text_begin + size * place.window // place.num_windows
+        window_end = found.text_begin + size * (place.window + 1) // place.num_windows
 
-        first = np.minimum(self._sentence_from(groups, window_begin), sentence_end - 2)
-        begin = shards.take(self._sentences, groups, first)
-        last = self._sentence_from(groups, np.minimum(window_end, begin + target))
+        first = self._sentence_from(found.groups, window_begin)
+        first = np.minimum(first, found.sentence_end - 2)
+        begin = shards.take(self._sentences, found.groups, first)
+        last = self._sentence_from(found.groups, np.minimum(window_end, begin + target))
         last = np.maximum(last, first + 2)
         border = first + 1 + below(random, last - first - 1)
-        b_begin = shards.take(self._sentences, groups, border)
-        b_end = self._end(groups, last, sentence_end, text_end)
-        a, b = _Span(shard, begin, b_begin - begin), _Span(shard, b_begin, b_end - b_begin)
-        return document, a, b
+        b_begin = shards.take(self._sentences, found.groups, border)
+        b_end = self._end(found, last)
+        return _Chunks(
+            place.document + self._first_documents[shard],
+            _Span(shard, begin, b_begin - begin),
+            _Span(shard, b_begin, b_end - b_begin),
+        )
 
     def _other_documents(
         self,
@@ -193,26 +217,17 @@ class PairExamples:
         other = self._source_ends[source] - count + below(random_document, count - 1)
         other += other >= document
         shard = self._shard_of(other)
-        local = self._in_shard(other, shard)
-        groups, _, text_end, sentence_begin, sentence_end = self._locate(shard, local)
-        first = sentence_begin + below(random_sentence, sentence_end - sentence_begin)
-        begin = shards.take(self._sentences, groups, first)
-        enough = np.minimum(begin + np.maximum(wanted, 1), text_end)
-        last = self._sentence_from(groups, enough)
-        return _Span(shard, begin, self._end(groups, last, sentence_end, text_end) - begin)
+        found = self._locate(shard, other - self._first_documents[shard])
+        sentences = found.sentence_end - found.sentence_begin
+        first = found.sentence_begin + below(random_sentence, sentences)
+        begin = shards.take(self._sentences, found.groups, first)
+        enough = np.minimum(begin + np.maximum(wanted, 1), found.text_end)
+        last = self._sentence_from(found.groups, enough)
+        return _Span(shard, begin, self._end(found, last) - begin)
 
-    def _locate(
-        self, shard: Int64[np.ndarray, "B"], local: Int64[np.ndarray, "B"]
-    ) -> tuple[
-        shards.Groups,
-        Int64[np.ndarray, "B"],
-        Int64[np.ndarray, "B"],
-        Int64[np.ndarray, "B"],
-        Int64[np.ndarray, "B"],
-    ]:
-        """Begin and end of the text of documents, first and last + 1 of their sentences."""
+    def _locate(self, shard: Int64[np.ndarray, "B"], local: Int64[np.ndarray, "B"]) -> _Documents:
         groups = shards.by_shard(len(self._documents), shard)
-        return (
+        return _Documents(
             groups,
             shards.take(self._documents, groups, local) + 1,
             shards.take(self._documents, groups, local + 1) - 1,
@@ -220,28 +235,17 @@ class PairExamples:
             shards.take(self._document_sentences, groups, local + 1),
         )
 
-    def _in_shard(
-        self, document: Int64[np.ndarray, "B"], shard: Int64[np.ndarray, "B"]
-    ) -> Int64[np.ndarray, "B"]:
-        """The number of each document in its shard."""
-        return document - np.where(shard > 0, self._document_ends[shard - 1], 0)
-
     def _sentence_from(
         self, groups: shards.Groups, token: Int64[np.ndarray, "B"]
     ) -> Int64[np.ndarray, "B"]:
         """The first sentence that begins at `token` or behind it."""
         return shards.search(self._sentences, groups, token)
 
-    def _end(
-        self,
-        groups: shards.Groups,
-        sentence: Int64[np.ndarray, "B"],
-        sentence_end: Int64[np.ndarray, "B"],
-        text_end: Int64[np.ndarray, "B"],
-    ) -> Int64[np.ndarray, "B"]:
+    def _end(self, found: _Documents, sentence: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
         """Where the sentence before `sentence` ends: at its begin, or with the document."""
-        is_last = sentence == sentence_end
-        return np.where(is_last, text_end, shards.take(self._sentences, groups, sentence - is_last))
+        is_last = sentence == found.sentence_end
+        begin = shards.take(self._sentences, found.groups, sentence - is_last)
+        return np.where(is_last, found.text_end, begin)
 
 
 def truncated_lengths(
@@ -266,9 +270,3 @@ def coin_flips(
     stretched = count / 2 + (heads - _COINS / 2) * np.sqrt(count / _COINS)
     many = np.clip(np.rint(stretched), 0, count).astype(np.int64)
     return np.where(count <= _COINS, heads, many)
-
-
-def _windows(shard: Shard, longest: int) -> Int64[np.ndarray, "_"]:
-    """Number of windows of each document of a shard."""
-    sizes = np.diff(shard.document_offsets) - 2
-    return np.where(np.diff(shard.document_sentences) >= 2, -(-sizes // longest), 0)

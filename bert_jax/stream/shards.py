@@ -67,10 +67,10 @@ def by_shard(count: int, shard: Int64[np.ndarray, "B"]) -> Groups:
 
 
 def take(
-    arrays: Sequence[Integer[np.ndarray, "_"]], groups: Groups, index: Int64[np.ndarray, "B"]
-) -> Int64[np.ndarray, "B"]:
-    """The entry index[i] of the array of each row's shard."""
-    result = np.empty(len(index), np.int64)
+    arrays: Sequence[Integer[np.ndarray, "_"]], groups: Groups, index: Int64[np.ndarray, "B *more"]
+) -> Int64[np.ndarray, "B *more"]:
+    """The entries index[i] of the array of each row's shard."""
+    result = np.empty(index.shape, np.int64)
     for shard, rows in groups:
         result[rows] = arrays[shard][index[rows]]
     return result
