@@ -1,6 +1,7 @@
 """The batch at a step, without TensorFlow: a pure function that can be called anywhere."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -24,6 +25,25 @@ RowsOf = Callable[[int], np.ndarray]
 # Evaluation never changes: neither with the run's seed nor with its masking.
 EVALUATION_SEED = 0xE7A1
 EVALUATION_MASK_RATE = 0.15
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """The rows of an objective at one length, by their number in an epoch.
+
+    Attributes:
+      sizes: number of rows of each source in an epoch; those of a source stand together.
+    """
+
+    sizes: dict[str, int]
+
+    def shard_of(self, index: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
+        """The shard that each row is taken from."""
+
+    def rows(
+        self, index: Int64[np.ndarray, "B"], epoch: Int64[np.ndarray, "B"], draw: Draw
+    ) -> Batch:
+        """The rows `index` of the epochs `epoch`, before masking; what is random is of `draw`."""
 
 
 def all_rows(global_batch_size: int) -> Int64[np.ndarray, "rows"]:
@@ -197,7 +217,7 @@ def _examples(
     vocabulary: Vocabulary,
     sequence_length: int,
     short_fraction: float,
-) -> PackedExamples | PairExamples:
+) -> Examples:
     if objective == "packed":
         return PackedExamples(split, vocabulary, sequence_length)
     return PairExamples(split, vocabulary, objective, sequence_length, short_fraction)
