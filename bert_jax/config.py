@@ -7,6 +7,7 @@ or of another type, is refused with the nearest valid name.
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -141,6 +142,11 @@ def default_config() -> ConfigDict:
     mesh.tensor = 1  # devices that share one layer's heads and feed-forward
     mesh.micro_batches = 1  # gradient accumulation: parts of the batch computed one after another
     return config.lock()
+
+
+def corpus_directory(workdir: Path, config: ConfigDict) -> Path:
+    """Where the token store of the run in `workdir` is."""
+    return Path(config.corpus.directory) if config.corpus.directory else workdir / "corpus"
 
 
 def is_same_run(field: str, old: Any, new: Any) -> bool:

@@ -10,12 +10,12 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from bert_jax import cli
+from bert_jax.config import corpus_directory
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.corpus.vocabulary import Vocabulary
@@ -53,8 +53,7 @@ def main() -> None:
         raise UserError(
             f"--step={FLAGS.step} is beyond the run's last one, {config.total_steps - 1}"
         )
-    directory = Path(config.corpus.directory or cli.workdir() / "corpus")
-    store = build_store(config, directory)
+    store = build_store(config, corpus_directory(cli.workdir(), config))
     batches = TrainBatches(store, config)
     tokenizer = Tokenizer.load(store.tokenizer_directory)
     has_colors = sys.stdout.isatty() and "NO_COLOR" not in os.environ

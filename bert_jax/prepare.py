@@ -7,11 +7,10 @@ for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs n
 `--runner` the work is an Apache Beam pipeline, see docs/corpus.md.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from bert_jax import cli
+from bert_jax.config import corpus_directory
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import SPLITS, TokenStore
 
@@ -21,7 +20,7 @@ FLAGS = flags.FLAGS
 def main() -> None:
     """Run the command."""
     config = cli.config()
-    directory = Path(config.corpus.directory or cli.workdir() / "corpus")
+    directory = corpus_directory(cli.workdir(), config)
     if FLAGS.verify:
         print(verified(TokenStore.open(directory)))
         return

@@ -20,6 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax import checkpoint
+from bert_jax.config import corpus_directory as corpus_directory
 from bert_jax.config import default_config, flatten, from_dict, is_same_run, to_json
 from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary
@@ -70,11 +71,6 @@ def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
     path, text = workdir / CONFIG, to_json(config)
     if not path.exists() or path.read_text() != text:
         write_whole(path, text)
-
-
-def corpus_directory(workdir: Path, config: ConfigDict) -> Path:
-    """Where the run's token store is."""
-    return Path(config.corpus.directory) if config.corpus.directory else workdir / "corpus"
 
 
 def write_whole(path: Path, text: str) -> None:
