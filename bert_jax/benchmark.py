@@ -8,6 +8,7 @@ turns. What each figure means is in docs/performance.md.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +23,17 @@ from bert_jax.config import to_json
 from bert_jax.errors import UserError
 from bert_jax.machine import load, machine, versions
 from bert_jax.measuring import (
+    BATCHES,
     Measurement,
     Runner,
     Source,
+    mean_tokens,
     measure,
     peak_of,
     real,
     synthetic,
 )
+from bert_jax.partition import parts_of_batch
 from bert_jax.stream.phases import Phase, phases
 from bert_jax.workdir import write_whole
 
@@ -73,6 +77,7 @@ def _figures(found: Measurement) -> dict[str, str]:
     figures = {
         "phase": str(found.phase),
         "rows x tokens": f"{found.global_batch_size} x {found.sequence_length}",
+        "attention by": found.attention,
         "compile time"
         + ", read from the cache" * found.is_cached: f"{found.compile_seconds:.1f} s",
         "step, median": f"{median:.1f} ms",
@@ -110,8 +115,8 @@ def _bytes(size: int) -> str:
 def largest_table(largest: dict[int, capacity.LargestBatch]) -> str:
     """The largest batches that fit, by phase."""
     return "\n".join(
-        f"phase {phase}: the largest batch that fits into {_bytes(found.limit_bytes)} a "
-        f"device is {found.rows:,} rows (compiled for "
+        f"phase {phase}: {found.rows:,} rows fit into {_bytes(found.limit_bytes)} a device, "
+        f"{found.too_many:,} do not (compiled for "
         + ", ".join(str(rows) for rows in found.tried)
         + ")"
         for phase, found in largest.items()
@@ -122,8 +127,7 @@ def find_largest(runner: Runner, phase: Phase, limit_gib: float | None) -> capac
     """The largest global batch of a phase's rows that fits into the devices."""
     device = runner.mesh.devices.flat[0]
     limit = capacity.device_memory(device) if limit_gib is None else int(limit_gib * GIB)
-    shape = runner.mesh.shape
-    unit = shape["data"] * shape["fsdp"] * runner.config.mesh.micro_batches
+    unit = parts_of_batch(runner.mesh, runner.config.mesh.micro_batches)
     return capacity.largest_batch(
         lambda rows: runner.compile(dataclasses.replace(phase, global_batch_size=rows)), unit, limit
     )
@@ -157,18 +161,19 @@ def check_flags() -> None:
         raise UserError(f"--peers={unknown[0]}: choose from {', '.join(peers.SIDES)}")
 
 
-def beside_peers(selected: Sequence[Phase]) -> dict[str, Any]:
+def beside_peers(source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
     """Print and return the figures of all sides, phase by phase; the devices are theirs alone."""
     results = []
     for phase in selected:
-        results.append(peers.compare(FLAGS.peers, phase, FLAGS.rounds, FLAGS.steps))
+        tokens = mean_tokens(list(itertools.islice(source.batches(phase), BATCHES)))
+        results.append(peers.compare(FLAGS.peers, phase, tokens, FLAGS.rounds, FLAGS.steps))
         print(peers.table(results[-1]), flush=True)
     return {"compare": [[dataclasses.asdict(side) for side in found] for found in results]}
 
 
 def alone(config: ConfigDict, source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
     """Print and return the figures of our step, phase by phase."""
-    compile_cache.use(FLAGS.compile_cache)
+    kept = compile_cache.use(FLAGS.compile_cache)
     # A kept program is found without regard to its scopes by default: they may be old.
     jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
     runner = Runner(config, source)
@@ -176,7 +181,11 @@ def alone(config: ConfigDict, source: Source, selected: Sequence[Phase]) -> dict
     peak = peak_of(device, config.model.compute_dtype, is_measured=FLAGS.measure_peak)
     found = [measure(runner, phase, FLAGS.steps, peak) for phase in selected]
     print(f"{len(runner.mesh.devices.flat)} x {device.device_kind}\n\n{table(found)}")
-    report = {"device": device.device_kind, "phases": [each.summary() for each in found]}
+    report = {
+        "device": device.device_kind,
+        "compile_cache": kept,
+        "phases": [each.summary() for each in found],
+    }
     if FLAGS.largest_batch:
         largest = {phase.index: find_largest(runner, phase, FLAGS.memory_gib) for phase in selected}
         report["largest_batch"] = {k: dataclasses.asdict(v) for k, v in largest.items()}
@@ -200,11 +209,10 @@ def main() -> None:
         "load": load(),
         "versions": versions(PACKAGES),
         "batches": FLAGS.batches,
-        "compile_cache": FLAGS.compile_cache,
         "config": json.loads(to_json(config)),
     }
     print(f"{report['machine']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
-    report |= beside_peers(selected) if FLAGS.compare else alone(config, source, selected)
+    report |= beside_peers(source, selected) if FLAGS.compare else alone(config, source, selected)
     if FLAGS.json:
         write_whole(Path(FLAGS.json), json.dumps(report, indent=1) + "\n")
 

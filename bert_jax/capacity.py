@@ -15,12 +15,14 @@ class LargestBatch:
 
     Attributes:
       rows: how many.
+      too_many: the fewest that were tried and do not fit.
       limit_bytes: of a device's memory.
       tried: bytes that a device needs, by rows, of each size that was compiled; None: the compiler
         itself refused it.
     """
 
     rows: int
+    too_many: int
     limit_bytes: int
     tried: dict[int, int | None]
 
@@ -54,7 +56,7 @@ def device_memory(device: jax.Device) -> int:
 def largest_batch(
     compile_rows: Callable[[int], jax.stages.Compiled], unit: int, limit: int
 ) -> LargestBatch:
-    """Double the batch until it does not fit, then try once where the last two sizes point to.
+    """Double the batch until it does not fit, then halve the gap until it is an eighth of it.
 
     Args:
       compile_rows: the step for so many rows.
@@ -76,21 +78,16 @@ def largest_batch(
         size = tried[rows]
         return size is not None and size <= limit
 
-    rows = unit
-    while fits(rows):
-        rows *= 2
-    best = rows // 2
-    if rows == unit:
+    too_many = unit
+    while fits(too_many):
+        too_many *= 2
+    if too_many == unit:
         raise UserError(
             f"not even {unit} rows fit into {limit / 2**30:.2f} GiB: take shorter rows, a smaller "
-            "model, or more devices with config.mesh.fsdp"
+            "model, config.model.rematerialization, or more devices with config.mesh.fsdp"
         )
-    # Memory grows with the rows in a straight line, as near as makes no difference.
-    sizes = [(n, size) for n, size in tried.items() if size is not None]
-    if len(sizes) > 1:
-        (fewer, less), (more, most) = sizes[-2:]
-        slope = max((most - less) / (more - fewer), 1.0)
-        guess = int(more + (limit - most) / slope) // unit * unit
-        if best < guess < rows and guess not in tried and fits(guess):
-            best = guess
-    return LargestBatch(best, limit, tried)
+    rows = too_many // 2
+    while too_many - rows > max(unit, rows // 8):
+        middle = (rows + too_many) // (2 * unit) * unit
+        rows, too_many = (middle, too_many) if fits(middle) else (rows, middle)
+    return LargestBatch(rows, too_many, limit, tried)

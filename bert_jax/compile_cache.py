@@ -3,8 +3,9 @@
 A program that is read again is the one that was written, byte for byte, so a resumed run computes
 what the interrupted one would have. (On GPUs that is more than a new compilation promises, which
 picks its kernels by timing them.) JAX keys the programs by their operations, shapes, devices,
-compiler flags and versions; the directory is also named after the processor, for which programs
-for CPUs are compiled. It can be deleted at any time.
+compiler flags and versions; a directory below the one that is named is called after the processor,
+for which programs for CPUs are compiled (not where JAX_COMPILATION_CACHE_DIR names it: that is
+JAX's own). It can be deleted at any time.
 """
 
 import hashlib
@@ -29,8 +30,8 @@ def define_flags() -> None:
     )
 
 
-def use(directory: str | None) -> None:
-    """Keep the programs that this process compiles, and read those that are kept.
+def use(directory: str | None) -> str | None:
+    """Keep the programs that this process compiles, and read those that are kept; tells where.
 
     Programs that compile in less than a second are not kept (JAX's default).
 
@@ -39,12 +40,14 @@ def use(directory: str | None) -> None:
     """
     if directory == OFF:
         jax.config.update("jax_enable_compilation_cache", False)
-        return
-    if directory is None and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return  # JAX has read it
+        return None
+    if directory is None and (own := os.environ.get("JAX_COMPILATION_CACHE_DIR")):
+        return own  # JAX has read it
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     root = Path(directory) if directory else Path(base) / "bert_jax" / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(root / processor()))
+    place = str(root / processor())
+    jax.config.update("jax_compilation_cache_dir", place)
+    return place
 
 
 def processor() -> str:
@@ -58,14 +61,18 @@ def processor() -> str:
 
 
 class Watch:
-    """Counts what this process compiles and what it reads instead, from its creation on."""
+    """Counts the programs that this process reads instead of compiling them, inside `with`."""
 
     def __init__(self):
-        """Listen to JAX."""
+        """None so far."""
         self.read = 0
-        self.compiled = 0
+
+    def __enter__(self) -> "Watch":
         jax.monitoring.register_event_listener(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_listener(self._count)
 
     def _count(self, event: str, **_: str | int) -> None:
         self.read += event == "/jax/compilation_cache/cache_hits"
-        self.compiled += event == "/jax/compilation_cache/cache_misses"

@@ -122,7 +122,7 @@ def default_config() -> ConfigDict:
     # pieces in narrower tails; is not exported) | sampled (in training; evaluated exactly)
     model.head = "blocked"
     model.sampled_negatives = 8192  # sampled: pieces in each step's sample
-    model.adaptive_cutoffs = ()  # adaptive: first ids of the tails; (): V / 16 and V / 4
+    model.adaptive_cutoffs = ()  # adaptive: first ids of the tails; (): about V / 16 and V / 4
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)

@@ -10,17 +10,18 @@ from jaxtyping import Int
 
 from bert_jax.model import ModelConfig
 from bert_jax.model.products import contract
+from bert_jax.topology import CHIPS
 
 # Dense peak in FLOP/s of one device by the start of its `device_kind`, from the makers' data
-# sheets: bfloat16, and float32 as JAX runs it by default (TF32 on NVIDIA, bfloat16 passes on TPU).
+# sheets: bfloat16, and float32 as JAX runs it by default on NVIDIA (TF32).
 PEAKS = {
     "NVIDIA H200": {"bfloat16": 989e12, "float32": 494e12},
     "NVIDIA H100 80GB HBM3": {"bfloat16": 989e12, "float32": 494e12},
     "NVIDIA A100": {"bfloat16": 312e12, "float32": 156e12},
-    "TPU v4": {"bfloat16": 275e12},
-    "TPU v5 lite": {"bfloat16": 197e12},
-    "TPU v5": {"bfloat16": 459e12},
-    "TPU v6": {"bfloat16": 918e12},
+    "TPU v4": {"bfloat16": CHIPS["v4"].peak},
+    "TPU v5 lite": {"bfloat16": CHIPS["v5e"].peak},
+    "TPU v5": {"bfloat16": CHIPS["v5p"].peak},
+    "TPU v6": {"bfloat16": CHIPS["v6e"].peak},
 }
 
 
@@ -55,7 +56,8 @@ def _training(
 
     Attention counts its two products of n x n, or n x window where a layer is local, for each
     document of n tokens; embeddings, norms, softmax and the next-sentence head are left out,
-    recomputation too.
+    recomputation too. Of the head's softmax it counts what every prediction needs: the vocabulary,
+    the sample, or the adaptive one's first part and the ways into its tails.
     """
     width, inner = model.hidden_size, model.intermediate_size
     maps = 2 if model.feed_forward == "gelu" else 3
@@ -64,9 +66,18 @@ def _training(
         2 * width * int((documents * np.minimum(documents, model.window(layer) or documents)).sum())
         for layer in range(model.num_hidden_layers)
     )
-    head = predictions * (width**2 + width * model.vocab_size)
+    head = predictions * width * (width + _columns(model))
     forward = model.num_hidden_layers * per_token * int(documents.sum()) + attention + head
     return 3 * 2.0 * forward
+
+
+def _columns(model: ModelConfig) -> int:
+    """Products of the width D that the head's softmax takes for one prediction."""
+    if model.head == "sampled":
+        return model.sampled_negatives + 1
+    if model.head == "adaptive":
+        return model.cutoffs[0] + len(model.cutoffs) + sum(model.tail_widths)
+    return model.vocab_size
 
 
 def peak(device_kind: str, dtype: str) -> float | None:
@@ -84,13 +95,14 @@ def measured_peak(device: jax.Device, dtype: str) -> float:
     """
     size, repeats = (1536, 4) if device.platform == "cpu" else (8192, 20)
     with jax.default_device(device):
-        x = jnp.ones((size, size), dtype)
+        x, mean = jnp.ones((size, size), dtype), jnp.full((size, size), 1 / size, dtype)
         product = jax.jit(lambda x, y: contract("ij,jk->ik", x, y, dtype))
-        jax.block_until_ready(product(x, x))
+        jax.block_until_ready(product(x, mean))
         fastest = float("inf")
         for _ in range(4):
             start = time.perf_counter()
-            results = [product(x, x) for _ in range(repeats)]
-            jax.block_until_ready(results)
+            for _ in range(repeats):
+                x = product(x, mean)  # of ones, always
+            jax.block_until_ready(x)
             fastest = min(fastest, time.perf_counter() - start)
     return 2.0 * size**3 * repeats / fastest

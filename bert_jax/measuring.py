@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax import capacity, compile_cache, flops, partition, profiling
+from bert_jax.checks import attention_names, check, vocab_size
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.errors import UserError
-from bert_jax.model import ModelConfig
 from bert_jax.stream.batches import TrainBatches, all_rows
-from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
 from bert_jax.synthetic import random_batch
-from bert_jax.training import TrainState, abstract_batch, compile_steps
+from bert_jax.training import TrainState, abstract_batch, compile_steps, model_of
 from bert_jax.turns import process_peak
 from bert_jax.workdir import corpus_directory
 
@@ -52,10 +52,11 @@ class Measurement:
       sequence_length: L.
       global_batch_size: B.
       devices: how many.
+      attention: the backends that compute it.
       compile_seconds: to compile the step, or to read it from the compile cache.
       is_cached: it was read.
       step_seconds: of each counted step, in order.
-      tokens: of a step's rows, without the padding, the mean.
+      tokens: of a step's rows, without the padding; like real_flops the mean of the first batches.
       row_flops: `flops.training` of rows without padding that are one document each.
       real_flops: `flops.of_batch`, the mean.
       compiler_flops: all that the compiler counts; -1 where it counts nothing.
@@ -71,6 +72,7 @@ class Measurement:
     sequence_length: int
     global_batch_size: int
     devices: int
+    attention: str
     compile_seconds: float
     is_cached: bool
     step_seconds: tuple[float, ...]
@@ -111,14 +113,12 @@ class Measurement:
 
 def synthetic(config: ConfigDict) -> Source:
     """Random batches, made before the clock starts."""
-    vocab_size = config.tokenizer.vocab_size
+    size = vocab_size(config)
 
     def batches(phase: Phase) -> Iterator[Batch]:
-        return itertools.cycle(
-            [random_batch(config, phase, vocab_size, seed) for seed in range(BATCHES)]
-        )
+        return itertools.cycle([random_batch(config, phase, size, seed) for seed in range(BATCHES)])
 
-    return Source(vocab_size, batches)
+    return Source(size, batches)
 
 
 def real(config: ConfigDict, directory: Path) -> Source:
@@ -153,16 +153,14 @@ class Runner:
         self.config = config
         self.source = source
         self.mesh = partition.make_mesh(config.mesh)
-        self.model = ModelConfig.create(config.model, source.vocab_size)
-        for phase in phases(config):
-            size = phase.global_batch_size
-            partition.check_batch_size(self.mesh, size, config.mesh.micro_batches)
+        check(config, self.mesh)
+        self.model = model_of(config, source.vocab_size)
         self.state: TrainState = compile_steps(config, self.model, self.mesh).init()
 
     def compile(self, phase: Phase) -> jax.stages.Compiled:
         """The step for a phase's batches."""
         batch = abstract_batch(self.config, self.mesh, phase)
-        model = dataclasses.replace(self.model, rope_theta=phase.rope_theta)
+        model = model_of(self.config, self.source.vocab_size, phase)
         steps = compile_steps(self.config, model, self.mesh)
         return steps.train.lower(steps.abstract_state, batch).compile()
 
@@ -212,6 +210,11 @@ class Runner:
         return partition.place_batch(self.mesh, batch, len(batch["input_ids"]))
 
 
+def mean_tokens(batches: Sequence[Batch]) -> float:
+    """Tokens of a batch without the padding."""
+    return float(np.mean([(batch["segment_ids"] > 0).sum() for batch in batches]))
+
+
 def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -> Measurement:
     """Compile and run the step of a phase.
 
@@ -221,11 +224,10 @@ def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -
       count: steps to time.
       peak: FLOP/s of a device, and where the figure is from.
     """
-    watch = compile_cache.Watch()
     begin = time.perf_counter()
-    step = runner.compile(phase)
+    with compile_cache.Watch() as watch:
+        step = runner.compile(phase)
     seconds = time.perf_counter() - begin
-    is_cached = watch.read > 0
     batches = runner.source.batches(phase)
     seen = [next(batches) for _ in range(BATCHES)]
     batches = itertools.chain(seen, batches)
@@ -239,10 +241,11 @@ def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -
         sequence_length=phase.sequence_length,
         global_batch_size=phase.global_batch_size,
         devices=len(devices),
+        attention=attention_names(runner.config, runner.mesh, phase),
         compile_seconds=seconds,
-        is_cached=is_cached,
+        is_cached=watch.read > 0,
         step_seconds=tuple(timed),
-        tokens=float(np.mean([(batch["segment_ids"] > 0).sum() for batch in seen])),
+        tokens=mean_tokens(seen),
         row_flops=row * phase.global_batch_size,
         real_flops=float(np.mean([flops.of_batch(runner.model, batch) for batch in seen])),
         compiler_flops=cost.get("flops", -1.0) * len(devices),

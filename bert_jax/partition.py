@@ -14,10 +14,11 @@ from jaxtyping import Int64, Shaped
 from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
+from bert_jax.model.placement import ROWS
 from bert_jax.policies import assign, name_of
 
 AXES = ("data", "fsdp", "tensor")
-BATCH = P(("data", "fsdp"))  # rows are spread over all devices but those that share a layer
+BATCH = P(ROWS)  # over all devices but those that share a layer
 
 # fsdp splits the width D of every matrix, tensor splits heads, feed-forward and vocabulary.
 PARAMETERS = (
@@ -132,13 +133,18 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
+def parts_of_batch(mesh: Mesh, micro_batches: int) -> int:
+    """How many equal parts a global batch must have: one for each device and micro-batch."""
+    return mesh.shape["data"] * mesh.shape["fsdp"] * micro_batches
+
+
 def check_batch_size(mesh: Mesh, global_batch_size: int, micro_batches: int) -> None:
     """Refuse a batch whose rows cannot be spread evenly.
 
     Raises:
       UserError: the batch does not divide over the devices and micro-batches.
     """
-    parts = mesh.shape["data"] * mesh.shape["fsdp"] * micro_batches
+    parts = parts_of_batch(mesh, micro_batches)
     if micro_batches < 1 or global_batch_size % parts:
         raise UserError(
             f"config.global_batch_size {global_batch_size} does not divide over data="

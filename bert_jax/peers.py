@@ -20,6 +20,7 @@ from bert_jax.measuring import BATCHES, Runner, Source
 from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
+from bert_jax.training import model_of
 from bert_jax.turns import Side, Step, answer
 
 OURS = "bert_jax"  # in the config's compute dtype
@@ -45,8 +46,7 @@ def make_step(name: str, config: ConfigDict, source: Source, phase: Phase) -> St
     if kind == OURS:
         config.model.compute_dtype = dtype
         return jax_step(config, source, phase, batches)
-    model = ModelConfig.create(config.model, source.vocab_size)
-    model = dataclasses.replace(model, rope_theta=phase.rope_theta)
+    model = model_of(config, source.vocab_size, phase)
     return torch_step(model, config, batches, dtype, is_compiled=kind == "compiled")
 
 
@@ -155,8 +155,17 @@ class Result:
     rounds: list[list[float]]
 
 
-def compare(names: Sequence[str], phase: Phase, rounds: int, steps: int) -> list[Result]:
+def compare(
+    names: Sequence[str], phase: Phase, tokens: float, rounds: int, steps: int
+) -> list[Result]:
     """Let our side and those named take turns; this command's flags tell them what to run.
+
+    Args:
+      names: of SIDES.
+      phase: of the run.
+      tokens: of a batch, without the padding.
+      rounds: how often each side gets its turn.
+      steps: that are counted in a turn.
 
     Raises:
       UserError: a package is missing, or a side fails.
@@ -177,10 +186,10 @@ def compare(names: Sequence[str], phase: Phase, rounds: int, steps: int) -> list
     finally:
         for side in sides:
             side.close()
-    return [result(side, sides[0], phase) for side in sides]
+    return [result(side, sides[0], tokens) for side in sides]
 
 
-def result(side: Side, ours: Side, phase: Phase) -> Result:
+def result(side: Side, ours: Side, tokens: float) -> Result:
     """A side's figures, with the ratios to ours."""
     seconds = [each for block in side.rounds for each in block]
     median = statistics.median(seconds)
@@ -188,7 +197,7 @@ def result(side: Side, ours: Side, phase: Phase) -> Result:
         side=side.name,
         step_seconds_best=min(seconds),
         step_seconds_median=median,
-        tokens_per_second=phase.global_batch_size * phase.sequence_length / median,
+        tokens_per_second=tokens / median,
         times_ours=[
             statistics.median(its) / statistics.median(own)
             for its, own in zip(side.rounds, ours.rounds, strict=True)

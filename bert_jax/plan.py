@@ -19,11 +19,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from bert_jax import cli, flops, hlo, partition, scaling, topology
+from bert_jax.checks import attention_names, check, vocab_size
 from bert_jax.errors import UserError
-from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import Phase, phases
 from bert_jax.topology import GIB, Slice
-from bert_jax.training import abstract_batch, compile_steps
+from bert_jax.training import abstract_batch, compile_steps, model_of
 from bert_jax.workdir import write_whole
 
 
@@ -40,6 +40,7 @@ class Plan:
       temporaries: bytes of everything else; the results take the state's place.
       program: bytes of the program itself.
       memory: bytes that the chip has.
+      attention: the backends that compute it.
       flops: matrix products by the model's count (`bert_jax.flops`).
       compiler_flops: all that the compiler counts.
       bytes_accessed: bytes of all operands and results, wherever they lie, as the compiler counts.
@@ -58,6 +59,7 @@ class Plan:
     temporaries: int
     program: int
     memory: float
+    attention: str
     flops: float
     compiler_flops: float
     bytes_accessed: float
@@ -87,8 +89,7 @@ def plan(config: ConfigDict, grid: Slice) -> list[Plan]:
     """
     devices = topology.devices(grid)
     mesh = partition.make_mesh(config.mesh, devices)
-    for phase in phases(config):
-        partition.check_batch_size(mesh, phase.global_batch_size, config.mesh.micro_batches)
+    check(config, mesh)
     return [_plan(config, grid, mesh, phase) for phase in phases(config)]
 
 
@@ -103,7 +104,7 @@ def compiled(
     Raises:
       UserError: the step does not fit into a device's memory.
     """
-    model = ModelConfig.create(config.model, config.tokenizer.vocab_size)
+    model = model_of(config, vocab_size(config), phase)
     steps = compile_steps(config, model, mesh)
     lowered = steps.train.lower(steps.abstract_state, abstract_batch(config, mesh, phase))
     try:
@@ -121,7 +122,7 @@ def compiled(
 
 
 def _plan(config: ConfigDict, grid: Slice, mesh: jax.sharding.Mesh, phase: Phase) -> Plan:
-    model = ModelConfig.create(config.model, config.tokenizer.vocab_size)
+    model = model_of(config, vocab_size(config), phase)
     start = time.perf_counter()
     step = compiled(config, mesh, phase)
     seconds = time.perf_counter() - start
@@ -147,6 +148,7 @@ def _plan(config: ConfigDict, grid: Slice, mesh: jax.sharding.Mesh, phase: Phase
         temporaries=memory.temp_size_in_bytes,
         program=memory.generated_code_size_in_bytes,
         memory=grid.chip.memory,
+        attention=attention_names(config, mesh, phase),
         flops=work.flops,
         compiler_flops=cost["flops"],
         bytes_accessed=cost["bytes accessed"],
@@ -179,6 +181,7 @@ def _figures(plan: Plan) -> dict[str, str]:
     times = plan.times
     figures = {
         "rows x tokens": f"{plan.global_batch_size} x {plan.sequence_length}",
+        "attention by": plan.attention,
         "compile time": f"{plan.compile_seconds:.0f} s",
         "memory in use": f"{_gib(plan.used)} of {_gib(plan.memory)}",
         "  state and batch": _gib(plan.arguments),

@@ -5,7 +5,6 @@ saves checkpoints, and at the end exports a Hugging Face folder. The same comman
 run that was interrupted; a run is a function of its config, its corpus and the step alone.
 """
 
-import dataclasses
 import functools
 import itertools
 import time
@@ -13,22 +12,21 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from bert_jax import cli, closing, compile_cache, partition, workdir
 from bert_jax.checkpoint import Checkpoints
+from bert_jax.checks import attention_lines, check
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.errors import UserError
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
-from bert_jax.optimizer import make_optimizer
 from bert_jax.reporter import Reporter
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
-from bert_jax.stream.phases import PAIR_OBJECTIVES, phases
-from bert_jax.training import compile_steps, evaluation_sums
+from bert_jax.stream.phases import phases
+from bert_jax.training import compile_steps, evaluation_sums, model_of
 
 
 def train(config: ConfigDict, directory: Path) -> None:
@@ -41,6 +39,8 @@ def train(config: ConfigDict, directory: Path) -> None:
     mesh = partition.make_mesh(config.mesh)
     check(config, mesh)
     workdir.check(directory, config)
+    for line in attention_lines(config, mesh):
+        cli.say(line)
 
     # --- The corpus: a token store, made now if it is not there yet.
     store = prepare(config, directory)
@@ -49,14 +49,11 @@ def train(config: ConfigDict, directory: Path) -> None:
         workdir.claim(directory, config, store)
 
     # --- The model, its optimizer and the compiled steps.
-    documents = "padded" if config.stream.objective in PAIR_OBJECTIVES else "packed"
-    model = ModelConfig.create(config.model, store.vocabulary.size, rows=documents)
+    model = model_of(config, store.vocabulary.size)
     say_if_not_exportable(model)
-    steps_of = {  # by the rotary base, which phases may change
-        theta: compile_steps(config, dataclasses.replace(model, rope_theta=theta), mesh)
-        for theta in {phase.rope_theta for phase in phases(config)}
-    }
-    steps = steps_of[phases(config)[0].rope_theta]
+    models = {model_of(config, store.vocabulary.size, phase) for phase in phases(config)}
+    steps_of = {each.rope_theta: compile_steps(config, each, mesh) for each in models}
+    steps = steps_of[model.rope_theta]
 
     # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
     # finished before any of them can finish it: opening the checkpoints waits for all.
@@ -107,27 +104,6 @@ def train(config: ConfigDict, directory: Path) -> None:
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
     closing.finish(directory, store)
-
-
-def check(config: ConfigDict, mesh: Mesh) -> None:
-    """Refuse settings that do not go together.
-
-    Raises:
-      UserError: names the fields and the mend.
-    """
-    ModelConfig.create(config.model, config.tokenizer.vocab_size)
-    make_optimizer(config)
-    for phase in phases(config):
-        partition.check_batch_size(mesh, phase.global_batch_size, config.mesh.micro_batches)
-    if (config.stream.objective in ("nsp", "sop")) != config.model.next_sentence:
-        raise UserError(
-            f"config.stream.objective is {config.stream.objective!r} and config.model.next_sentence"
-            f" is {config.model.next_sentence}: the pairs and the head that learns from them go "
-            "together, so change one of the two"
-        )
-    for name in ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints"):
-        if config[name] < 1:
-            raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
 
 
 def say_if_not_exportable(model: ModelConfig) -> None:

@@ -22,7 +22,7 @@ from bert_jax import model as model_lib
 from bert_jax import partition
 from bert_jax.model import Batch, Bert, ModelConfig
 from bert_jax.optimizer import learning_rate_schedule, make_optimizer
-from bert_jax.stream.phases import PAIR_OBJECTIVES, Phase
+from bert_jax.stream.phases import PAIR_OBJECTIVES, Phase, phases
 
 Sums = dict[str, Float[Array, ""]]
 
@@ -68,6 +68,20 @@ def prediction_counts(batch: Batch) -> Sums:
     if "next_sentence_label" in batch:
         counts["nsp"] = (batch["next_sentence_label"] >= 0).sum().astype(jnp.float32)
     return counts
+
+
+def model_of(config: ConfigDict, vocab_size: int, phase: Phase | None = None) -> ModelConfig:
+    """The encoder of a run as it is in `phase`, whose rotary base may be its own.
+
+    Args:
+      config: of the run.
+      vocab_size: pieces of its tokenizer.
+      phase: None: the first.
+    """
+    rows = "padded" if config.stream.objective in PAIR_OBJECTIVES else "packed"
+    model = ModelConfig.create(config.model, vocab_size, rows)
+    theta = (phase or phases(config)[0]).rope_theta
+    return dataclasses.replace(model, rope_theta=theta)
 
 
 @dataclasses.dataclass(frozen=True)

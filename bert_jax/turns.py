@@ -4,6 +4,7 @@ Every side is a process of its own that computes only when told to: what disturb
 peers in the same minutes, and ratios are taken round by round.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -53,6 +54,7 @@ class Side:
         """Start it; in a session of its own, so that it ends with all that it has started."""
         self.name = name
         self.rounds: list[list[float]] = []
+        self.first_step = float("nan")  # seconds, compiling included
         self.peak_bytes = 0
         self.process = subprocess.Popen(
             command,
@@ -94,7 +96,8 @@ class Side:
     def close(self) -> None:
         """End the process and all that it has started."""
         assert self.process.stdin
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            self.process.stdin.close()
         self.process.wait()
 
 

@@ -27,6 +27,7 @@ from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.stream.phases import phase_of
+from bert_jax.training import model_of
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
@@ -115,10 +116,12 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
       UserError: `workdir` holds no run, or no such checkpoint.
     """
     config = load_config(workdir)
-    model = ModelConfig.create(config.model, Vocabulary.load(workdir / TOKENIZER).size)
-    _, abstract_params = abstract(model)
+    size = Vocabulary.load(workdir / TOKENIZER).size
+    _, abstract_params = abstract(model_of(config, size))
     step, params = checkpoint.restore_params(workdir / CHECKPOINTS, step, abstract_params)
-    model = dataclasses.replace(model, rope_theta=phase_of(config, step).rope_theta)
+    model = model_of(config, size, phase_of(config, step))
+    # What is used may be of any length, in any type, on other devices than the run was trained on.
+    model = dataclasses.replace(model, attention_backend="auto", rows="packed")
     return Run(workdir, config, model, step, params)
 
 

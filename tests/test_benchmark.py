@@ -89,7 +89,7 @@ def test_the_table_names_what_the_file_holds(first):
 
 
 def test_a_second_start_reads_what_the_first_compiled(first, tmp_path):
-    compiled = first[0]["compile_cache"]
+    compiled = Path(first[0]["compile_cache"]).parent  # of the processor's own
     again, _ = report(
         tmp_path / "again.json", "--steps=1", "--phase=1", f"--compile_cache={compiled}"
     )
@@ -143,6 +143,19 @@ def test_the_largest_batch_is_found_between_two_sizes():
     limit = in_use(44) + 10
     found = capacity.largest_batch(lambda rows: compile_rows(rows).compile(), 4, limit)
     assert found.rows == 44
-    assert list(found.tried) == [4, 8, 16, 32, 64, 44]
+    assert found.too_many == 48
+    assert list(found.tried) == [4, 8, 16, 32, 64, 48, 40, 44]
     with pytest.raises(UserError, match="not even 4 rows fit"):
         capacity.largest_batch(lambda rows: compile_rows(rows).compile(), 4, 100)
+
+
+def test_beside_transformers_both_sides_learn_the_same_batches(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    flags = ("--compare", "--peers=eager_float32", "--rounds=1", "--steps=2", "--phase=0")
+    found, said = report(tmp_path / "compare.json", *flags)
+    ((ours, peer),) = found["compare"]
+    assert [ours["side"], peer["side"]] == ["bert_jax", "eager_float32"]
+    assert len(peer["rounds"][0]) == 2
+    assert peer["times_ours"][0] > 0
+    assert "eager_float32" in said

@@ -76,6 +76,7 @@ def test_the_table_and_the_json_tell_the_same():
         temporaries=2**31,
         program=0,
         memory=2.0**34,
+        attention="splash",
         flops=8e11,
         compiler_flops=9e11,
         bytes_accessed=1e9,

@@ -18,9 +18,8 @@ from jax.extend.core import jaxprs_in_params
 
 from bert_jax import hlo, partition
 from bert_jax.config import default_config
-from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import phases
-from bert_jax.training import abstract_batch, compile_steps
+from bert_jax.training import abstract_batch, compile_steps, model_of
 
 GOLDEN = Path(__file__).with_name("step_structure.json")
 LAYERS, ROWS, LENGTH, WIDTH = 2, 16, 32, 64
@@ -66,9 +65,7 @@ def small_config(family, mesh="data", layers=LAYERS):
 def train_step(config, devices=None):
     """The functions of a run on its mesh, and the abstract batch of its one phase."""
     mesh = partition.make_mesh(config.mesh, devices)
-    steps = compile_steps(
-        config, ModelConfig.create(config.model, config.tokenizer.vocab_size), mesh
-    )
+    steps = compile_steps(config, model_of(config, config.tokenizer.vocab_size), mesh)
     return steps, abstract_batch(config, mesh, phases(config)[0])
 
 

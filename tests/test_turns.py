@@ -78,3 +78,12 @@ def test_a_side_that_fails_is_named():
     with pytest.raises(UserError, match="'broken' ended before its turn"):
         side.ask(1)
     side.close()
+
+
+def test_a_side_that_ends_between_its_turns_is_closed_without_an_error():
+    side = turns.Side("ending", [sys.executable, "-c", "import sys; sys.stdin.readline()"])
+    print(1, file=side.process.stdin, flush=True)
+    side.process.wait()
+    print(1, file=side.process.stdin)  # waits in the buffer for the end
+    side.close()
+    assert has_ended(side.process.pid)

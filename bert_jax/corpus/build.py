@@ -24,12 +24,11 @@ from bert_jax.corpus.atomic import finished_directory, write_json
 from bert_jax.corpus.audit import audit, count, pair_warnings, total
 from bert_jax.corpus.dedup import text_hash
 from bert_jax.corpus.encode import encode
-from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
+from bert_jax.corpus.existing_tokenizer import open_tokenizer
 from bert_jax.corpus.manifest import collect_shards, list_sources
 from bert_jax.corpus.paths import is_remote
 from bert_jax.corpus.report import page
 from bert_jax.corpus.selection import quote, refuse_empty, select
-from bert_jax.corpus.sentencepiece_tokenizer import SentencePieceTokenizer
 from bert_jax.corpus.settings import Settings, from_config
 from bert_jax.corpus.sources import Bundle, changed_files, list_bundles
 from bert_jax.corpus.store import (
@@ -261,7 +260,7 @@ def _make_tokenizer(surveys: Sequence[Survey], settings: Settings, directory: Pa
         return Tokenizer.load(directory)
     tokenizer: Tokenizer
     if settings.tokenizer.path:
-        tokenizer = _open_tokenizer(Path(settings.tokenizer.path), settings.tokenizer.lowercase)
+        tokenizer = open_tokenizer(Path(settings.tokenizer.path), settings.tokenizer.lowercase)
     elif settings.tokenizer.kind == "wordpiece":
         tokenizer = hugging_face_tokenizer.train(_sample(surveys), settings.tokenizer)
     else:
@@ -269,19 +268,6 @@ def _make_tokenizer(surveys: Sequence[Survey], settings: Settings, directory: Pa
     with finished_directory(directory) as unfinished:
         tokenizer.save(unfinished)
     return tokenizer
-
-
-def _open_tokenizer(path: Path, lowercase: bool) -> Tokenizer:
-    """An existing tokenizer: its kind is told by the file's name."""
-    if path.is_dir():
-        return Tokenizer.load(path)
-    match path.suffix:
-        case ".txt":
-            return HuggingFaceTokenizer.from_vocabulary(path, lowercase)
-        case ".json":
-            return HuggingFaceTokenizer.open(path, lowercase)
-        case _:
-            return SentencePieceTokenizer.open(path, lowercase)
 
 
 def _sample(surveys: Sequence[Survey]) -> Iterator[str]:

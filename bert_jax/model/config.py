@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
-from bert_jax.model.attention import BACKENDS
+from bert_jax.model.attention import BACKENDS, Call, effective_window
 
 CHOICES = {
     "position": ("learned", "rotary", "sinusoidal"),
@@ -106,6 +106,17 @@ class ModelConfig:
                 f"rotary positions need an even head width, and config.model.hidden_size / "
                 f"num_attention_heads is {self.head_size}: change one of them"
             )
+        if self.position == "sinusoidal" and self.hidden_size % 2:
+            raise UserError(
+                f"sinusoidal positions need an even config.model.hidden_size, not "
+                f"{self.hidden_size}: change it"
+            )
+        for name in ("token_types", "local_attention"):
+            if getattr(self, name) < 0:
+                raise UserError(f"config.model.{name} is {getattr(self, name)}: 0 means none")
+        for name in ("norm_epsilon", "initializer_range", "rope_theta", "local_rope_theta"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"config.model.{name} is {getattr(self, name)}: set it above 0")
         if self.local_attention and self.global_every < 1:
             raise UserError(
                 f"config.model.global_every is {self.global_every}: set it to 1 or more "
@@ -126,8 +137,14 @@ class ModelConfig:
 
     @property
     def cutoffs(self) -> tuple[int, ...]:
-        """The first id of each tail of the adaptive head."""
-        return self.adaptive_cutoffs or (self.vocab_size // 16, self.vocab_size // 4)
+        """The first id of each tail of the adaptive head; by default one that meshes can split."""
+        sizes = (self.vocab_size // 16, self.vocab_size // 4)
+        return self.adaptive_cutoffs or tuple(size // 64 * 64 or size for size in sizes)
+
+    @property
+    def tail_widths(self) -> tuple[int, ...]:
+        """The width of each tail of the adaptive head: a quarter of the one before."""
+        return tuple(max(1, self.hidden_size // 4 ** (i + 1)) for i in range(len(self.cutoffs)))
 
     @property
     def head_size(self) -> int:
@@ -138,6 +155,22 @@ class ModelConfig:
     def dtype(self) -> jnp.dtype:
         """Type of the matrix products."""
         return jnp.dtype(self.compute_dtype)
+
+    def attention_calls(self, length: int, platform: str) -> set[Call]:
+        """What the layers ask of their attention when they train on rows of `length` tokens."""
+        windows = {self.window(layer) for layer in range(self.num_hidden_layers)}
+        return {
+            Call(
+                platform=platform,
+                dtype=self.compute_dtype,
+                length=length,
+                head_size=self.head_size,
+                window=effective_window(window, length),
+                rows=self.rows,
+                dropout_rate=self.attention_dropout,
+            )
+            for window in windows
+        }
 
     def window(self, layer: int) -> int:
         """Width of the attention window of `layer` in tokens, both sides; 0: all of the row."""

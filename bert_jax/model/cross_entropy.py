@@ -1,7 +1,7 @@
-"""Cross-entropy over a vocabulary: whole, in blocks that are never whole, and over a sample.
+"""Cross-entropy over a vocabulary: whole, and in blocks that are never whole.
 
-All give sums, so that parts of a batch add up. Axes: B batch, P predictions of a row, N predictions
-of all rows, D width, V vocabulary.
+Both give sums, so that parts of a batch add up. Axes: B batch, P predictions of a row, N those of
+all rows, D width, V vocabulary.
 """
 
 import functools
@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from bert_jax.model.placement import ROWS, mesh_in_context, platform
 from bert_jax.model.products import contract
@@ -45,6 +44,9 @@ class Gradients(NamedTuple):
     x: Float[Array, "*N D"]
     table: Float[Array, "V D"]
     bias: Float[Array, "V"]
+
+
+Found = tuple[Summed, Gradients | None]  # no gradients where none are asked for
 
 
 def cross_entropy(
@@ -83,7 +85,17 @@ def blocked_cross_entropy(
       labels: the right pieces.
       weights: 0 where there is nothing to predict. Constants, as far as gradients go.
     """
-    return _sums_and_gradients(x, table, bias, labels, weights)[0]
+    return _sums(x, table, bias, labels, weights, with_gradients=False)[0]
+
+
+def _forward(
+    x: Float[Array, "B P D"],
+    table: Float[Array, "V D"],
+    bias: Float[Array, "V"],
+    labels: Int[Array, "B P"],
+    weights: Float[Array, "B P"],
+) -> Found:
+    return _sums(x, table, bias, labels, weights, with_gradients=True)
 
 
 def _backward(gradients: Gradients, cotangent: Summed) -> tuple:
@@ -91,15 +103,18 @@ def _backward(gradients: Gradients, cotangent: Summed) -> tuple:
     return (*scaled, None, None)
 
 
-def _sums_and_gradients(
+def _sums(
     x: Float[Array, "B P D"],
     table: Float[Array, "V D"],
     bias: Float[Array, "V"],
     labels: Int[Array, "B P"],
     weights: Float[Array, "B P"],
-) -> tuple[Summed, Gradients]:
+    *,
+    with_gradients: bool,
+) -> Found:
     table = table.astype(x.dtype)  # before it travels
-    mesh, on_device = mesh_in_context(), functools.partial(_on_device, platform=platform())
+    mesh = mesh_in_context()
+    on_device = functools.partial(_on_device, platform=platform(), with_gradients=with_gradients)
     if mesh is None:
         return on_device(x, table, bias, labels, weights, pieces=())
     tensor = mesh.shape["tensor"]
@@ -107,19 +122,25 @@ def _sums_and_gradients(
 
     def on_mesh(*arguments: Array) -> tuple:
         found, gradients = on_device(*arguments, pieces=pieces)
-        d_table, d_bias, loss = jax.lax.psum((gradients.table, gradients.bias, found.loss), ROWS)
-        return (loss, found.hit), (gradients.x, d_table, d_bias)
+        sums = jax.lax.psum(found.loss, ROWS), found.hit
+        if gradients is None:
+            return sums, ()
+        d_table, d_bias = jax.lax.psum((gradients.table, gradients.bias), ROWS)
+        return sums, (gradients.x, d_table, d_bias)
 
     found, gradients = jax.shard_map(
         on_mesh,
         in_specs=(P(ROWS), P(pieces), P(pieces), P(ROWS), P(ROWS)),
-        out_specs=((P(), P(ROWS)), (P(ROWS), P(pieces), P(pieces))),
+        out_specs=(
+            (P(), P(ROWS)),
+            (P(ROWS), P(pieces), P(pieces)) if with_gradients else (),
+        ),
         check_vma=False,  # it cannot see what the sums of a loop have in common
     )(x, table, bias, labels, weights)
-    return Summed(*found), Gradients(*gradients)
+    return Summed(*found), Gradients(*gradients) if with_gradients else None
 
 
-blocked_cross_entropy.defvjp(_sums_and_gradients, _backward)
+blocked_cross_entropy.defvjp(_forward, _backward)
 
 
 def _on_device(
@@ -129,13 +150,16 @@ def _on_device(
     labels: Int[Array, "B P"],
     weights: Float[Array, "B P"],
     platform: str,
+    with_gradients: bool,
     pieces: tuple[str, ...],
-) -> tuple[Summed, Gradients]:
+) -> Found:
     """The rows of one device and its part of the vocabulary, which `pieces` is the axis of."""
     shape, number = weights.shape, weights.size
     x, labels, weights = x.reshape(number, -1), labels.reshape(-1), weights.reshape(-1)
     size = _block_size(platform, number, table.shape[0])
-    block = functools.partial(_block, table=table, bias=bias, pieces=pieces)
+    block = functools.partial(
+        _block, table=table, bias=bias, with_gradients=with_gradients, pieces=pieces
+    )
     if size >= number:
         found, gradients = block(x, labels, weights)
     else:
@@ -147,33 +171,38 @@ def _on_device(
         if pieces:  # all devices meet in every block
             counted = jax.lax.pmax(counted, ROWS)
 
-        def add(carry: tuple[Summed, Gradients], begin: Array) -> tuple[Summed, Gradients]:
+        def add(carry: Found, begin: Array) -> Found:
             new, new_gradients = block(
                 *(jax.lax.dynamic_slice_in_dim(array, begin, size) for array in rows)
             )
             sums, gradients = carry
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=0)
-            return Summed(sums.loss + new.loss, put(sums.hit, new.hit)), Gradients(
+            sums = Summed(sums.loss + new.loss, put(sums.hit, new.hit))
+            if gradients is None or new_gradients is None:
+                return sums, None
+            return sums, Gradients(
                 put(gradients.x, new_gradients.x),
                 gradients.table + new_gradients.table,
                 gradients.bias + new_gradients.bias,
             )
 
-        def step(carry: tuple[Summed, Gradients], begin: Array) -> tuple[Any, None]:
+        def step(carry: Found, begin: Array) -> tuple[Any, None]:
             return jax.lax.cond(begin < counted, add, lambda carry, _: carry, carry, begin), None
 
-        nothing = (
-            Summed(jnp.zeros(()), jnp.zeros(blocks * size)),
-            Gradients(jnp.zeros_like(rows[0]), jnp.zeros(table.shape), jnp.zeros(bias.shape)),
+        no_sums = Summed(jnp.zeros(()), jnp.zeros(blocks * size))
+        no_gradients = Gradients(
+            jnp.zeros_like(rows[0]), jnp.zeros(table.shape), jnp.zeros(bias.shape)
         )
+        nothing = no_sums, no_gradients if with_gradients else None
         (found, gradients), _ = jax.lax.scan(step, nothing, jnp.arange(0, blocks * size, size))
         back = jnp.argsort(order)
-        found, gradients = (
-            found._replace(hit=found.hit[back]),
-            gradients._replace(x=gradients.x[back]),
-        )
-    d_x = gradients.x.reshape(*shape, -1)
-    return found._replace(hit=found.hit.reshape(shape)), gradients._replace(x=d_x)
+        found = found._replace(hit=found.hit[back])
+        if gradients is not None:
+            gradients = gradients._replace(x=gradients.x[back])
+    found = found._replace(hit=found.hit.reshape(shape))
+    if gradients is None:
+        return found, None
+    return found, gradients._replace(x=gradients.x.reshape(*shape, -1))
 
 
 def _block(
@@ -183,8 +212,9 @@ def _block(
     *,
     table: Float[Array, "V D"],
     bias: Float[Array, "V"],
+    with_gradients: bool,
     pieces: tuple[str, ...],
-) -> tuple[Summed, Gradients]:
+) -> Found:
     """The logits of some predictions, their loss and its gradient; softmax in float32."""
     first = jax.lax.axis_index(pieces) * table.shape[0] if pieces else 0
     logits = contract("nd,vd->nv", x, table, x.dtype, jnp.float32) + bias
@@ -198,13 +228,15 @@ def _block(
     if pieces:
         normalizer = jax.lax.psum(normalizer, pieces)
     losses = highest + jnp.log(normalizer) - own
+    found = Summed((losses * weights).sum(), (own >= highest).astype(jnp.float32))
+    if not with_gradients:
+        return found, None
     probabilities = exponentials * (weights / normalizer)[:, None]
     d_logits = probabilities - jnp.where(is_label, weights[:, None], 0.0)
     d_x = contract("nv,vd->nd", d_logits, table, x.dtype, jnp.float32)
     if pieces:
         d_x = jax.lax.psum(d_x, pieces)
     d_table = contract("nv,nd->vd", d_logits, x, x.dtype, jnp.float32)
-    found = Summed((losses * weights).sum(), (own >= highest).astype(jnp.float32))
     return found, Gradients(d_x.astype(x.dtype), d_table, d_logits.sum(axis=0))
 
 
@@ -220,67 +252,3 @@ def _padded(size: int, *arrays: Array) -> tuple[Array, ...]:
     return tuple(
         jnp.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)) for array in arrays
     )
-
-
-def sampled_cross_entropy(
-    x: Float[Array, "B P D"],
-    table: Float[Array, "V D"],
-    bias: Float[Array, "V"],
-    labels: Int[Array, "B P"],
-    weights: Float[Array, "B P"],
-    negatives: int,
-    key: PRNGKeyArray,
-) -> Totals:
-    """Cross-entropy against a sample of the vocabulary (https://arxiv.org/abs/1412.2007).
-
-    The normalizer of each prediction is estimated as exp(own logit) plus the sum of exp(logit) /
-    (probability of being in the sample) over the sample without the label itself: an unbiased
-    estimate, from which the loss goes to the exact one as the sample grows. One sample serves all
-    predictions of the batch. A hit is a label that no logit of the sample exceeds, which flatters.
-
-    Args:
-      x, table, bias, labels, weights: as in `blocked_cross_entropy`.
-      negatives: S, the size of the sample.
-      key: draws it.
-    """
-    ids, probabilities = sample_pieces(table.shape[0], negatives, key)
-    wide = x.astype(jnp.float32)
-    own = (wide * table[labels]).sum(axis=-1) + bias[labels]
-    others = contract("bpd,sd->bps", x, table[ids], x.dtype, jnp.float32) + bias[ids]
-    others = jnp.where(ids == labels[..., None], -jnp.inf, others)  # accidental hits
-    estimate = jax.nn.logsumexp(others - jnp.log(probabilities), axis=-1)
-    losses = jnp.logaddexp(own, estimate) - own
-    hits = (own >= others.max(axis=-1)).astype(jnp.float32)
-    return Totals((losses * weights).sum(), (hits * weights).sum(), weights.sum())
-
-
-def sample_pieces(
-    vocabulary: int, number: int, key: PRNGKeyArray
-) -> tuple[Int[Array, "S"], Float[Array, "S"]]:
-    """Distinct ids, and how probable it was that each is among them.
-
-    The probability falls with the id by Zipf's law (log-uniform), as ids are ordered by frequency
-    in vocabularies that we train; the most frequent ids are always in the sample. Systematic
-    sampling: points at distance 1 from a random start on the line of cumulated probabilities.
-    """
-    shares, bits = _inclusion(vocabulary, number)
-    ends = np.cumsum(shares, dtype=np.int64).astype(np.int32)
-    start = (jax.random.bits(key, (), jnp.uint32) >> (32 - bits)).astype(jnp.int32)
-    points = (jnp.arange(number, dtype=jnp.int32) << bits) + start
-    ids = jnp.searchsorted(jnp.asarray(ends), points, side="right")
-    return ids, jnp.asarray((shares / 2**bits).astype(np.float32))[ids]
-
-
-@functools.lru_cache
-def _inclusion(vocabulary: int, number: int) -> tuple[Int[np.ndarray, "V"], int]:
-    """The probability of each id to be among `number` distinct ones, as integers over 2**bits."""
-    bits = 31 - number.bit_length()
-    zipf = np.log1p(1.0 / np.arange(1, vocabulary + 1))
-    certain = 0  # the first ids, whose probability is cut at 1
-    while zipf[certain] * (number - certain) > zipf[certain:].sum():
-        certain += 1
-    probabilities = np.ones(vocabulary)
-    probabilities[certain:] = zipf[certain:] * (number - certain) / zipf[certain:].sum()
-    ends = np.round(np.cumsum(probabilities) * 2**bits).astype(np.int64)
-    ends[-1] = number << bits
-    return np.diff(ends, prepend=0), bits

@@ -10,10 +10,10 @@ from bert_jax.model.cross_entropy import (
     Totals,
     blocked_cross_entropy,
     cross_entropy,
-    sampled_cross_entropy,
 )
 from bert_jax.model.encoder import gelu, layer_norm, linear, truncated_normal
 from bert_jax.model.products import Linear, contract
+from bert_jax.model.sampled_softmax import sampled_cross_entropy
 
 
 class FullHead(nnx.Module):
@@ -126,11 +126,9 @@ class AdaptiveHead(FullHead):
         self.bounds = tuple(zip(config.cutoffs, ends, strict=True))
         tails = len(self.bounds)
         self.clusters = Clusters(config, tails, rngs=rngs)
-        widths = [max(1, config.hidden_size // 4 ** (i + 1)) for i in range(tails)]
         sizes = [end - begin for begin, end in self.bounds]
-        self.tails = nnx.List(
-            [Tail(config, *shape, rngs=rngs) for shape in zip(widths, sizes, strict=True)]
-        )
+        shapes = zip(config.tail_widths, sizes, strict=True)
+        self.tails = nnx.List([Tail(config, *shape, rngs=rngs) for shape in shapes])
 
     def logits(self, hidden, table):
         """Logarithms of the probabilities of all pieces, which costs what a full head costs."""

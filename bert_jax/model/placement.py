@@ -15,9 +15,17 @@ def mesh_in_context() -> AbstractMesh | None:
 
 
 def platform() -> str:
-    """What the computation is traced for: cpu, gpu or tpu."""
+    """What the computation is traced for: cpu, gpu or tpu.
+
+    The mesh may be of devices that this machine does not have.
+    """
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.platform if device is not None else jax.default_backend()
+    return platform_of(jax.default_backend() if device is None else device.platform)
+
+
+def platform_of(name: str) -> str:
+    """One name for GPUs, which JAX calls by their maker at times."""
+    return "gpu" if name in ("cuda", "rocm") else name
 
 
 def place(x: Shaped[Array, "..."], *axes: str | tuple[str, ...] | None) -> Shaped[Array, "..."]:

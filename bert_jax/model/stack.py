@@ -43,18 +43,21 @@ def through_layers(
     start, period, repeats = repeating(config)
     stop = start + period * repeats
 
-    def run(indices: range, params: Sequence[Any], x: Hidden, keys: Sequence[Key]) -> Hidden:
+    def run(
+        indices: range, params: Sequence[Any], x: Hidden, keys: Sequence[Key], is_scanned: bool
+    ) -> Hidden:
         for index, own, key in zip(indices, params, keys, strict=True):
             window, structure = config.window(index), parts[index][0]
 
             def layer(x: Hidden, own: Any, key: Key, window=window, structure=structure) -> Hidden:
                 return place(apply(nnx.merge(structure, own), x, window, key), ROWS)
 
-            x = _rematerialized(layer, config)(x, own, key)
+            x = _rematerialized(layer, config.rematerialization, is_scanned)(x, own, key)
         return x
 
     def run_unrolled(indices: range, x: Hidden) -> Hidden:
-        return run(indices, [parts[i][1] for i in indices], x, [keys[i] for i in indices])
+        own, own_keys = [parts[i][1] for i in indices], [keys[i] for i in indices]
+        return run(indices, own, x, own_keys, is_scanned=False)
 
     x = run_unrolled(range(start), x)
     if repeats:
@@ -68,7 +71,8 @@ def through_layers(
 
         def step(x: Hidden, group: list[tuple[Any, Key]]) -> tuple[Hidden, None]:
             params, own_keys = zip(*group, strict=True)
-            return run(range(start, start + period), params, x, own_keys), None
+            indices = range(start, start + period)
+            return run(indices, params, x, own_keys, is_scanned=True), None
 
         x, _ = jax.lax.scan(step, x, stacked)
     return run_unrolled(range(stop, len(layers)), x)
@@ -84,13 +88,14 @@ def repeating(config: ModelConfig) -> tuple[int, int, int]:
         return 0, 1, 0
     start = 1 if config.norm == "pre" else 0
     period = config.global_every if config.local_attention else 1
-    return start, period, (config.num_hidden_layers - start) // period
+    repeats = (config.num_hidden_layers - start) // period
+    return (start, period, repeats) if repeats > 1 else (0, 1, 0)
 
 
-def _rematerialized(layer: Callable[..., Hidden], config: ModelConfig) -> Callable[..., Hidden]:
-    if config.rematerialization == "none":
+def _rematerialized(
+    layer: Callable[..., Hidden], rematerialization: str, is_scanned: bool
+) -> Callable[..., Hidden]:
+    if rematerialization == "none":
         return layer
     # The body of a scan is apart from the rest already, so that nothing can be merged away.
-    is_scanned = config.layers == "scanned"
-    policy = POLICIES[config.rematerialization]
-    return jax.checkpoint(layer, policy=policy, prevent_cse=not is_scanned)
+    return jax.checkpoint(layer, policy=POLICIES[rematerialization], prevent_cse=not is_scanned)

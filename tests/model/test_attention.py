@@ -218,16 +218,18 @@ REFUSALS = [
 @pytest.mark.parametrize(("backend", "call", "changes", "named"), REFUSALS, ids=str)
 def test_a_backend_refuses_what_it_cannot_do(backend, call, changes, named):
     with pytest.raises(UserError, match=rf"config\.model\.attention_backend={backend}.*{named}"):
-        choice.resolve(backend, dataclasses.replace(call, **changes), (8, 512, 12, 64))
+        choice.resolve(backend, dataclasses.replace(call, **changes))
 
 
-def test_a_dense_fallback_on_a_gpu_is_announced_once_with_its_cost(caplog):
+def test_a_dense_fallback_on_a_gpu_says_why_and_what_it_costs():
     call = dataclasses.replace(GPU, dropout_rate=0.125)
-    for _ in range(2):
-        assert choice.resolve("auto", call, (8, 512, 12, 64)) == "xla"
-    (record,) = caplog.records
-    assert "attention_dropout" in record.getMessage()
-    assert "96 MB" in record.getMessage()  # 8 x 12 x 512 x 512 x 4 bytes
+    assert choice.resolve("auto", call) == "xla"
+    text = choice.explain("xla", call, rows=8, heads=12)
+    assert "packed rows of 512 tokens, whole rows: xla" in text
+    assert "pallas does not drop" in text
+    assert "attention_dropout" in text
+    assert "96 MB" in text  # 8 x 12 x 512 x 512 x 4 bytes
+    assert choice.explain("xla", dataclasses.replace(call, platform="cpu"), 8, 12).endswith("xla")
 
 
 @pytest.mark.parametrize(("length", "window"), [(128, 0), (1024, 128)])

@@ -12,8 +12,9 @@ from bert_jax.errors import UserError
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model import cross_entropy as softmax
-from bert_jax.model.cross_entropy import blocked_cross_entropy, cross_entropy, sample_pieces
+from bert_jax.model.cross_entropy import blocked_cross_entropy, cross_entropy
 from bert_jax.model.heads import HEADS
+from bert_jax.model.sampled_softmax import sample_pieces, sampled_cross_entropy
 from tests.architectures import CLASSIC, MODERN
 
 ROWS, PREDICTIONS, WIDTH, VOCAB = 8, 7, 12, 60
@@ -87,6 +88,14 @@ def test_logits_are_never_whole():
     assert temporary_bytes(blocked_loss) < whole
 
 
+def test_an_evaluation_computes_no_gradients(small_blocks):
+    def products(function):
+        return str(jax.make_jaxpr(function)(*arguments())).count("dot_general")
+
+    assert products(lambda *given: blocked_cross_entropy(*given).loss) == 1
+    assert products(jax.grad(blocked_loss)) == 3
+
+
 def test_no_hidden_state_travels_and_the_gradient_of_the_table_is_summed_once(small_blocks):
     mesh = jax.make_mesh(
         (8, 1, 1), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3
@@ -140,7 +149,7 @@ def test_the_estimated_normalizer_has_no_bias():
     first = jnp.ones((1, 1))
 
     def normalizer(key):
-        loss = softmax.sampled_cross_entropy(
+        loss = sampled_cross_entropy(
             x[:1, :1], 0.3 * table, bias, labels[:1, :1], first, 12, key
         ).loss
         own = 0.3 * x[0, 0] @ table[labels[0, 0]] + bias[labels[0, 0]]

@@ -5,10 +5,6 @@ A backend that the config names must have none; `auto` takes the first that has 
 """
 
 import dataclasses
-import functools
-
-import jax
-from absl import logging
 
 from bert_jax.errors import UserError
 
@@ -29,6 +25,11 @@ class Call:
     def is_interpreted(self) -> bool:
         """Kernels run step by step on a CPU: slow, for tests alone."""
         return self.platform == "cpu"
+
+
+def effective_window(window: int, length: int) -> int:
+    """0 for a window that reaches over whole rows of this length anyway."""
+    return 0 if window // 2 >= length - 1 else window
 
 
 def _without_dropout(call: Call) -> str:
@@ -110,36 +111,41 @@ def choose(call: Call) -> str:
     return next(name for name in PREFERRED[call.platform] if not BACKENDS[name](call))
 
 
-def resolve(backend: str, call: Call, shape: tuple[int, ...]) -> str:
-    """The backend to run; `auto` says once which it takes, why, and what a dense one costs.
+def resolve(backend: str, call: Call) -> str:
+    """The backend to run.
 
     Args:
       backend: a key of BACKENDS, or `auto`.
       call: what is asked of it.
-      shape: of the queries, [B, L, N, H].
 
     Raises:
       UserError: the named backend cannot do it.
     """
-    if backend != "auto":
-        if obstacle := BACKENDS[backend](call):
-            raise UserError(f"config.model.attention_backend={backend} {obstacle}")
-        return backend
-    chosen = choose(call)
-    _announce(chosen, call, shape)
-    return chosen
+    if backend == "auto":
+        return choose(call)
+    if obstacle := BACKENDS[backend](call):
+        raise UserError(f"config.model.attention_backend={backend} {obstacle}")
+    return backend
 
 
-@functools.cache
-def _announce(chosen: str, call: Call, shape: tuple[int, ...]) -> None:
+def explain(chosen: str, call: Call, rows: int, heads: int) -> str:
+    """Which backend computes some attention, why none that is preferred, and what it costs.
+
+    Args:
+      chosen: the backend.
+      call: what is asked of it.
+      rows: of a device's batch.
+      heads: of the model.
+    """
     reach = f"windows of {call.window}" if call.window else "whole rows"
-    text = f"attention of {call.rows} rows of {call.length} tokens, {reach}: {chosen}"
-    passed = [name for name in PREFERRED[call.platform] if BACKENDS[name](call)]
-    text += "".join(f"; {name} {BACKENDS[name](call)}" for name in passed)
-    if jax.process_index() == 0:
-        is_dense = chosen == "xla" and call.platform != "cpu"
-        if is_dense:
-            batch, length, heads, _ = shape
-            megabytes = 4 * batch * heads * length**2 / 2**20
-            text += f". Its scores take up to {megabytes:,.0f} MB a layer (B x N x L x L, float32)"
-        logging.log(logging.WARNING if is_dense else logging.INFO, "%s", text)
+    text = f"Attention of {call.rows} rows of {call.length} tokens, {reach}: {chosen}"
+    preferred = PREFERRED[call.platform]
+    if chosen in preferred:
+        preferred = preferred[: preferred.index(chosen)]
+    text += "".join(f"; {name} {why}" for name in preferred if (why := BACKENDS[name](call)))
+    if chosen == "xla" and call.platform != "cpu":
+        megabytes = 4 * rows * heads * call.length**2 / 2**20
+        text += f". Its scores take up to {megabytes:,.0f} MB a layer (B x N x L x L, float32)"
+    if chosen != "xla" and call.platform == "cpu":
+        text += ". It is interpreted on a CPU, which is slow and for tests: choose auto or xla"
+    return text

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from bert_jax.model.attention import choice, cudnn, pallas, splash, xla
-from bert_jax.partition import BATCH
+from bert_jax.model.placement import ROWS, platform
 
 Kernel = Callable[[Array, Array, Array, Array], Array]
 
@@ -45,15 +45,15 @@ def attend(
     """
     _, length, _, head_size = query.shape
     call = choice.Call(
-        platform=_platform(),
+        platform=platform(),
         dtype=query.dtype.name,
         length=length,
         head_size=head_size,
-        window=0 if window // 2 >= length - 1 else window,
+        window=choice.effective_window(window, length),
         rows=rows,
         dropout_rate=0.0 if dropout_key is None else dropout_rate,
     )
-    chosen = choice.resolve(backend, call, query.shape)
+    chosen = choice.resolve(backend, call)
     if chosen == "xla":
         return xla.attend(
             query,
@@ -77,14 +77,7 @@ def _on_each_device(kernel: Kernel) -> Kernel:
     """`kernel` on each device's rows and heads: the compiler cannot split one by itself."""
     if jax.sharding.get_abstract_mesh().empty:
         return kernel
-    heads = P(*BATCH, None, "tensor", None)
+    heads, rows = P(ROWS, None, "tensor", None), P(ROWS)
     return jax.shard_map(
-        kernel, in_specs=(heads, heads, heads, BATCH), out_specs=heads, check_vma=False
+        kernel, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False
     )
-
-
-def _platform() -> str:
-    """Where this is going to run: the mesh may be of devices that this machine does not have."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    platform = jax.default_backend() if device is None else device.platform
-    return "gpu" if platform in ("cuda", "rocm") else platform
