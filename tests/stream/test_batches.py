@@ -1,5 +1,3 @@
-import hashlib
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,15 +6,7 @@ from parts import assert_equal, joined, part
 
 from bert_jax.config import default_config
 from bert_jax.stream.batches import EvaluationBatches, TrainBatches
-from bert_jax.stream.rows import Batch, digest
-
-
-def golden(batches: list[Batch]) -> str:
-    hashed = hashlib.sha256()
-    for batch in batches:
-        for name in sorted(batch):
-            hashed.update(name.encode() + batch[name].tobytes())
-    return hashed.hexdigest()[:16]
+from bert_jax.stream.rows import digest
 
 
 @pytest.mark.parametrize("objective", ["packed", "nsp", "sop"])
@@ -209,21 +199,21 @@ def test_a_process_may_have_padding_rows_alone(store, objective):
 @pytest.mark.parametrize(
     ("objective", "unit", "expected"),
     [
-        ("packed", "token", "31b6ffc33673198e"),
-        ("nsp", "token", "333698d862004e9e"),
-        ("sop", "word", "dda48f513acbb153"),
-        ("packed", "span", "28ffff473867f547"),
+        ("packed", "token", ["?", "?", "?"]),
+        ("packed", "word", ["?", "?", "?"]),
+        ("packed", "span", ["?", "?", "?"]),
+        ("nsp", "token", ["?", "?", "?"]),
+        ("nsp", "word", ["?", "?", "?"]),
+        ("sop", "word", ["?", "?", "?"]),
     ],
 )
 def test_train_batches_never_change(store, config, objective, unit, expected):
     config.stream.objective, config.stream.mask_unit = objective, unit
     batches = TrainBatches(store, config)
-    assert golden([batches.batch(step) for step in (0, 1, 49)]) == expected
+    assert [digest(batches.batch(step))[:8] for step in (0, 1, 49)] == expected
 
 
-@pytest.mark.parametrize(
-    ("objective", "expected"), [("packed", "c9fdcea0ba7d3751"), ("nsp", "239201f357e8714e")]
-)
+@pytest.mark.parametrize(("objective", "expected"), [("packed", "?"), ("nsp", "?"), ("sop", "?")])
 def test_evaluation_batches_never_change(store, objective, expected):
     batches = EvaluationBatches(store, "heldout", objective, 32, 8)
-    assert golden([batches.batch(index) for index in range(len(batches))]) == expected
+    assert digest(joined([batches.batch(index) for index in range(len(batches))]))[:16] == expected

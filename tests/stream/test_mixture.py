@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts import assert_equal, joined, part
-from test_batches import golden
 from tiny_stores import MemoryStore, random_shards, vocabulary
 
 from bert_jax.corpus.store import Split
@@ -15,6 +14,7 @@ from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.mixture import Mixture
 from bert_jax.stream.packed import PackedExamples
 from bert_jax.stream.pairs import PairExamples
+from bert_jax.stream.rows import digest
 
 IDS = {"a": (5, 25), "b": (25, 45), "c": (45, 64)}
 
@@ -166,7 +166,7 @@ def test_a_source_can_be_evaluated_alone(tmp_path):
 def test_mixed_batches_never_change(mixed, config):
     config.stream.phases = PHASES
     batches = TrainBatches(mixed, config)
-    assert golden([batches.batch(step) for step in (0, 15, 25, 49)]) == "4339e7612964be9d"
+    assert [digest(batches.batch(step))[:8] for step in (0, 15, 25, 49)] == ["?"]
 
 
 @pytest.mark.parametrize(
