@@ -1,9 +1,16 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tiny_stores import vocabulary
 
-from bert_jax.inspect import rates, readable_row, source_shares
+from bert_jax.inspect import LEGEND, rates, readable_row, source_shares
 from bert_jax.stream.batches import TrainBatches
+from tests.corpus.corpora import documents, write_text
+
+ROOT = Path(__file__).parents[2]
 
 
 def piece(id: int) -> str:
@@ -84,3 +91,54 @@ def test_rates_of_real_batches_are_those_of_the_config(store, config):
     assert found["special tokens among them (must be 0)"] == "0"
     assert 0.13 < float(found["tokens to predict"].rstrip("%")) / 100 < 0.17
     assert float(found["documents a row"]) >= 1
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """Runs the command for a tiny corpus, whose store the first call makes."""
+    place = tmp_path_factory.mktemp("inspect")
+    write_text(place / "text.txt", documents(60))
+    settings = {
+        "total_steps": 100,
+        "global_batch_size": 8,
+        "corpus.source": f"text:{place}/text.txt",
+        "corpus.heldout_fraction": 0.2,
+        "corpus.workers": 1,
+        "tokenizer.vocab_size": 200,
+        "stream.phases[0].sequence_length": 32,
+        "stream.phases[1].sequence_length": 64,
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        fields = [f"--config.{name}={value}" for name, value in settings.items()]
+        start = [sys.executable, "-m", "bert_jax.inspect", "--config=configs/bert.py:tiny"]
+        return subprocess.run(
+            [*start, *fields, f"--workdir={place}/run", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_command_shows_a_batch_of_any_step_and_what_is_counted(command):
+    shown = command("--step=97", "--rows=2", "--batches=2")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("Step 97 of 100: 8 rows of 64 tokens, ")
+    assert LEGEND in shown.stdout
+    assert shown.stdout.count("\nRow ") == 2
+    assert shown.stdout.count("\n  A: [CLS]") == shown.stdout.count("\n  B: ") == 2
+    counted = shown.stdout.partition("Counted over the batches of the steps 97 to 98:\n")[2]
+    found = dict(line.rsplit(maxsplit=1) for line in counted.splitlines())
+    assert found["  special tokens among them (must be 0)"] == "0"
+    assert 13 < float(found["  tokens to predict"].rstrip("%")) < 17
+    assert "\033[" not in shown.stdout
+
+
+def test_a_step_beyond_the_end_is_refused_in_one_line(command):
+    refused = command("--step=100")
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert refused.stderr == "error: --step=100 is beyond the run's last one, 99\n"
