@@ -46,6 +46,8 @@ from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.corpus.workers import Engine, Workers
 from bert_jax.errors import UserError
 
+PLAN = "plan.json"
+
 # Settings that older stores do not list, and what they were.
 _LATER = {"lines": "paragraph"}
 
@@ -93,8 +95,8 @@ def build_store(
                 store, repeated = _build(scratch, settings, bundles, workers, engine or workers.run)
                 _write_report(store, repeated, config.stream.objective, workers)
             write_json(scratch / MANIFEST, store.manifest)
+            (scratch / PLAN).unlink()  # first: what is half deleted belongs to no plan
             shutil.rmtree(scratch / "work")
-            (scratch / "plan.json").unlink()
             (scratch / "lock").unlink()
             os.replace(scratch, directory)
     except OSError as error:
@@ -144,7 +146,7 @@ def _scratch(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -> 
     plan = {
         "format_version": FORMAT_VERSION,
         "settings": dataclasses.asdict(settings),
-        "bundles": hashlib.sha256(repr(bundles).encode()).hexdigest(),
+        "bundles": hashlib.sha256(repr([bundles, _times(bundles)]).encode()).hexdigest(),
     }
     scratch = directory.with_name(directory.name + ".partial")
     scratch.mkdir(parents=True, exist_ok=True)
@@ -155,8 +157,9 @@ def _scratch(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -> 
             raise UserError(
                 f"another process is preparing the token store {directory}; wait for it"
             ) from error
-        plan_file = scratch / "plan.json"
+        plan_file = scratch / PLAN
         if not plan_file.is_file() or json.loads(plan_file.read_text()) != plan:
+            plan_file.unlink(missing_ok=True)  # before what it speaks of goes
             for path in scratch.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -164,6 +167,16 @@ def _scratch(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -> 
         for unfinished in scratch.glob("**/*.tmp"):  # of a build that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
         yield scratch
+
+
+def _times(bundles: Sequence[Bundle]) -> list[int]:
+    """When each local file was changed last, in ns: it may have kept its size."""
+    names = {part.name: part.file_bytes for bundle in bundles for part in bundle.parts}
+    return [
+        os.stat(name).st_mtime_ns
+        for name, file_bytes in names.items()
+        if file_bytes is not None and not is_remote(name)
+    ]
 
 
 def _build(

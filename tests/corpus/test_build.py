@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,6 +233,58 @@ def test_a_damaged_store_is_noticed(source, tmp_path):
     (store.directory / MANIFEST).write_text('{"format_version": 99}')
     with pytest.raises(UserError, match="format version 99"):
         TokenStore.open(store.directory)
+
+
+class Killed(BaseException):
+    """In place of a signal that comes while directories are deleted."""
+
+
+def killed_while_deleting(monkeypatch, name, build):
+    """Runs `build`, which ends when it has deleted a file below a directory `name`."""
+    with monkeypatch.context() as patch:
+
+        def delete_one(path, **options):
+            if Path(path).name != name:
+                return rmtree(path, **options)
+            next(file for file in Path(path).rglob("*.npy")).unlink()
+            raise Killed
+
+        rmtree = shutil.rmtree
+        patch.setattr(shutil, "rmtree", delete_one)
+        with pytest.raises(Killed):
+            build()
+
+
+def test_a_build_that_is_killed_while_it_cleans_up_is_made_again(source, tmp_path, monkeypatch):
+    unbroken = build_store(tiny_config(source), tmp_path / "unbroken")
+    directory = tmp_path / "store"
+    killed_while_deleting(monkeypatch, "work", lambda: build_store(tiny_config(source), directory))
+    assert (tmp_path / "store.partial" / "work").is_dir()
+    build_store(tiny_config(source), directory)
+    assert contents(directory) == contents(unbroken.directory)
+
+
+def test_a_build_that_is_killed_while_it_removes_another_one_is_made(source, tmp_path, monkeypatch):
+    directory = tmp_path / "store"
+    with pytest.raises(UserError):  # leaves its surveys there
+        build_store(tiny_config(source, tokenizer_vocab_size=9000), directory)
+    other = tiny_config(source)
+    killed_while_deleting(monkeypatch, "work", lambda: build_store(other, directory))
+    with pytest.raises(UserError, match="too small for"):
+        build_store(tiny_config(source, tokenizer_vocab_size=9000), directory)
+    build_store(other, directory).verify()
+
+
+def test_a_file_that_changed_since_the_build_was_killed_is_read_again(source, tmp_path):
+    with pytest.raises(UserError):
+        build_store(tiny_config(source, tokenizer_vocab_size=9000), tmp_path / "store")
+    survey = tmp_path / "store.partial" / "work" / "survey-00001"
+    before = (survey / "sample.txt").read_text()
+    path = tmp_path / "text" / "1.txt"
+    path.write_text(path.read_text().swapcase())
+    with pytest.raises(UserError):
+        build_store(tiny_config(source, tokenizer_vocab_size=9000), tmp_path / "store")
+    assert (survey / "sample.txt").read_text() != before
 
 
 def test_killed_builds_go_on_and_give_the_same_bytes(source, tmp_path):
