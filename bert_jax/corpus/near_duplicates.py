@@ -7,7 +7,7 @@ of Massive Datasets", chapter 3. Similarity is the Jaccard index of the sets of 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt32
+from jaxtyping import Bool, Float, Int64, UInt32, UInt64
 
 from bert_jax.errors import UserError
 
@@ -16,6 +16,7 @@ BANDS = 32  # of four values each: similarities from 0.7 on meet in some band, 9
 WORDS = 5  # of a shingle
 CHARACTERS = 8  # of a shingle, where text has no spaces
 _SEED = 1
+_PAIRS_AT_ONCE = 1 << 16  # compared: 64 MB
 
 
 def signature(paragraphs: Sequence[str]) -> UInt32[np.ndarray, "permutations"]:
@@ -55,21 +56,47 @@ def near_duplicates(
       among: for each array, which of its documents count; the others resemble none.
     """
     counts = np.concatenate(among)
-    everything = np.concatenate(signatures)[counts]
-    is_near = np.zeros(len(everything), bool)
-    rows = PERMUTATIONS // BANDS
+    chosen = np.flatnonzero(counts)
+    is_near = np.zeros(len(chosen), bool)
     for band in range(BANDS):
-        keys = np.zeros(len(everything), np.uint64)
-        for value in everything[:, band * rows : (band + 1) * rows].T:
-            keys = keys * np.uint64(0x9E3779B97F4A7C15) + value
+        keys = np.concatenate(
+            [_keys(part, band)[own] for part, own in zip(signatures, among, strict=True)]
+        )
         _, first, group = np.unique(keys, return_index=True, return_inverse=True)
         earlier = first[group]
         candidates = np.flatnonzero((earlier < np.arange(len(keys))) & ~is_near)
-        alike = similarity(everything[candidates], everything[earlier[candidates]])
-        is_near[candidates[alike >= threshold]] = True
+        for begin in range(0, len(candidates), _PAIRS_AT_ONCE):
+            pairs = candidates[begin : begin + _PAIRS_AT_ONCE]
+            alike = similarity(
+                _rows(signatures, chosen[pairs]), _rows(signatures, chosen[earlier[pairs]])
+            )
+            is_near[pairs[alike >= threshold]] = True
     found = np.zeros(len(counts), bool)
-    found[counts] = is_near
-    return np.split(found, np.cumsum([len(part) for part in signatures])[:-1])
+    found[chosen] = is_near
+    return np.split(found, np.cumsum(list(map(len, among)))[:-1])
+
+
+def _keys(signatures: UInt32[np.ndarray, "D permutations"], band: int) -> UInt64[np.ndarray, "D"]:
+    """Of each document a number that hangs on the values of a band alone."""
+    rows = PERMUTATIONS // BANDS
+    keys = np.zeros(len(signatures), np.uint64)
+    for value in signatures[:, band * rows : (band + 1) * rows].T:
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + value
+    return keys
+
+
+def _rows(
+    signatures: Sequence[UInt32[np.ndarray, "_ permutations"]], index: Int64[np.ndarray, "N"]
+) -> UInt32[np.ndarray, "N permutations"]:
+    """Rows of the arrays, counted through all of them."""
+    ends = np.cumsum(list(map(len, signatures)))
+    array = np.searchsorted(ends, index, side="right")
+    rows = np.empty((len(index), PERMUTATIONS), np.uint32)
+    for number in np.unique(array):
+        own = array == number
+        part = signatures[int(number)]
+        rows[own] = part[index[own] - (ends[number] - len(part))]
+    return rows
 
 
 def similarity(

@@ -19,7 +19,7 @@ from bert_jax.corpus.dedup import (
 from bert_jax.corpus.near_duplicates import near_duplicates
 from bert_jax.corpus.settings import Settings
 from bert_jax.corpus.sources import Bundle
-from bert_jax.corpus.survey import Survey, read_documents
+from bert_jax.corpus.survey import Column, Survey, read_documents
 from bert_jax.errors import UserError
 
 REPEATED_SHOWN = 10
@@ -71,8 +71,8 @@ def select(
     Raises:
       UserError: there are fewer than two documents, or a split would have none.
     """
-    documents = [found.document_hashes for found in surveys]
-    paragraphs = [found.paragraph_hashes for found in surveys]
+    documents = Column(surveys, "document_hashes")
+    paragraphs = Column(surveys, "paragraph_hashes")
     stays = [np.ones(len(hashes), bool) for hashes in documents]
     removed: Counter[str] = Counter()
 
@@ -87,7 +87,7 @@ def select(
     if settings.deduplicate:
         keep("duplicate_documents", first_occurrences(documents, stays))
     if settings.near_duplicates:
-        signatures = [found.signatures for found in surveys]
+        signatures = Column(surveys, "signatures")
         near = near_duplicates(signatures, settings.near_duplicates, stays)
         keep("near_duplicates", (~mask for mask in near))
     of_kept = [

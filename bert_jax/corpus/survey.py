@@ -8,7 +8,7 @@ import dataclasses
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,26 +49,26 @@ class Survey:
 
     @property
     def document_hashes(self) -> UInt64[np.ndarray, "_"]:
-        return np.load(self.directory / "documents.npy")
+        return _mapped(self.directory / "documents.npy")
 
     @property
     def paragraph_hashes(self) -> UInt64[np.ndarray, "_"]:
-        return np.load(self.directory / "paragraphs.npy")
+        return _mapped(self.directory / "paragraphs.npy")
 
     @property
     def paragraph_counts(self) -> UInt32[np.ndarray, "_"]:
         """Of each document, at least one."""
-        return np.load(self.directory / "paragraph_counts.npy")
+        return _mapped(self.directory / "paragraph_counts.npy")
 
     @property
     def paragraph_lengths(self) -> UInt32[np.ndarray, "_"]:
         """In characters."""
-        return np.load(self.directory / "lengths.npy")
+        return _mapped(self.directory / "lengths.npy")
 
     @property
     def signatures(self) -> UInt32[np.ndarray, "_ permutations"]:
         """Of the documents, where near duplicates are looked for."""
-        return np.load(self.directory / "signatures.npy")
+        return _mapped(self.directory / "signatures.npy")
 
     def sample(self) -> Iterator[str]:
         """Paragraphs of the documents with the lowest hashes, for the tokenizer."""
@@ -86,6 +86,32 @@ class Survey:
         reading = dataclasses.replace(_KEPT_TEXT, lines=lines)
         text = TextPart(FileRange(str(path), 0, size, size), reading)
         return dataclasses.replace(bundle, parts=(text,))
+
+
+class Column(Sequence[np.ndarray]):
+    """An array of each of some surveys, mapped anew at every look.
+
+    So memory holds none of them, and no number of surveys is too many open files.
+    """
+
+    def __init__(self, surveys: Sequence[Survey], name: str):
+        """`name` is that of a property of `Survey`."""
+        self._surveys = surveys
+        self._name = name
+
+    def __len__(self) -> int:
+        return len(self._surveys)
+
+    def __getitem__(self, index):
+        return getattr(self._surveys[index], self._name)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The array of a file as a memory map; an empty one, which cannot be mapped, as it is."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except ValueError:
+        return np.load(path)
 
 
 def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iterator[list[str]]:

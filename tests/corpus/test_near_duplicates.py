@@ -32,10 +32,11 @@ def test_text_without_spaces_has_shingles_of_characters():
     assert module._shingles("one two") == ["one two"]
 
 
-def test_later_copies_are_found_in_every_part():
+def test_later_copies_are_found_in_every_part(monkeypatch):
     texts = [paragraphs for paragraphs in documents(60) if sum(map(len, paragraphs)) > 500]
     copies = [[*paragraphs[:-1], paragraphs[-1] + " Added."] for paragraphs in texts[:10]]
     parts = [np.stack(list(map(signature, part))) for part in (texts, copies)]
+    monkeypatch.setattr(module, "_PAIRS_AT_ONCE", 3)
     everything = [np.ones(len(part), bool) for part in parts]
     first, second = near_duplicates(parts, 0.8, everything)
     assert not first.any()
