@@ -31,7 +31,9 @@ def is_remote(path: str) -> bool:
 
 
 def find_files(location: str) -> list[SourceFile]:
-    """The files of a glob pattern, or all files below a directory; sorted, none of them empty.
+    """The files of a glob pattern, or all files below a directory; none of them empty.
+
+    They are sorted by the names along their paths, `a/x` before `a-b/x`, here and elsewhere.
 
     Raises:
       UserError: no file is there, all are empty, or a remote file system cannot be used.
@@ -42,7 +44,7 @@ def find_files(location: str) -> list[SourceFile]:
     filled = [file for file in files if file.size]
     if not filled:
         raise UserError(f"config.corpus.source: every file that matches {location!r} is empty")
-    return filled
+    return sorted(filled, key=lambda file: file.path.split("/"))
 
 
 def open_binary(path: str) -> io.BufferedReader:
@@ -61,7 +63,7 @@ def open_binary(path: str) -> io.BufferedReader:
 
 def _find_local(location: str) -> list[SourceFile]:
     pattern = f"{location}/**" if Path(location).is_dir() else location
-    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True))
+    paths = map(Path, glob.glob(pattern, recursive=True))
     return [SourceFile(str(path), path.stat().st_size) for path in paths if path.is_file()]
 
 
@@ -74,14 +76,11 @@ def _find_remote(location: str) -> list[SourceFile]:
             found = find(name, detail=True)
         except FileNotFoundError:  # what some say of a bucket that is not there
             return []
-        return sorted(
-            (
-                SourceFile(system.unstrip_protocol(path), facts["size"])
-                for path, facts in found.items()
-                if facts["type"] == "file"
-            ),
-            key=lambda file: file.path,
-        )
+        return [
+            SourceFile(system.unstrip_protocol(path), facts["size"])
+            for path, facts in found.items()
+            if facts["type"] == "file"
+        ]
 
 
 def _file_system(path: str) -> tuple[Any, str]:

@@ -50,7 +50,8 @@ def s3():
 def bucket(s3, tmp_path):
     """Text, compressed text and JSON lines, here and in a bucket; both sources."""
     local = tmp_path / "corpus"
-    write_text(local / "text" / "deep" / "a.txt", TEXTS[:40])
+    write_text(local / "text" / "deep" / "a.txt", TEXTS[:20])
+    write_text(local / "text" / "deep-er" / "a.txt", TEXTS[20:40])
     plain = write_text(tmp_path / "b.txt", TEXTS[40:80])
     (local / "text" / "b.txt.gz").write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
     lines = (json.dumps({"text": "\n".join(text)}) for text in TEXTS[80:])
@@ -71,6 +72,7 @@ def test_a_store_of_a_bucket_is_that_of_the_same_files_here(bucket, tmp_path):
     assert names == [
         "s3://corpus/text/b.txt.gz",
         "s3://corpus/text/deep/a.txt",
+        "s3://corpus/text/deep-er/a.txt",
         "s3://corpus/c.jsonl",
     ]
     for source in local.manifest["sources"] + remote.manifest["sources"]:
