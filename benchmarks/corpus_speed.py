@@ -35,7 +35,7 @@ from ml_collections import ConfigDict
 from bert_jax.config import default_config
 from bert_jax.corpus import docstrings
 from bert_jax.corpus.build import build_store
-from bert_jax.machine import load, machine, versions
+from bert_jax.performance.machine import load, machine, versions
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("text", "", "UTF-8 text, a blank line between documents")

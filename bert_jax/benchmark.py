@@ -4,7 +4,7 @@ Compiles the step that `bert_jax.train` runs and times it, in each phase of the 
 `--phase`, on random batches or on real ones (`--batches=real --workdir=DIR`); needs neither a
 corpus nor TensorFlow. Tells speed, arithmetic, memory and where the time goes. `--largest_batch`
 looks for the largest batch that fits; `--compare` runs `transformers` on the same batches, in
-turns. What each figure means is in docs/performance.md.
+turns. What each figure means is in docs/step.md.
 """
 
 import dataclasses
@@ -18,11 +18,13 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax import capacity, cli, compile_cache, peers, profiling
+from bert_jax import cli, compile_cache
 from bert_jax.config import to_json
 from bert_jax.errors import UserError
-from bert_jax.machine import load, machine, versions
-from bert_jax.measuring import (
+from bert_jax.partition import parts_of_batch
+from bert_jax.performance import capacity, peers, profiling
+from bert_jax.performance.machine import load, machine, versions
+from bert_jax.performance.measuring import (
     BATCHES,
     Measurement,
     Runner,
@@ -33,7 +35,6 @@ from bert_jax.measuring import (
     real,
     synthetic,
 )
-from bert_jax.partition import parts_of_batch
 from bert_jax.stream.phases import Phase, phases
 from bert_jax.workdir import write_whole
 

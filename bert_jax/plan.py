@@ -18,11 +18,12 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax import cli, flops, hlo, partition, scaling, topology
+from bert_jax import cli, partition
 from bert_jax.checks import attention_names, check, vocab_size
 from bert_jax.errors import UserError
+from bert_jax.performance import flops, hlo, scaling, topology
+from bert_jax.performance.topology import GIB, Slice
 from bert_jax.stream.phases import Phase, phases
-from bert_jax.topology import GIB, Slice
 from bert_jax.training import abstract_batch, compile_steps, model_of
 from bert_jax.workdir import write_whole
 
@@ -41,7 +42,7 @@ class Plan:
       program: bytes of the program itself.
       memory: bytes that the chip has.
       attention: the backends that compute it.
-      flops: matrix products by the model's count (`bert_jax.flops`).
+      flops: matrix products by the model's count (`bert_jax.performance.flops`).
       compiler_flops: all that the compiler counts.
       bytes_accessed: bytes of all operands and results, wherever they lie, as the compiler counts.
       memory_traffic: bytes to and from the main memory (`hlo.memory_traffic`).

@@ -10,9 +10,9 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from bert_jax import flops
 from bert_jax.metrics import Writers, summarize
 from bert_jax.model import ModelConfig
+from bert_jax.performance import flops
 from bert_jax.stream.phases import Phase
 
 

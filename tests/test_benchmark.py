@@ -10,10 +10,11 @@ import jax
 import pytest
 from absl.testing import flagsaver
 
-from bert_jax import benchmark, capacity, compile_cache, profiling
+from bert_jax import benchmark, compile_cache
 from bert_jax.config import default_config
 from bert_jax.errors import UserError
-from bert_jax.measuring import INPUT, real
+from bert_jax.performance import capacity, profiling
+from bert_jax.performance.measuring import INPUT, real
 
 ROOT = Path(__file__).parent.parent
 TINY = [

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from bert_jax import model as model_lib
-from bert_jax import partition, topology
+from bert_jax import partition
 from bert_jax.config import default_config
 from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig
+from bert_jax.performance import topology
 
 
 def mesh(devices=None, **sizes):

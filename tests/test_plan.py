@@ -6,12 +6,13 @@ import sys
 import jax
 import pytest
 
-from bert_jax import hlo, partition, plan, scaling, topology
+from bert_jax import partition, plan
 from bert_jax.config import load_config
 from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig
+from bert_jax.performance import hlo, scaling, topology
+from bert_jax.performance.topology import Slice
 from bert_jax.stream.phases import phases
-from bert_jax.topology import Slice
 from bert_jax.training import compile_steps
 
 GRID = Slice.parse("v5e:4x4")

@@ -16,8 +16,9 @@ import jax
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from bert_jax import hlo, partition
+from bert_jax import partition
 from bert_jax.config import default_config
+from bert_jax.performance import hlo
 from bert_jax.stream.phases import phases
 from bert_jax.training import abstract_batch, compile_steps, model_of
 

@@ -195,9 +195,21 @@ def lowered_step(config):
     return steps, steps.train.lower(steps.abstract_state, batch)
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
-def test_a_bfloat16_step_multiplies_in_it_and_does_all_else_that_matters_in_float32(family):
+@pytest.mark.parametrize(
+    ("family", "way"),
+    [
+        ("classic", {}),
+        ("modern", {}),
+        ("classic", {"head": "sampled", "sampled_negatives": 16}),
+        ("modern", {"head": "adaptive"}),
+        ("classic", {"head": "full", "layers": "scanned", "rematerialization": "full"}),
+        ("modern", {"rematerialization": "dots"}),
+    ],
+    ids=str,
+)
+def test_a_bfloat16_step_multiplies_in_it_and_does_all_else_that_matters_in_float32(family, way):
     config = small_config(data=8)
+    config.model.update(way)
     config.model.compute_dtype = "bfloat16"
     config.model.next_sentence = False  # that head is float32
     if family == "modern":

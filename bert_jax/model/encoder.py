@@ -1,7 +1,7 @@
 """The transformer encoder (https://arxiv.org/abs/1810.04805; https://arxiv.org/abs/2412.13663).
 
 Axes: B batch, L length, N heads, H head width, D model width, F feed-forward width. The named
-scopes are the parts that `bert_jax.profiling` tells the time of; the innermost one counts.
+scopes are the parts that the benchmark's profile tells the time of; the innermost one counts.
 """
 
 import math

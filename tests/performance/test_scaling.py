@@ -2,10 +2,10 @@
 
 import pytest
 
-from bert_jax import scaling
 from bert_jax.errors import UserError
-from bert_jax.hlo import Collective
-from bert_jax.topology import CHIPS, Slice
+from bert_jax.performance import scaling
+from bert_jax.performance.hlo import Collective
+from bert_jax.performance.topology import CHIPS, Slice
 
 MEGABYTES = 64
 

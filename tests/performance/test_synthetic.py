@@ -6,8 +6,8 @@ import pytest
 
 from bert_jax import partition
 from bert_jax.config import default_config
+from bert_jax.performance.synthetic import random_batch
 from bert_jax.stream.phases import phases
-from bert_jax.synthetic import random_batch
 from bert_jax.training import abstract_batch
 
 VOCAB = 100

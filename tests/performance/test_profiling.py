@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from bert_jax import profiling
+from bert_jax.performance import profiling
 
 SHORT = """HloModule jit_train
 

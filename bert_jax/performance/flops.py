@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from bert_jax.model import ModelConfig
 from bert_jax.model.products import contract
-from bert_jax.topology import CHIPS
+from bert_jax.performance.topology import CHIPS
 
 # Dense peak in FLOP/s of one device by the start of its `device_kind`, from the makers' data
 # sheets: bfloat16, and float32 as JAX runs it by default on NVIDIA (TF32).

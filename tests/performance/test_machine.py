@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 
-from bert_jax import machine
+from bert_jax.performance import machine
 
 
 def test_versions_are_those_of_what_is_installed():

@@ -14,7 +14,7 @@ import numpy as np
 from jax.profiler import ProfileData
 from jaxtyping import Float
 
-from bert_jax import hlo
+from bert_jax.performance import hlo
 
 # The scopes of the model and the step, and what a reader calls them.
 PARTS = {

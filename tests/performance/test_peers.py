@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bert_jax import peers, turns
+from bert_jax.performance import peers, turns
 
 
 def test_labels_stand_where_predictions_count():

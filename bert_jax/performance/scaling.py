@@ -6,8 +6,8 @@ The formulas are those of docs/scaling.md.
 import dataclasses
 from collections.abc import Sequence
 
-from bert_jax.hlo import Collective
-from bert_jax.topology import Slice
+from bert_jax.performance.hlo import Collective
+from bert_jax.performance.topology import Slice
 
 Places = Sequence[Sequence[int]]
 

@@ -10,10 +10,10 @@ import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
-from bert_jax import flops
 from bert_jax import model as model_lib
 from bert_jax.config import default_config
 from bert_jax.model import ModelConfig
+from bert_jax.performance import flops
 from bert_jax.training import pretraining_sums
 from tests.synthetic import random_batch
 

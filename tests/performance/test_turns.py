@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bert_jax import turns
 from bert_jax.errors import UserError
+from bert_jax.performance import turns
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # A side that starts a process of its own and then computes without an end, as a compiler might.
 SPINNING = """
 import subprocess
-from bert_jax import turns
+from bert_jax.performance import turns
 def make():
     print(subprocess.Popen(["sleep", "1000"]).pid, flush=True)
     while True:
@@ -25,14 +25,14 @@ turns.answer(make)
 """
 PARENT = f"""
 import sys
-from bert_jax import turns
+from bert_jax.performance import turns
 side = turns.Side("spinning", [sys.executable, "-c", {SPINNING!r}])
 print(side.process.pid, int(side.process.stdout.readline()), flush=True)
 side.ask(1)
 """
 COUNTING = """
 import itertools
-from bert_jax import turns
+from bert_jax.performance import turns
 count = itertools.count()
 turns.answer(lambda: lambda: float(next(count)))
 """

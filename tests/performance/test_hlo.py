@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from bert_jax import hlo
+from bert_jax.performance import hlo
 
 PARTS = P("a", "b")
 

@@ -1,0 +1,1 @@
+"""What a training step costs: measured on this machine's devices, or predicted for others."""
