@@ -89,6 +89,7 @@ def audit(
             for name, split in counts.items()
         },
         "sources": store.manifest["sources"],
+        "documents_read": store.manifest["documents_read"],
         "removed": store.manifest["removed"],
         "changed": store.manifest["changed"],
         "repeated_share": store.manifest["repeated_share"],

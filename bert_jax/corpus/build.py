@@ -41,7 +41,7 @@ from bert_jax.corpus.store import (
     fingerprint,
     read_manifest,
 )
-from bert_jax.corpus.survey import Survey, survey
+from bert_jax.corpus.survey import CHANGED, Survey, survey
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.corpus.workers import Engine, Workers
 from bert_jax.errors import UserError
@@ -219,11 +219,10 @@ def _build(
         "settings": dataclasses.asdict(settings),
         "sources": list_sources(bundles, surveys, encoded),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
-        "removed": selection.removed,
-        "changed": {
-            cause: sum(found.counts[cause] for found in surveys)
-            for cause in ("replaced_documents", "cut_documents")
-        },
+        "documents_read": sum(found.counts["documents_read"] for found in surveys),
+        "removed": selection.removed
+        | {"untokenized_documents": sum(part.facts["untokenized"] for part in encoded)},
+        "changed": {cause: sum(found.counts[cause] for found in surveys) for cause in CHANGED},
         "repeated_share": selection.repeated_share,
         **collect_shards(encoded, bundles, scratch),
     }

@@ -37,7 +37,8 @@ class Encoded:
         """What became of the bundle.
 
         `splits`: counts of each; `parts`: of each part, documents, sentences and tokens by split;
-        `files`: size and sha256 of each, relative to `directory`.
+        `untokenized`: documents that gave no token; `files`: size and sha256 of each, relative to
+        `directory`.
         """
         return json.loads((self.directory / "facts.json").read_text())
 
@@ -68,7 +69,7 @@ _load_tokenizer = functools.lru_cache(maxsize=1)(Tokenizer.load)
 def _encode(
     bundle: Bundle, directory: Path, settings: Settings, tokenizer: Tokenizer, kept: Kept
 ) -> None:
-    facts: dict[str, Any] = {"splits": {}, "files": {}}
+    facts: dict[str, Any] = {"splits": {}, "files": {}, "untokenized": 0}
     parts = len(bundle.parts)
     language = settings.language if settings.split_sentences and not bundle.in_sentences else None
     with (
@@ -86,6 +87,7 @@ def _encode(
         for split in SPLITS:
             batches[split].flush()
             facts["splits"][split] = batches[split].counts()
+            facts["untokenized"] += batches[split].untokenized
         facts["parts"] = [
             {split: batches[split].counts_of(part) for split in SPLITS} for part in range(parts)
         ]
@@ -129,6 +131,7 @@ class _Batch:
         self._sentences: list[str] = []
         self._sentence_counts: list[int] = []
         self._origins: list[int] = []  # the part of each document
+        self.untokenized = 0  # documents that are not stored, for they gave no token
         self._stored = np.zeros((parts, len(_COUNTS)), np.int64)
         self._waiting = 0
         self._characters = 0
@@ -160,6 +163,7 @@ class _Batch:
         unknown = self._tokenizer.vocabulary.unk_id
         self._unknown += int(np.count_nonzero(np.concatenate(ids) == unknown))
         stored = self._shard.append(ids, np.array(self._sentence_counts, np.int64))
+        self.untokenized += int(np.count_nonzero(stored[:, 0] == 0))
         counts = np.column_stack([stored[:, 0] > 0, stored])
         np.add.at(self._stored, np.array(self._origins), counts)
         self._sentences, self._sentence_counts, self._origins = [], [], []

@@ -37,8 +37,9 @@ class JsonPart:
         UserError: the file is damaged, a line is no JSON object, or lacks the field.
         """
         for offset, line in self.range.lines():
-            if line and not line.isspace() and (text := self._text(line, offset)):
-                yield text.split("\n")
+            if line and not line.isspace():
+                text = self._text(line, offset)
+                yield text.split("\n") if text else []
 
     def _text(self, line: bytes, offset: int) -> str | None:
         place = f"{self.name}, the line at offset {offset}"

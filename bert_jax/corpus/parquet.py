@@ -39,8 +39,7 @@ class ParquetPart:
                 table = parquet.ParquetFile(file)
                 for batch in table.iter_batches(ROWS, self.row_groups, [self.column]):
                     for text in batch.column(0).to_pylist():
-                        if text:
-                            yield text.split("\n")
+                        yield text.split("\n") if text else []
         except (pyarrow.ArrowException, OSError) as error:
             raise _damaged(self.path, error) from error
 

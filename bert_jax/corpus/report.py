@@ -73,7 +73,10 @@ def page(facts: dict[str, Any]) -> str:
         plots=_plots(facts),
         removed=_table(
             ["", "count"],
-            [[_words(cause), n] for cause, n in (facts["removed"] | facts["changed"]).items()],
+            [
+                ["documents read", facts["documents_read"]],
+                *([_words(cause), n] for cause, n in (facts["removed"] | facts["changed"]).items()),
+            ],
         ),
         repeated=_table(
             ["text", "times"], [[entry["text"], entry["times"]] for entry in facts["repeated"]]

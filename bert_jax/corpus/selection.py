@@ -19,7 +19,7 @@ from bert_jax.corpus.dedup import (
 from bert_jax.corpus.near_duplicates import near_duplicates
 from bert_jax.corpus.settings import Settings
 from bert_jax.corpus.sources import Bundle
-from bert_jax.corpus.survey import Column, Survey, read_documents
+from bert_jax.corpus.survey import DROPPED, Column, Survey, read_documents
 from bert_jax.errors import UserError
 
 REPEATED_SHOWN = 10
@@ -46,7 +46,8 @@ class Selection:
 
     Attributes:
       kept: of each bundle.
-      removed: documents and paragraphs that go, by cause.
+      removed: documents and paragraphs that go, by cause; `emptied_documents` are those whose
+        paragraphs all were repeated.
       repeated_share: share of the characters left that repeat an earlier paragraph.
       most_repeated: (times, bundle, paragraph) of the most repeated paragraphs.
     """
@@ -74,9 +75,10 @@ def select(
     documents = Column(surveys, "document_hashes")
     paragraphs = Column(surveys, "paragraph_hashes")
     stays = [np.ones(len(hashes), bool) for hashes in documents]
-    removed: Counter[str] = Counter()
+    removed = {cause: sum(found.counts[cause] for found in surveys) for cause in DROPPED}
 
     def keep(cause: str, masks: Iterable[np.ndarray]) -> None:
+        removed[cause] = 0
         for own, mask in zip(stays, masks, strict=True):
             removed[cause] += int(np.count_nonzero(own & ~mask))
             own &= mask
@@ -94,6 +96,7 @@ def select(
         np.repeat(own, found.paragraph_counts) for own, found in zip(stays, surveys, strict=True)
     ]
     first_paragraphs = first_occurrences(paragraphs, of_kept)
+    removed |= {"repeated_paragraphs": 0, "emptied_documents": 0}
     kept, left = [], []
     characters = repeated_characters = 0
     for index, found in enumerate(surveys):
@@ -113,12 +116,10 @@ def select(
         left.append(documents[index][stays[index]])
         characters += int(lengths[paragraph_stays].sum())
         repeated_characters += int(lengths[paragraph_stays & ~first_paragraphs[index]].sum())
-        for cause in ("invalid_documents", "short_documents"):
-            removed[cause] += found.counts[cause]
     _check_splits(left, settings)
     return Selection(
         kept=kept,
-        removed=dict(removed),
+        removed=removed,
         repeated_share=repeated_characters / characters,
         most_repeated=most_repeated(paragraphs, REPEATED_SHOWN),
     )

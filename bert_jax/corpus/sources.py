@@ -40,7 +40,7 @@ class Part(Protocol):
         """Each paragraph that it gives is one sentence, not to be cut."""
 
     def documents(self) -> Iterator[list[str]]:
-        """The documents, each a list of paragraphs, neither cleaned nor empty."""
+        """The documents, each a list of paragraphs, not cleaned; none where a record is empty."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,8 +27,9 @@ from bert_jax.corpus.text import TextPart
 # How the text that is kept is written, whatever it came from.
 _KEPT_TEXT = Reading(documents="blank_line", field="", invalid_utf8="refuse")
 
-# What can happen to a document before duplicates are looked for. The first two are dropped.
-CAUSES = ("invalid_documents", "short_documents", "replaced_documents", "cut_documents")
+# Why documents are dropped before duplicates are looked for, and what is changed of others.
+DROPPED = ("invalid_documents", "empty_documents", "short_documents")
+CHANGED = ("replaced_documents", "cut_documents")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,11 @@ class Survey:
 
     @property
     def counts(self) -> dict[str, int]:
-        """`documents` and `characters` of the clean text, and the documents of each of CAUSES."""
+        """What was read, and what became of it.
+
+        `documents_read`, of which what was cut counts by piece; `documents` and `characters` of
+        the clean text; the documents of each cause in DROPPED and CHANGED.
+        """
         return json.loads((self.directory / "counts.json").read_text())
 
     @property
@@ -120,9 +125,10 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
     Args:
       part: what to read.
       settings: say which documents are dropped.
-      causes: counts here what is dropped, and what is changed, by cause.
+      causes: counts here what is read, what is dropped, and what is changed, by cause.
     """
     for paragraphs in part.documents():
+        causes["documents_read"] += 1
         if settings.reading.invalid_utf8 != "refuse" and any(map(has_bad_bytes, paragraphs)):
             if settings.reading.invalid_utf8 == "drop":
                 causes["invalid_documents"] += 1
@@ -130,6 +136,10 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
             causes["replaced_documents"] += 1
             paragraphs = list(map(replace_bad_bytes, paragraphs))
         found = list(clean_documents(paragraphs))
+        if not found:
+            causes["empty_documents"] += 1
+            continue
+        causes["documents_read"] += len(found) - 1
         # Text files come cut already, by their lengths before cleaning.
         causes["cut_documents"] += max(len(found) - 1, sum(map(len, paragraphs)) > MAX_DOCUMENT)
         for document in found:
@@ -186,7 +196,7 @@ def _survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Settin
     counts = {
         "documents": len(documents),
         "characters": sum(lengths),
-        **{cause: causes[cause] for cause in CAUSES},
+        **{cause: causes[cause] for cause in ("documents_read", *DROPPED, *CHANGED)},
     }
     (directory / "counts.json").write_text(json.dumps(counts))
     (directory / "parts.json").write_text(json.dumps(documents_by_part))

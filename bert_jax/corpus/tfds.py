@@ -52,8 +52,7 @@ class TfdsPart:
                 text = example[self.reading.field].decode("utf-8", self.reading.decode_errors)
             except UnicodeDecodeError as error:
                 raise not_utf8(f"{self.name}, example {index}", 0, error) from error
-            if text:
-                yield text.split("\n")
+            yield text.split("\n") if text else []
 
 
 def list_parts(location: str, reading: Reading) -> list[TfdsPart]:

@@ -19,9 +19,9 @@ def test_an_object_a_line_is_a_document(tmp_path):
     path.write_text(
         '{"text": "one\\ntwo", "id": 1}\n\n{"text": "漢字"}\n{"text": null}\n{"text": ""}'
     )
-    assert read(path) == [["one", "two"], ["漢字"]]
+    assert read(path) == [["one", "two"], ["漢字"], [], []]
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
-    assert read(tmp_path / "b.jsonl.gz") == [["one", "two"], ["漢字"]]
+    assert read(tmp_path / "b.jsonl.gz") == [["one", "two"], ["漢字"], [], []]
 
 
 def test_the_field_is_a_setting(tmp_path):
@@ -57,4 +57,4 @@ def test_parts_hold_every_object_once(tmp_path_factory, texts, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "BLOCK", block)
         patch.setattr(files, "range_bytes", lambda total: 25)
-        assert read(path) == [text.split("\n") for text in texts if text]
+        assert read(path) == [text.split("\n") if text else [] for text in texts]

@@ -1,5 +1,7 @@
 """What is removed leaves its copies alone: text is lost only where an equal one stays."""
 
+import json
+
 import pytest
 
 from bert_jax.corpus.build import build_store
@@ -61,3 +63,45 @@ def test_a_paragraph_stays_when_its_first_copy_is_in_a_near_duplicate(tmp_path):
     assert store.manifest["removed"]["near_duplicates"] == len(copies)
     assert store.manifest["removed"]["repeated_paragraphs"] == 0
     assert ["Alone.", LONG] in stored_texts(store)
+
+
+def test_every_document_that_is_read_is_stored_or_counted_by_cause(tmp_path, monkeypatch):
+    for module in ("cleaning", "survey"):
+        monkeypatch.setattr(f"bert_jax.corpus.{module}.MAX_DOCUMENT", 6000)
+    long = [paragraph for text in documents(24, seed=4) for paragraph in text]
+    near = [[*text[:-1], text[-1] + " Added."] for text in TEXTS if len(" ".join(text)) > 900]
+    texts = {
+        "invalid_documents": ["bad \udcff byte"],
+        "empty_documents": [None, "", " \n ", "\x07"],
+        "short_documents": ["short"],
+        "duplicate_documents": ["\n".join(TEXTS[0]), "\n".join(TEXTS[1])],
+        "near_duplicates": ["\n".join(near[0]), "\n".join(near[1])],
+        "emptied_documents": [f"{'Other words are here. ' * 20}\n{LONG}", LONG],
+        "untokenized_documents": ["\u200b" * 30],
+    }
+    lines = [{"text": text} for cause in texts for text in texts[cause]]
+    lines += [{"text": "\n".join(text)} for text in [*TEXTS, long]]
+    content = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (tmp_path / "a.jsonl").write_bytes(content.encode("utf-8", "surrogateescape"))
+    others = documents(100, seed=8)
+    (tmp_path / "b.jsonl").write_text(
+        "\n".join(json.dumps({"text": "\n".join(text)}) for text in others)
+    )
+    config = tiny_config(
+        f"jsonl:{tmp_path}/a.jsonl + half=0.5*jsonl:{tmp_path}/b.jsonl",
+        corpus_invalid_utf8="drop",
+        corpus_minimum_characters=10,
+        corpus_near_duplicates=0.8,
+    )
+    manifest = build_store(config, tmp_path / "store").manifest
+    removed = manifest["removed"]
+    for cause, dropped in texts.items():
+        expected = len(dropped) - (cause == "emptied_documents")
+        assert removed[cause] == expected, cause
+    assert 30 < removed["documents_not_sampled"] < 70
+    cut = manifest["changed"]["cut_documents"]
+    assert cut > 0
+    assert manifest["documents_read"] == len(lines) + len(others) + cut
+    stored = sum(split["documents"] for split in manifest["splits"].values())
+    dropped = sum(n for cause, n in removed.items() if cause != "repeated_paragraphs")
+    assert manifest["documents_read"] == stored + dropped

@@ -24,7 +24,7 @@ def data_dir(tmp_path_factory):
         ),
         split_datasets={
             "train": [(i, {"body": text, "year": i}) for i, text in enumerate(texts)],
-            "test": [(0, {"body": "one\ntwo", "year": 1})],
+            "test": [(0, {"body": "one\ntwo", "year": 1}), (1, {"body": "", "year": 2})],
         },
         data_dir=str(data_dir),
         disable_shuffling=True,
@@ -38,7 +38,7 @@ def reading(data_dir, field="body"):
 
 def test_an_example_is_a_document_whatever_the_parts(data_dir, monkeypatch):
     (test,) = tfds.list_parts("stories:test", reading(data_dir))
-    assert list(test.documents()) == [["one", "two"]]
+    assert list(test.documents()) == [["one", "two"], []]
     monkeypatch.setattr(tfds, "range_bytes", lambda total: total // 3)
     parts = tfds.list_parts("stories:1.0.0", reading(data_dir))
     assert len(parts) > 2
