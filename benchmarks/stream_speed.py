@@ -4,19 +4,21 @@
 
 Measures sequences a second of the stream as training reads it (tf.data, one thread) and of
 `transformers.DataCollatorForLanguageModeling` fed by a `torch` DataLoader with 2 workers, in turns;
-then the time to the first batch at step 0 and at step 10**9, and the memory that is not the
-store's after an epoch, of this store and of a smaller one (`--small`). The peer masks ready rows of
-ids: no packing, no pairs, no sentences are asked of it.
+then the time to the first batch at step 0 and at step 10**9, and the most memory beside the store's
+pages over an epoch, in a process of its own, for this store and for a smaller one (`--small`). The
+peer masks ready rows of ids: no packing, no pairs, no sentences are asked of it.
 """
 
+import concurrent.futures
 import itertools
 import json
-import os
+import multiprocessing
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -28,12 +30,18 @@ from ml_collections import ConfigDict
 from bert_jax import cli
 from bert_jax.config import default_config
 from bert_jax.corpus.store import TokenStore
+from bert_jax.machine import load, machine, versions
 from bert_jax.stream import pipeline
 from bert_jax.stream.batches import TrainBatches, all_rows
+from bert_jax.stream.settings import OBJECTIVES
 
 FLAGS = flags.FLAGS
 WORKERS = 2  # of the peer; the stream has one thread
 ROUNDS = 5
+# Batches before the clock starts: while the peer has its turn, the stream gets three groups of
+# eight ready, beside the one that is read.
+WARM_UP, PEER_WARM_UP = 40, 10
+PACKAGES = ("bert_jax", "numpy", "tensorflow-cpu", "torch", "transformers", "tokenizers")
 FAR = 10**9
 CASES = [
     # objective, unit, sequence length, batch size, sequences/s to reach
@@ -56,7 +64,14 @@ def main() -> None:
     config.total_steps = 2 * FAR
     num_tokens = store.split("train").num_tokens
     print(f"{num_tokens:,} tokens, {len(store.split('train').shards)} shards")
-    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "load": load(),
+        "versions": versions(PACKAGES),
+        "tokens": num_tokens,
+    }
+    found = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    print(f"{report['machine']}, load {report['load']}; {found}")
     print(f"{'':34}{'sequences/s':>14}{'peer':>10}{'ratio':>8}{'aim':>10}")
     results = []
     for objective, unit, length, batch_size, aim in CASES:
@@ -72,15 +87,24 @@ def main() -> None:
         results.append({"case": name, "sequences_per_second": own, "peer": peer, "rounds": rates})
     seek = first_batch(store, config)
     print(f"first batch: {seek[0]:.3f} s at step 0, {seek[FAR]:.3f} s at step 10**9")
-    memory = {}
-    for directory in filter(None, (FLAGS.small, FLAGS.store)):
-        memory[directory] = anonymous_memory(TokenStore.open(directory), config)
-        print(f"memory beside the pages of {directory}: {memory[directory] / 1e6:.1f} MB an epoch")
-    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    memory = {
+        directory: {
+            objective: alone(anonymous_memory, directory, objective) for objective in OBJECTIVES
+        }
+        for directory in filter(None, (FLAGS.small, FLAGS.store))
+    }
+    for directory, sizes in memory.items():
+        text = ", ".join(f"{objective} {size / 1e6:.1f} MB" for objective, size in sizes.items())
+        print(f"memory beside the pages of {directory}: {text}")
+    report |= {
+        "cases": results,
+        "first_batch_seconds": seek,
+        "memory": memory,
+        "load_after": load(),
+    }
+    print(f"load now {report['load_after']}")
     if FLAGS.json:
-        values = {"tokens": num_tokens, "cases": results, "first_batch_seconds": seek}
-        values["memory"] = memory
-        Path(FLAGS.json).write_text(json.dumps(values, indent=2) + "\n")
+        Path(FLAGS.json).write_text(json.dumps(report, indent=2) + "\n")
 
 
 def rate(batches: Iterator, batch_size: int, seconds: float = 1.5) -> float:
@@ -96,7 +120,7 @@ def own_rounds(store: TokenStore, config: ConfigDict) -> Iterator[float]:
     """Rates of the stream."""
     batches = pipeline.train_batches(store, config, 0, FAR, all_rows)
     while True:
-        list(itertools.islice(batches, 10))
+        list(itertools.islice(batches, WARM_UP))
         yield rate(batches, config.global_batch_size)
 
 
@@ -123,7 +147,7 @@ def peer_rounds(store: TokenStore, config: ConfigDict) -> Iterator[float]:
                 rows, batch_size, sampler=sampler, num_workers=WORKERS, collate_fn=collator
             )
         )
-        list(itertools.islice(batches, 10))
+        list(itertools.islice(batches, PEER_WARM_UP))
         yield rate(batches, batch_size)
         del batches
 
@@ -134,8 +158,8 @@ class ReadyRows(torch.utils.data.Dataset):
     def __init__(self, store: TokenStore, length: int, with_words: bool):
         """Cuts the first tokens of the store into rows."""
         vocabulary = store.vocabulary
-        tokens = np.asarray(store.split("train").shards[0].tokens)[: 1_000_000 // length * length]
-        ids = tokens.reshape(-1, length).astype(np.int64)
+        tokens = np.asarray(store.split("train").shards[0].tokens)[:1_000_000]
+        ids = tokens[: len(tokens) // length * length].reshape(-1, length).astype(np.int64)
         special = vocabulary.is_special[ids].astype(np.int64)
         self._fields = {"input_ids": ids, "special_tokens_mask": special}
         if with_words:
@@ -165,14 +189,26 @@ def first_batch(store: TokenStore, config: ConfigDict) -> dict[int, float]:
     return seconds
 
 
-def anonymous_memory(store: TokenStore, config: ConfigDict) -> int:
-    """Bytes that the stream needs for reading an epoch, memory maps left out."""
+def alone(measure: Callable[..., int], *arguments: str) -> int:
+    """What a function finds in a process that has done nothing else."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, spawn) as process:
+        return process.submit(measure, *arguments).result()
+
+
+def anonymous_memory(directory: str, objective: str) -> int:
+    """The most bytes that the stream needs while it reads an epoch, memory maps left out."""
+    config = default_config()
+    config.total_steps = FAR
+    config.stream.objective, config.stream.sequence_length = objective, 512
+    config.global_batch_size = 64
     before = _anonymous_bytes()
-    batches = TrainBatches(store, config)
-    steps = batches.num_examples(batches.phases[0]) // config.global_batch_size
-    for step in range(steps):
+    batches = TrainBatches(TokenStore.open(directory), config)
+    most = _anonymous_bytes()
+    for step in range(batches.num_examples(batches.phases[0]) // config.global_batch_size):
         batches.batch(step)
-    return _anonymous_bytes() - before
+        most = max(most, _anonymous_bytes())
+    return most - before
 
 
 def _anonymous_bytes() -> int:
