@@ -1,6 +1,7 @@
 """The settings that decide the bytes of a token store."""
 
 import dataclasses
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -10,6 +11,18 @@ from bert_jax.errors import UserError
 LINES = ("paragraph", "sentence")
 INVALID_UTF8 = ("refuse", "replace", "drop")
 TOKENIZER_KINDS = ("unigram", "bpe", "wordpiece")
+
+
+# Numbers: the least and the greatest value.
+_RANGES = {
+    "corpus.minimum_characters": (0, math.inf),
+    "corpus.near_duplicates": (0, 1),
+    "corpus.heldout_fraction": (0, 1),
+    "corpus.workers": (0, math.inf),
+    "tokenizer.vocab_size": (1, math.inf),
+    "tokenizer.character_coverage": (0.98, 1),  # what sentencepiece allows
+    "tokenizer.sample_bytes": (1, math.inf),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +75,11 @@ def from_config(config: ConfigDict) -> Settings:
     Raises:
       UserError: a field has a value that it cannot have.
     """
+    for name, (least, greatest) in _RANGES.items():
+        group, field = name.split(".")
+        if not least <= (value := config[group][field]) <= greatest:
+            allowed = f"from {least} to {greatest}" if greatest < math.inf else f"from {least} on"
+            raise UserError(f"config.{name}={value}: write a number {allowed}")
     reading = Reading(**_fields(Reading, config.corpus))
     if reading.invalid_utf8 not in INVALID_UTF8:
         raise UserError(
