@@ -50,6 +50,8 @@ def default_config() -> ConfigDict:
 
     config.corpus = corpus = ConfigDict()
     corpus.source = "docs:"  # text: jsonl: parquet: tfds: docs:; several with " + "; docs/corpus.md
+    # By source, in place of fields below: "web: field=body, language=de; wiki: documents=line"
+    corpus.options = ""
     corpus.documents = "blank_line"  # what ends one in text files: blank_line | line | file
     corpus.lines = "paragraph"  # what a line of text files is: paragraph | sentence
     corpus.field = "text"  # of jsonl: objects, parquet: rows and tfds: examples

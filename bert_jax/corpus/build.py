@@ -49,7 +49,7 @@ from bert_jax.errors import UserError
 PLAN = "plan.json"
 
 # Settings that older stores do not list, and what they were.
-_LATER = {"lines": "paragraph"}
+_LATER = {"lines": "paragraph", "options": ""}
 
 
 _FULL = {
@@ -189,6 +189,7 @@ def _build(
     """All but the manifest and the report; returns the store and its most repeated paragraphs."""
     work = scratch / "work"
     work.mkdir(exist_ok=True)
+    own = [settings.of(bundle.source.name) for bundle in bundles]
     sizes = [bundle.size for bundle in bundles]
     shares = [bundle.source.share for bundle in bundles]
     samples = _sample_bytes([bundle.size * bundle.source.share for bundle in bundles], settings)
@@ -196,8 +197,8 @@ def _build(
         "reading",
         survey,
         [
-            (bundle, work / f"survey-{index:05d}", sample_bytes, settings)
-            for index, (bundle, sample_bytes) in enumerate(zip(bundles, samples, strict=True))
+            (bundle, work / f"survey-{index:05d}", samples[index], own[index])
+            for index, bundle in enumerate(bundles)
         ],
         sizes,
     )
@@ -209,7 +210,7 @@ def _build(
         "encoding",
         encode,
         [
-            (text, work / f"encoded-{index:05d}", settings, tokenizer_directory, kept)
+            (text, work / f"encoded-{index:05d}", own[index], tokenizer_directory, kept)
             for index, (text, kept) in enumerate(zip(texts, selection.kept, strict=True))
         ],
         [found.counts["characters"] for found in surveys],
@@ -229,7 +230,7 @@ def _build(
     for split in SPLITS:
         refuse_empty(split, manifest["splits"][split]["documents"], settings)
     manifest["fingerprint"] = fingerprint(manifest)
-    quotes = [(texts[at], settings, paragraph) for _, at, paragraph in selection.most_repeated]
+    quotes = [(texts[at], own[at], paragraph) for _, at, paragraph in selection.most_repeated]
     quoted = workers.run("quoting", quote, quotes, [text.size for text, *_ in quotes])
     repeated = [
         {"times": times, "text": text}

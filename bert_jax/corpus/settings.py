@@ -2,14 +2,18 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
 
-LINES = ("paragraph", "sentence")
-INVALID_UTF8 = ("refuse", "replace", "drop")
+_CHOICES = {
+    "documents": ("blank_line", "line", "file"),
+    "lines": ("paragraph", "sentence"),
+    "invalid_utf8": ("refuse", "replace", "drop"),
+}
 TOKENIZER_KINDS = ("unigram", "bpe", "wordpiece")
 
 
@@ -41,6 +45,10 @@ class Reading:
         return "strict" if self.invalid_utf8 == "refuse" else "surrogateescape"
 
 
+# What may differ between the sources of a mixture.
+OPTIONS = (*(field.name for field in dataclasses.fields(Reading)), "language")
+
+
 @dataclasses.dataclass(frozen=True)
 class TokenizerSettings:
     """The fields of `config.tokenizer`."""
@@ -59,6 +67,7 @@ class Settings:
     """The fields of `config.corpus` that decide bytes, and those of `config.tokenizer`."""
 
     source: str
+    options: str
     reading: Reading
     minimum_characters: int
     language: str
@@ -67,6 +76,13 @@ class Settings:
     near_duplicates: float
     heldout_fraction: float
     tokenizer: TokenizerSettings
+
+    def of(self, source: str) -> "Settings":
+        """The settings for one source of the mixture: its options take the place of fields."""
+        options = dict(parse_options(self.options).get(source, {}))
+        language = options.pop("language", self.language)
+        reading = dataclasses.replace(self.reading, **options)
+        return dataclasses.replace(self, language=language, reading=reading)
 
 
 def from_config(config: ConfigDict) -> Settings:
@@ -81,19 +97,46 @@ def from_config(config: ConfigDict) -> Settings:
             allowed = f"from {least} to {greatest}" if greatest < math.inf else f"from {least} on"
             raise UserError(f"config.{name}={value}: write a number {allowed}")
     reading = Reading(**_fields(Reading, config.corpus))
-    if reading.invalid_utf8 not in INVALID_UTF8:
-        raise UserError(
-            f"config.corpus.invalid_utf8={reading.invalid_utf8!r}: write one of "
-            f"{', '.join(INVALID_UTF8)}"
-        )
-    if reading.lines not in LINES:
-        raise UserError(f"config.corpus.lines={reading.lines!r}: write one of {', '.join(LINES)}")
+    _refuse_unknown("config.corpus.", dataclasses.asdict(reading))
+    for source, options in parse_options(config.corpus.options).items():
+        _refuse_unknown(f"config.corpus.options: {source}: ", options)
     tokenizer = TokenizerSettings(**_fields(TokenizerSettings, config.tokenizer))
     if tokenizer.kind not in TOKENIZER_KINDS:
         raise UserError(
             f"config.tokenizer.kind={tokenizer.kind!r}: write one of {', '.join(TOKENIZER_KINDS)}"
         )
     return Settings(reading=reading, tokenizer=tokenizer, **_fields(Settings, config.corpus))
+
+
+def parse_options(options: str) -> dict[str, dict[str, str]]:
+    """The fields by source of `config.corpus.options`: `web: field=body, language=de; wiki: ...`.
+
+    Raises:
+      UserError: it cannot be read so, or has a field that is not one of a source.
+    """
+    by_source: dict[str, dict[str, str]] = {}
+    for part in filter(None, map(str.strip, options.split(";"))):
+        source, colon, fields = part.rpartition(": ")
+        pairs = [[text.strip() for text in field.partition("=")] for field in fields.split(",")]
+        if not colon or source in by_source or not all(map(all, pairs)):
+            raise UserError(
+                f"config.corpus.options: {part!r} cannot be read; write each source once, as in "
+                "'web: field=body, language=de; wiki: documents=line'"
+            )
+        by_source[source] = {name: value for name, _, value in pairs}
+        for name in by_source[source]:
+            if name not in OPTIONS:
+                raise UserError(
+                    f"config.corpus.options: {source!r} has no option {name!r}; there is: "
+                    f"{', '.join(OPTIONS)}"
+                )
+    return by_source
+
+
+def _refuse_unknown(prefix: str, fields: Mapping[str, str]) -> None:
+    for name, known in _CHOICES.items():
+        if (value := fields.get(name, known[0])) not in known:
+            raise UserError(f"{prefix}{name}={value!r}: write one of {', '.join(known)}")
 
 
 def _fields(kind: type, group: ConfigDict) -> dict[str, Any]:

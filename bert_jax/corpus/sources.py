@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bert_jax.corpus import files
 from bert_jax.corpus.paths import find_files
-from bert_jax.corpus.settings import Reading, Settings
+from bert_jax.corpus.settings import Reading, Settings, parse_options
 from bert_jax.errors import UserError
 
 
@@ -119,8 +119,8 @@ def _parse_one(source: str) -> Source:
     if not match or match["kind"] not in _KINDS:
         raise UserError(
             f"config.corpus.source={source!r} names no known kind of source; write text:GLOB, "
-            "jsonl:GLOB, parquet:GLOB, tfds:NAME[/CONFIG][:SPLIT], or docs: (documentation of the "
-            "installed packages)"
+            "jsonl:GLOB, parquet:GLOB, tfds:NAME[/CONFIG][:VERSION][:SPLIT], or docs: "
+            "(documentation of the installed packages)"
         )
     kind, location = match["kind"], match["location"]
     try:
@@ -139,12 +139,21 @@ def list_bundles(settings: Settings) -> list[Bundle]:
     """What is to be read of all sources of a mixture, in their order.
 
     Raises:
-      UserError: there is nothing at a location, it cannot be read, or a file is in two sources.
+      UserError: there is nothing at a location, it cannot be read, a file is in two sources, or
+        options are given for a source that is not there.
     """
     bundles: list[Bundle] = []
     origin: dict[str, Source] = {}
-    for source in parse(settings.source):
-        parts = _list_parts(source, settings.reading)
+    sources = parse(settings.source)
+    names = [source.name for source in sources]
+    for name in parse_options(settings.options):
+        if name not in names:
+            raise UserError(
+                f"config.corpus.options: {name!r} is no source of config.corpus.source; there is: "
+                f"{', '.join(names)}"
+            )
+    for source in sources:
+        parts = _list_parts(source, settings.of(source.name).reading)
         for part in parts:
             if origin.setdefault(part.name, source) is not source:
                 raise UserError(

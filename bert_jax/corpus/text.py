@@ -80,12 +80,8 @@ def list_parts(location: str, reading: Reading) -> list[TextPart] | list[Standar
     """The parts of all files of `location`; "-" is standard input.
 
     Raises:
-      UserError: no file is there, or the way to separate documents is unknown.
+      UserError: no file is there.
     """
-    if reading.documents not in _BORDERS:
-        raise UserError(
-            f"config.corpus.documents={reading.documents!r}: write one of {', '.join(_BORDERS)}"
-        )
     if location == "-":
         return [StandardInput(reading, time.time())]
     return [TextPart(part, reading) for part in file_ranges(location, _BORDERS[reading.documents])]

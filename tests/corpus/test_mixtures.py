@@ -1,11 +1,15 @@
+import json
 import os
 import subprocess
 import sys
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from bert_jax.corpus import files
 from bert_jax.corpus.build import build_store
+from bert_jax.corpus.sentences import split_sentences
 from bert_jax.corpus.sources import Source, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.errors import UserError
@@ -119,3 +123,47 @@ def test_short_documents_are_dropped(tmp_path):
     assert manifest["removed"]["short_documents"] == short > 10
     counts = manifest["splits"]
     assert counts["train"]["documents"] + counts["heldout"]["documents"] == 200 - short
+
+
+def test_sources_have_options_of_their_own(tmp_path):
+    texts = ["\n".join(text) for text in documents(120)]
+    german = "Das war z. B. gestern {}. Heute nicht."
+    lines = [{"body": german.format(number)} for number in range(60)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    parquet.write_table(pyarrow.table({"text": texts[:60]}), tmp_path / "b.parquet")
+    (tmp_path / "c.txt").write_text("\n".join(texts[60:]))
+    rows, web = f"parquet:{tmp_path}/b.parquet", f"web=jsonl:{tmp_path}/a.jsonl"
+    config = tiny_config(
+        f"{web} + {rows} + lines=text:{tmp_path}/c.txt",
+        corpus_options="web: field=body, language=de ; lines: documents=line, lines=sentence",
+    )
+    store = build_store(config, tmp_path / "store")
+    web, rows, lines = store.manifest["sources"]
+    assert [web["documents"], rows["documents"]] == [60, 60]
+    assert lines["documents"] == "\n".join(texts[60:]).count("\n") + 1
+    counts = [[source[split] for split in ("train", "heldout")] for source in (web, rows, lines)]
+    sentences = [sum(split["sentences"] for split in splits) for splits in counts]
+    assert sentences[0] == 2 * 60 < 60 * len(split_sentences(german, "en"))
+    assert sentences[1] > 2 * 60
+    assert sentences[2] == sum(split["documents"] for split in counts[2])
+    config.corpus.options = "lines: documents=line"
+    with pytest.raises(UserError, match=r"config\.corpus\.options is 'web: .*' there and 'lines:"):
+        build_store(config, tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("web: column=body", "'web' has no option 'column'; there is: documents, field, "),
+        ("wbe: field=body", "'wbe' is no source of config.corpus.source; there is: web, docs:$"),
+        ("web: lines=verse", "web: lines='verse': write one of paragraph, sentence"),
+        ("web: documents=page", "web: documents='page': write one of blank_line, line, file"),
+        ("web field=body", "'web field=body' cannot be read; write each source once, as in 'web: "),
+        ("web: field", "'web: field' cannot be read"),
+        ("web: field=a; web: field=b", "'web: field=b' cannot be read"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path, options, message):
+    config = tiny_config(f"web=jsonl:{tmp_path} + docs:", corpus_options=options)
+    with pytest.raises(UserError, match=f"^config.corpus.options: {message}"):
+        build_store(config, tmp_path / "store")
