@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 from bert_jax import cli
 from bert_jax.config import default_config
 from bert_jax.corpus.store import TokenStore
-from bert_jax.machine import load, machine, versions
+from bert_jax.performance.machine import load, machine, versions
 from bert_jax.stream import pipeline
 from bert_jax.stream.batches import TrainBatches, all_rows
 from bert_jax.stream.settings import OBJECTIVES

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paper import truncate_seq_pair
 from tiny_stores import CLS, SEP, draw, numbered_split, random_split, texts, vocabulary
 
 from bert_jax.corpus.store import Split
@@ -146,16 +147,6 @@ def test_short_pairs_have_every_length():
     counts = np.bincount(used - 3)[2:10]
     expected = len(index) / 28
     assert np.all(abs(counts - expected) < 5 * np.sqrt(expected))
-
-
-def truncate_seq_pair(a: list[int], b: list[int], target: int, coin: random.Random) -> None:
-    """As google-research/bert, create_pretraining_data.py, spells it."""
-    while len(a) + len(b) > target:
-        longer = a if len(a) > len(b) else b
-        if coin.random() < 0.5:
-            del longer[0]
-        else:
-            longer.pop()
 
 
 def test_truncation_leaves_what_berts_procedure_leaves():
