@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -100,6 +101,18 @@ def test_wordpiece_is_trained_and_saved(tmp_path):
     small = dataclasses.replace(SETTINGS, vocab_size=60)
     with pytest.raises(UserError, match=r"vocab_size=60 is too small: the characters .* need \d+"):
         hugging_face_tokenizer.train(PARAGRAPHS, small)
+
+
+def test_wordpiece_is_trained_on_lower_case():
+    settings = dataclasses.replace(SETTINGS, lowercase=True)
+    tokenizer = hugging_face_tokenizer.train(PARAGRAPHS, settings)
+    assert not any(re.search("[A-Z]", tokenizer.piece(id)) for id in range(5, 300))
+    text = PARAGRAPHS[0]
+    ids = tokenizer.encode([text])[0]
+    assert ids.tolist() == tokenizer.encode([text.upper()])[0].tolist()
+    assert tokenizer.vocabulary.unk_id not in ids
+    letters = "".join(text.lower().split())
+    assert "".join(tokenizer.decode(ids.tolist()).split()) == letters
 
 
 def byte_level(path, texts=PARAGRAPHS, vocab_size=400):

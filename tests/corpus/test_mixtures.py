@@ -127,7 +127,7 @@ def test_short_documents_are_dropped(tmp_path):
 
 def test_sources_have_options_of_their_own(tmp_path):
     texts = ["\n".join(text) for text in documents(120)]
-    german = "Das war z. B. gestern {}. Heute nicht."
+    german = "Am {}. Oktober war es kalt. Heute nicht."
     lines = [{"body": german.format(number)} for number in range(60)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     parquet.write_table(pyarrow.table({"text": texts[:60]}), tmp_path / "b.parquet")

@@ -28,6 +28,13 @@ from tests.corpus.corpora import documents, tiny_config, write_text
         ("en", "-- . -- .", ["-- . -- ."]),
         ("en", "3.", ["3."]),
         ("de", "Das war z. B. gestern. Heute nicht.", ["Das war z. B. gestern.", "Heute nicht."]),
+        (
+            "ja",
+            "今日は天気がいいです。公園に行きましょう!いいですか?",
+            ["今日は天気がいいです。", "公園に行きましょう!", "いいですか?"],
+        ),
+        # Thai has spaces between sentences and within them: only end marks tell.
+        ("th", "วันนี้อากาศดีมาก เราไปกันเถอะ! ดีไหม?", ["วันนี้อากาศดีมาก เราไปกันเถอะ!", "ดีไหม?"]),
         ("zh", "今天天气很好。我们去公园吧!好吗?", ["今天天气很好。", "我们去公园吧!", "好吗?"]),
     ],
 )

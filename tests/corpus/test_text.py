@@ -15,6 +15,11 @@ from bert_jax.corpus.settings import Reading
 from bert_jax.errors import UserError
 from tests.corpus.corpora import documents, read, write_text
 
+COMPRESSORS = [
+    ("gz", gzip.compress),
+    ("xz", lzma.compress),
+    ("zst", pyarrow.Codec("zstd").compress),
+]
 READING = Reading(documents="blank_line", field="text", invalid_utf8="refuse")
 
 
@@ -28,10 +33,7 @@ def test_a_blank_line_ends_a_document_and_a_line_is_a_paragraph(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("suffix", "compress"),
-    [("gz", gzip.compress), ("xz", lzma.compress), ("zst", pyarrow.Codec("zstd").compress)],
-)
+@pytest.mark.parametrize(("suffix", "compress"), COMPRESSORS)
 def test_compressed_files_hold_the_same_documents(tmp_path, suffix, compress):
     texts = documents(20)
     plain = write_text(tmp_path / "a.txt", texts)
@@ -156,10 +158,13 @@ def test_binary_files_are_told_apart(tmp_path, name, content, message):
             read(f"text:{tmp_path / name}", corpus_invalid_utf8=policy)
 
 
-def test_a_truncated_archive_is_named(tmp_path):
-    path = tmp_path / "cut.txt.gz"
-    path.write_bytes(gzip.compress(b"some text\n\n" * 5000)[:-20])
-    with pytest.raises(UserError, match=r"cut\.txt\.gz is damaged or cut off"):
+@pytest.mark.parametrize(("suffix", "compress"), COMPRESSORS)
+@pytest.mark.parametrize("left", [0.3, 0.95])
+def test_a_truncated_archive_is_named(tmp_path, suffix, compress, left):
+    path = tmp_path / f"cut.txt.{suffix}"
+    content = bytes(compress("\n\n".join(map(str, range(20_000))).encode()))
+    path.write_bytes(content[: int(left * len(content))])
+    with pytest.raises(UserError, match=rf"cut\.txt\.{suffix} is damaged or cut off"):
         read(f"text:{path}")
 
 
