@@ -1,7 +1,7 @@
 """The batch at a step, without TensorFlow: a pure function that can be called anywhere."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -49,6 +49,13 @@ class Examples(Protocol):
 def all_rows(global_batch_size: int) -> Int64[np.ndarray, "rows"]:
     """The rows of the only process."""
     return np.arange(global_batch_size)
+
+
+class _Places(NamedTuple):
+    """Which example each row of a phase is, and in which epoch of its source."""
+
+    example: Int64[np.ndarray, "B"]
+    epoch: Int64[np.ndarray, "B"]
 
 
 class TrainBatches:
@@ -103,7 +110,7 @@ class TrainBatches:
     def example_index(self, step: int, rows_of: RowsOf = all_rows) -> Int64[np.ndarray, "B"]:
         """Which example each row at `step` is, out of `num_examples` of its phase."""
         phase = self.phase_at(step)
-        return self._places(phase, _counter(phase, step, rows_of))[0]
+        return self._places(phase, _counter(phase, step, rows_of)).example
 
     def sources(self, step: int, rows_of: RowsOf = all_rows) -> list[str]:
         """The name of the source that each row at `step` comes from."""
@@ -116,8 +123,8 @@ class TrainBatches:
         phase = self.phase_at(step)
         counter = _counter(phase, step, rows_of)
         draw = _draw(self._seed, phase.first_example + counter)
-        index, epoch = self._places(phase, counter)
-        rows = self._examples[phase.sequence_length].rows(index, epoch, draw)
+        places = self._places(phase, counter)
+        rows = self._examples[phase.sequence_length].rows(places.example, places.epoch, draw)
         return rows | self._maskers[phase.index].mask(
             rows["input_ids"],
             rows["segment_ids"],
@@ -126,10 +133,7 @@ class TrainBatches:
             draw,
         )
 
-    def _places(
-        self, phase: Phase, counter: Int64[np.ndarray, "B"]
-    ) -> tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]:
-        """The index of each example of a phase, and the epoch of its source."""
+    def _places(self, phase: Phase, counter: Int64[np.ndarray, "B"]) -> _Places:
         source, number = self._mixtures[phase.index].deal(counter)
         index, epoch = np.empty_like(number), np.empty_like(number)
         first = 0
@@ -140,7 +144,7 @@ class TrainBatches:
                 epoch[rows], position = np.divmod(number[rows], size)
                 index[rows] = first + permute(position, epoch[rows], size, key)
             first += size
-        return index, epoch
+        return _Places(index, epoch)
 
 
 def _counter(phase: Phase, step: int, rows_of: RowsOf) -> Int64[np.ndarray, "B"]:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int64
@@ -17,6 +17,13 @@ Count = TypeVar("Count", int, np.ndarray)
 
 # Sums of weights are at most so large, so that products of two of them fit into 64 bits.
 _LARGEST_SUM = 2**30
+
+
+class Dealt(NamedTuple):
+    """Which example of its source each row is."""
+
+    source: Int64[np.ndarray, "B"]
+    number: Int64[np.ndarray, "B"]  # among all of the source, over the whole run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +41,7 @@ class Mixture:
     weights: tuple[int, ...]
     first: tuple[int, ...]
 
-    def deal(
-        self, counter: Int64[np.ndarray, "B"]
-    ) -> tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]:
+    def deal(self, counter: Int64[np.ndarray, "B"]) -> Dealt:
         """The source of each example of the phase, and its number among all of that source.
 
         The sources choose one after another: the first one takes its share of the examples, spread
@@ -56,7 +61,7 @@ class Mixture:
             number[undecided] = np.where(is_own, taken, count - taken)
             undecided = undecided[~is_own]
             total -= weight
-        return source, number + np.array(self.first)[source]
+        return Dealt(source, number + np.array(self.first)[source])
 
     def counts(self, count: int) -> list[int]:
         """How many of the first `count` examples of the phase each source has."""
