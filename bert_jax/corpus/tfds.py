@@ -6,13 +6,15 @@ TensorFlow is imported where such a source is read and nowhere else.
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from bert_jax.corpus.files import range_bytes
 from bert_jax.corpus.settings import Reading
 from bert_jax.corpus.text import not_utf8
 from bert_jax.errors import UserError
 
+_OPERATION = re.compile(r"\{\{.*?\}\}|\[Op:.*")  # of TensorFlow, in its messages
 _LOCATION = re.compile(r"(?P<name>[^:]+(:\d+\.\d+\.\d+)?)(:(?P<split>\w+))?")
 
 
@@ -34,8 +36,9 @@ class TfdsPart:
 
     def documents(self) -> Iterator[list[str]]:
         """Raises:
-        UserError: an example is not UTF-8 text.
+        UserError: an example is not UTF-8 text, or files of the data set are damaged.
         """
+        import tensorflow
         import tensorflow_datasets
 
         builder = tensorflow_datasets.builder_from_directory(self.directory)
@@ -47,12 +50,22 @@ class TfdsPart:
                 interleave_cycle_length=1, try_autocache=False
             ),
         )
-        for index, example in enumerate(examples.as_numpy_iterator(), self.start):
-            try:
-                text = example[self.reading.field].decode("utf-8", self.reading.decode_errors)
-            except UnicodeDecodeError as error:
-                raise not_utf8(f"{self.name}, example {index}", 0, error) from error
-            yield text.split("\n") if text else []
+        try:
+            for index, example in enumerate(examples.as_numpy_iterator(), self.start):
+                text = self._text(example, index)
+                yield text.split("\n") if text else []
+        except tensorflow.errors.OpError as error:
+            reason = _OPERATION.sub("", str(error).splitlines()[0]).strip()
+            raise UserError(
+                f"{self.name} is damaged ({reason}): delete {self.directory} and prepare it again, "
+                "or leave it out of config.corpus.source"
+            ) from error
+
+    def _text(self, example: Mapping[str, Any], index: int) -> str:
+        try:
+            return example[self.reading.field].decode("utf-8", self.reading.decode_errors)
+        except UnicodeDecodeError as error:
+            raise not_utf8(f"{self.name}, example {index}", 0, error) from error
 
 
 def list_parts(location: str, reading: Reading) -> list[TfdsPart]:

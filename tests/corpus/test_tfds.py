@@ -1,5 +1,10 @@
+import shutil
+import struct
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bert_jax.corpus import tfds
 from bert_jax.corpus.build import build_store
@@ -43,6 +48,40 @@ def test_an_example_is_a_document_whatever_the_parts(data_dir, monkeypatch):
     parts = tfds.list_parts("stories:1.0.0", reading(data_dir))
     assert len(parts) > 2
     assert [document for part in parts for document in part.documents()] == TEXTS
+
+
+@given(data=st.data())
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_records_give_documents_or_one_message(data_dir, tmp_path_factory, data):
+    copy = tmp_path_factory.mktemp("copy") / "tfds"
+    shutil.copytree(data_dir, copy)
+    (records,) = copy.rglob("*train*tfrecord*")
+    content = bytearray(records.read_bytes())
+    for _ in range(data.draw(st.integers(0, 2))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    whole = content == records.read_bytes()
+    cut = data.draw(st.sampled_from([len(content), len(content) - 1, len(content) // 2, 0]))
+    records.write_bytes(content[:cut])
+    parts = tfds.list_parts("stories", reading(copy))
+    if whole and cut == len(content):
+        assert [document for part in parts for document in part.documents()] == TEXTS
+    else:
+        with pytest.raises(UserError, match=r"^tfds:stories is damaged \(") as error:
+            [list(part.documents()) for part in parts]
+        assert "\n" not in str(error.value)
+
+
+def test_a_data_set_that_ends_early_is_damaged(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "copy")
+    (records,) = (tmp_path / "copy").rglob("*train*tfrecord*")
+    content = records.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    records.write_bytes(content[: 8 + 4 + size + 4])  # the first record: length, text, checksums
+    parts = tfds.list_parts("stories", reading(tmp_path / "copy"))
+    with pytest.raises(UserError, match=r"^tfds:stories is damaged \(.* contained only 1 element"):
+        [list(part.documents()) for part in parts]
 
 
 def test_a_store_is_made_of_it(data_dir, tmp_path):
