@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from bert_jax.corpus.cleaning import MAX_DOCUMENT
+from bert_jax.corpus.manifest import count_by_source
 from bert_jax.corpus.store import Shard, TokenStore
 from bert_jax.corpus.tokenizer import Tokenizer
 from bert_jax.corpus.vocabulary import Vocabulary
@@ -88,6 +89,7 @@ def audit(
             name: {key: value for key, value in split.items() if key != "shards"}
             for name, split in counts.items()
         },
+        "by_source": count_by_source(store.manifest["sources"]),
         "sources": store.manifest["sources"],
         "documents_read": store.manifest["documents_read"],
         "removed": store.manifest["removed"],

@@ -42,6 +42,19 @@ def list_sources(
     return list(sources.values())
 
 
+def count_by_source(files: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
+    """Documents, sentences and tokens of each source by split, from what `list_sources` gave."""
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for file in files:
+        own = counts.setdefault(
+            file["source"], {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS}
+        )
+        for split in SPLITS:
+            for name in _COUNTS:
+                own[split][name] += file[split][name]
+    return counts
+
+
 def collect_shards(
     encoded: Sequence[Encoded], bundles: Sequence[Bundle], scratch: Path
 ) -> dict[str, Any]:

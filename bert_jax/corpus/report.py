@@ -7,6 +7,7 @@ from typing import Any
 
 from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS
 from bert_jax.corpus.sentencepiece_tokenizer import SPACE
+from bert_jax.corpus.store import SPLITS
 
 SOURCES_SHOWN = 30
 
@@ -37,6 +38,8 @@ p.sample {{ overflow-wrap: anywhere }}
 <h2>The most repeated paragraphs, before removal</h2>
 {repeated}
 <h2>Sources</h2>
+{by_source}
+<h2>Files</h2>
 {sources}
 <h2>Samples, cut into pieces</h2>
 {samples}
@@ -81,6 +84,9 @@ def page(facts: dict[str, Any]) -> str:
         repeated=_table(
             ["text", "times"], [[entry["text"], entry["times"]] for entry in facts["repeated"]]
         ),
+        by_source=_table(
+            ["", *_COUNTED], [[name, *_counts(own)] for name, own in facts["by_source"].items()]
+        ),
         sources=_sources(facts["sources"]),
         samples="".join(_sample(pieces) for pieces in facts["samples"]),
     )
@@ -91,18 +97,22 @@ def _sources(sources: list[dict[str, Any]]) -> str:
         [
             source["name"],
             source["bytes"],
-            *(source[split][name] for split in ("train", "heldout") for name in _COUNTS),
+            *_counts(source),
         ]
         for source in sorted(sources, key=lambda source: -source["train"]["tokens"])
     ]
-    head = ["", "bytes", *(f"{split} {name}" for split in ("train", "heldout") for name in _COUNTS)]
-    table = _table(head, rows[:SOURCES_SHOWN])
+    table = _table(["", "bytes", *_COUNTED], rows[:SOURCES_SHOWN])
     if (more := len(rows) - SOURCES_SHOWN) > 0:
         table += f"<p>… and {more} more, in report.json</p>"
     return table
 
 
-_COUNTS = ("documents", "sentences", "tokens")
+_COUNTS = [(split, name) for split in SPLITS for name in ("documents", "sentences", "tokens")]
+_COUNTED = [f"{split} {name}" for split, name in _COUNTS]
+
+
+def _counts(source: dict[str, Any]) -> list[int]:
+    return [source[split][name] for split, name in _COUNTS]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -68,6 +68,28 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
             assert facts["splits"][split][name] == value > 0
 
 
+def test_sources_are_totalled(tmp_path):
+    for number in range(4):
+        write_text(tmp_path / "ab"[number // 2] / f"{number}.txt", TEXTS[number * 30 :][:30])
+    config = tiny_config(f"first=text:{tmp_path}/a + second=text:{tmp_path}/b")
+    store = build_store(config, tmp_path / "store")
+    facts = json.loads((tmp_path / "store" / "report.json").read_text())
+    assert list(facts["by_source"]) == ["first", "second"]
+    for index, (name, own) in enumerate(facts["by_source"].items()):
+        files = facts["sources"][2 * index : 2 * index + 2]
+        assert [file["source"] for file in files] == [name] * 2
+        for split in ("train", "heldout"):
+            shards = store.split(f"{split}/{name}")
+            assert own[split] == {
+                "documents": shards.num_documents,
+                "sentences": shards.num_sentences,
+                "tokens": shards.num_tokens,
+            }
+            assert own[split]["tokens"] == sum(file[split]["tokens"] for file in files)
+    page = (tmp_path / "store" / "report.html").read_text()
+    assert f"<td>second</td><td>{own['train']['documents']}</td>" in page
+
+
 def test_a_good_corpus_gives_no_warning(tmp_path):
     assert facts_of(tmp_path, TEXTS)["warnings"] == []
 
