@@ -73,31 +73,4 @@ def pieces(line: str) -> Iterator[str]:
     yield line
 
 
-def prose(docstring: str) -> list[str]:
-    """A docstring as paragraphs of prose: lines joined, examples, rulers and code left out.
-
-    A line begins a new paragraph when it is indented less than the one before or looks like an
-    item of a list or a parameter.
-    """
-    paragraphs: list[list[str]] = []
-    indent = -1  # of the previous line; -1: the next line begins a paragraph
-    fenced = in_example = False
-    for line in docstring.expandtabs().split("\n"):
-        text = line.strip()
-        if text.startswith(("```", "~~~")):
-            fenced = not fenced
-        in_example = text.startswith((">>>", "$ ")) or (in_example and bool(text))
-        if not text or fenced or in_example or not _WORD.search(text):
-            indent = -1
-            continue
-        line_indent = len(line) - len(line.lstrip())
-        if line_indent < indent or indent == -1 or _ITEM.match(text):
-            paragraphs.append([])
-        paragraphs[-1].append(text)
-        indent = line_indent
-    return [" ".join(lines) for lines in paragraphs]
-
-
 _BAD_BYTES = re.compile("[\udc80-\udcff]+")
-_WORD = re.compile(r"[^\W\d_]{2}")
-_ITEM = re.compile(r"([-*+•] |\(?\d+[.)] |:\w|@\w|[\w*`.,\[\]]+( \([^)]*\))? ?: |\.\. )")

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from bert_jax.corpus.cleaning import prose
 from bert_jax.errors import UserError
 
 PART_BYTES = 8 << 20  # of Python source, of which about a fifth is docstrings
 _TESTS = re.compile(r"(^|/)(tests?|testing|_vendor)/|(_test|/test_\w*|/conftest)\.py$")
+_WORD = re.compile(r"[^\W\d_]{2}")
+_ITEM = re.compile(r"([-*+•] |\(?\d+[.)] |:\w|@\w|[\w*`.,\[\]]+( \([^)]*\))? ?: |\.\. )")
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -138,3 +139,28 @@ def module_paragraphs(source: bytes) -> list[str]:
     documented.sort(key=lambda node: getattr(node, "lineno", 0))
     docstrings = (ast.get_docstring(node) for node in documented)
     return [paragraph for text in docstrings if text for paragraph in prose(text)]
+
+
+def prose(docstring: str) -> list[str]:
+    """A docstring as paragraphs of prose: lines joined, examples, rulers and code left out.
+
+    A line begins a new paragraph when it is indented less than the one before or looks like an
+    item of a list or a parameter.
+    """
+    paragraphs: list[list[str]] = []
+    indent = -1  # of the previous line; -1: the next line begins a paragraph
+    fenced = in_example = False
+    for line in docstring.expandtabs().split("\n"):
+        text = line.strip()
+        if text.startswith(("```", "~~~")):
+            fenced = not fenced
+        in_example = text.startswith((">>>", "$ ")) or (in_example and bool(text))
+        if not text or fenced or in_example or not _WORD.search(text):
+            indent = -1
+            continue
+        line_indent = len(line) - len(line.lstrip())
+        if line_indent < indent or indent == -1 or _ITEM.match(text):
+            paragraphs.append([])
+        paragraphs[-1].append(text)
+        indent = line_indent
+    return [" ".join(lines) for lines in paragraphs]

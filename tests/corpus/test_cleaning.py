@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_jax.corpus import cleaning
-from bert_jax.corpus.cleaning import clean_documents, clean_paragraph, prose
+from bert_jax.corpus.cleaning import clean_documents, clean_paragraph
 
 
 @pytest.mark.parametrize(
@@ -47,35 +47,3 @@ def test_documents_and_paragraphs_have_bounded_sizes(monkeypatch):
     ]
     again = [document for texts in found for document in clean_documents(texts)]
     assert again == found
-
-
-def test_docstrings_become_prose():
-    docstring = """Adds two numbers, which
-    may be of any kind.
-
-    >>> add(1, 2)
-    3
-
-    Parameters
-    ----------
-    first : int
-        The one number, in
-        two lines.
-    second : int
-        The other.
-
-    ```
-    code()
-    ```
-    - an item
-    - another item
-      that goes on
-    """
-    assert prose(docstring) == [
-        "Adds two numbers, which may be of any kind.",
-        "Parameters",
-        "first : int The one number, in two lines.",
-        "second : int The other.",
-        "- an item",
-        "- another item that goes on",
-    ]

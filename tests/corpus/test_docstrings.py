@@ -2,7 +2,7 @@ import importlib.metadata
 
 import pytest
 
-from bert_jax.corpus.docstrings import dependencies, list_parts, module_paragraphs
+from bert_jax.corpus.docstrings import dependencies, list_parts, module_paragraphs, prose
 from bert_jax.errors import UserError
 
 
@@ -52,3 +52,35 @@ def test_installed_packages_have_their_docstrings():
     numpy = importlib.metadata.distribution("numpy")
     path = numpy.locate_file("numpy/_core/fromnumeric.py")
     assert any("Sum of array elements" in text for text in module_paragraphs(path.read_bytes()))
+
+
+def test_docstrings_become_prose():
+    docstring = """Adds two numbers, which
+    may be of any kind.
+
+    >>> add(1, 2)
+    3
+
+    Parameters
+    ----------
+    first : int
+        The one number, in
+        two lines.
+    second : int
+        The other.
+
+    ```
+    code()
+    ```
+    - an item
+    - another item
+      that goes on
+    """
+    assert prose(docstring) == [
+        "Adds two numbers, which may be of any kind.",
+        "Parameters",
+        "first : int The one number, in two lines.",
+        "second : int The other.",
+        "- an item",
+        "- another item that goes on",
+    ]
