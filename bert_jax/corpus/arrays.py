@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -91,13 +92,11 @@ class ShardWriter:
         stored[has_text, 1] += 2  # the frame
         counts = stored[has_text, 0]
         ids = np.concatenate(sentences)
-        tokens, document_offsets, sentence_offsets = frame(
-            ids, lengths, counts, self._vocabulary.cls_id, self._vocabulary.sep_id
-        )
-        self._document_offsets.append(self.num_tokens + document_offsets[1:])
+        framed = frame(ids, lengths, counts, self._vocabulary.cls_id, self._vocabulary.sep_id)
+        self._document_offsets.append(self.num_tokens + framed.document_offsets[1:])
         self._document_sentences.append(self.num_sentences + np.cumsum(counts))
-        self._sentence_offsets.append(self.num_tokens + sentence_offsets)
-        self._tokens.append(tokens)
+        self._sentence_offsets.append(self.num_tokens + framed.sentence_offsets)
+        self._tokens.append(framed.tokens)
         return stored
 
     def __enter__(self) -> "ShardWriter":
@@ -118,13 +117,21 @@ class ShardWriter:
             array.close()
 
 
+class Framed(NamedTuple):
+    """Documents with their frames: T = N + 2 D tokens, and where documents and sentences begin."""
+
+    tokens: Shaped[np.ndarray, "T"]
+    document_offsets: Int64[np.ndarray, "borders"]
+    sentence_offsets: Int64[np.ndarray, "S"]
+
+
 def frame(
     ids: Shaped[np.ndarray, "N"],
     sentence_lengths: Int64[np.ndarray, "S"],
     sentence_counts: Int64[np.ndarray, "D"],
     cls_id: int,
     sep_id: int,
-) -> tuple[Shaped[np.ndarray, "T"], Int64[np.ndarray, "D+1"], Int64[np.ndarray, "S"]]:
+) -> Framed:
     """Frames documents as [CLS] ids... [SEP].
 
     Args:
@@ -133,10 +140,6 @@ def frame(
       sentence_counts: how many sentences each document has, at least one.
       cls_id: put before each document.
       sep_id: put after each document.
-
-    Returns:
-      The framed tokens, T = N + 2 D, the borders of the documents in them, and where the
-      sentences begin.
     """
     document = np.repeat(np.arange(len(sentence_counts)), sentence_counts)
     starts = np.concatenate([[0], np.cumsum(sentence_lengths)])
@@ -150,4 +153,4 @@ def frame(
     tokens[document_offsets[:-1]] = cls_id
     tokens[document_offsets[1:] - 1] = sep_id
     tokens[is_text] = ids
-    return tokens, document_offsets, starts[:-1] + 2 * document + 1
+    return Framed(tokens, document_offsets, starts[:-1] + 2 * document + 1)

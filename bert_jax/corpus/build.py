@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -114,8 +114,8 @@ def _open(directory: Path, settings: Settings, objective: str) -> TokenStore:
     stored = read_manifest(directory)["settings"]
     wanted = dataclasses.asdict(settings)
     differences = [
-        f"{name} is {stored_value!r} there and {wanted_value!r} here"
-        for name, stored_value, wanted_value in _differences(stored, wanted)
+        f"{field.name} is {field.stored!r} there and {field.wanted!r} here"
+        for field in _differences(stored, wanted)
     ]
     store = TokenStore.open(directory)
     if not differences:
@@ -129,15 +129,21 @@ def _open(directory: Path, settings: Settings, objective: str) -> TokenStore:
     return store
 
 
+class _Difference(NamedTuple):
+    name: str
+    stored: Any
+    wanted: Any
+
+
 def _differences(
     stored: dict[str, Any], wanted: dict[str, Any], group: str = "config.corpus."
-) -> Iterator[tuple[str, Any, Any]]:
+) -> Iterator[_Difference]:
     for name, value in wanted.items():
         if isinstance(value, dict):
             inner = "config.tokenizer." if name == "tokenizer" else group
             yield from _differences(stored.get(name, {}), value, inner)
         elif (before := stored.get(name, _LATER.get(name))) != value:
-            yield group + name, before, value
+            yield _Difference(group + name, before, value)
 
 
 @contextlib.contextmanager
@@ -230,11 +236,13 @@ def _build(
     for split in SPLITS:
         refuse_empty(split, manifest["splits"][split]["documents"], settings)
     manifest["fingerprint"] = fingerprint(manifest)
-    quotes = [(texts[at], own[at], paragraph) for _, at, paragraph in selection.most_repeated]
+    quotes = [
+        (texts[found.array], own[found.array], found.position) for found in selection.most_repeated
+    ]
     quoted = workers.run("quoting", quote, quotes, [text.size for text, *_ in quotes])
     repeated = [
-        {"times": times, "text": text}
-        for (times, _, _), text in zip(selection.most_repeated, quoted, strict=True)
+        {"times": found.times, "text": text}
+        for found, text in zip(selection.most_repeated, quoted, strict=True)
     ]
     return TokenStore(scratch, manifest), repeated
 

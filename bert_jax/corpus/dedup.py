@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -55,15 +56,17 @@ def first_occurrences(
     return first
 
 
-def most_repeated(
-    hashes: Sequence[UInt64[np.ndarray, "_"]], count: int
-) -> list[tuple[int, int, int]]:
-    """The `count` most frequent hashes that occur more than once, the most frequent first.
+class Repeated(NamedTuple):
+    """How often a hash occurs, and where it does first: the array, and the position in it."""
 
-    Returns:
-      How often each occurs, and where it does first: the array and the index in it.
-    """
-    found: list[tuple[int, int, int]] = []
+    times: int
+    array: int
+    position: int
+
+
+def most_repeated(hashes: Sequence[UInt64[np.ndarray, "_"]], count: int) -> list[Repeated]:
+    """The `count` most frequent hashes that occur more than once, the most frequent first."""
+    found: list[Repeated] = []
     everything = [np.ones(len(array), bool) for array in hashes]
     for positions, values in _slices(hashes, everything):
         _, firsts, times = np.unique(values, return_index=True, return_counts=True)
@@ -72,8 +75,8 @@ def most_repeated(
             array = int(np.searchsorted(ends, firsts[index], side="right"))
             at = positions[array][firsts[index] - ends[array]]  # counted from the array's end
             if times[index] > 1:
-                found.append((int(times[index]), array, int(at)))
-    return sorted(found, key=lambda entry: (-entry[0], entry[1:]))[:count]
+                found.append(Repeated(int(times[index]), array, int(at)))
+    return sorted(found, key=lambda entry: (-entry.times, entry.array, entry.position))[:count]
 
 
 def _slices(

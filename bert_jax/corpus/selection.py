@@ -11,6 +11,7 @@ from jaxtyping import Bool, UInt32
 
 from bert_jax.corpus.dedup import (
     LONG_PARAGRAPH,
+    Repeated,
     first_occurrences,
     heldout_below,
     in_share,
@@ -49,13 +50,13 @@ class Selection:
       removed: documents and paragraphs that go, by cause; `emptied_documents` are those whose
         paragraphs all were repeated.
       repeated_share: share of the characters left that repeat an earlier paragraph.
-      most_repeated: (times, bundle, paragraph) of the most repeated paragraphs.
+      most_repeated: paragraphs, `array` is the bundle, `position` counts its paragraphs.
     """
 
     kept: list[Kept]
     removed: dict[str, int]
     repeated_share: float
-    most_repeated: list[tuple[int, int, int]]
+    most_repeated: list[Repeated]
 
 
 def select(
