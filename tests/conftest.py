@@ -29,3 +29,13 @@ def compile_cache(tmp_path_factory):
     assert jax.config.jax_compilation_cache_dir is None
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """The flag that names some pages of real English as the corpus of a run."""
+    from tests.runs import pages
+
+    path = tmp_path_factory.mktemp("corpus") / "pages.txt"
+    path.write_text(pages())
+    return f"--config.corpus.source=text:{path}"

@@ -1,14 +1,10 @@
-"""The command itself: kill and resume, two processes, learning, and every refusal."""
+"""The command itself: kill and resume, two processes, what a run leaves behind."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
-from pydoc_data import topics
 
 import jax
 import numpy as np
@@ -16,82 +12,13 @@ import pytest
 
 from bert_jax import metrics
 from bert_jax import train as train_module
-from bert_jax.config import load_config as load_config_file
 from bert_jax.corpus.store import TokenStore
 from bert_jax.errors import UserError
 from bert_jax.stream import permutation
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.workdir import CHECKPOINTS, load_config, load_run
-
-ROOT = Path(__file__).parent.parent
-TIMINGS = ("tokens_per_second", "sequences_per_second", "data_wait_fraction")
-
-TINY = [
-    "--config=configs/bert.py:tiny",
-    "--config.total_steps=20",
-    "--config.warmup_steps=4",
-    "--config.global_batch_size=8",
-    "--config.log_every=1",
-    "--config.eval_every=10",
-    "--config.checkpoint_every=5",
-    "--config.tokenizer.vocab_size=300",
-    "--config.corpus.heldout_fraction=0.2",
-    "--config.corpus.workers=1",
-    "--config.model.hidden_size=32",
-    "--config.model.intermediate_size=64",
-    "--config.model.max_position_embeddings=64",
-    "--config.stream.phases[0].sequence_length=32",
-    "--config.stream.phases[1].sequence_length=64",
-]
-
-
-def command(*flags, launcher=(sys.executable, "-m", "bert_jax.train")):
-    return [*launcher, *TINY, *map(str, flags)]
-
-
-def environment():
-    """One device a process, and this virtual environment's python for the launcher."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    flags = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
-    return os.environ | {"XLA_FLAGS": " ".join(flags), "PATH": path}
-
-
-def train(*flags, expect=0, launcher=(sys.executable, "-m", "bert_jax.train")):
-    run = subprocess.run(
-        command(*flags, launcher=launcher),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert run.returncode == expect, run.stdout + run.stderr
-    return run.stdout + run.stderr
-
-
-def records(workdir):
-    """The metrics without the timings."""
-    return [
-        {name: value for name, value in record.items() if name not in TIMINGS}
-        for record in metrics.read(workdir)
-    ]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Some pages of real English: Python's own language reference."""
-    pages = [topics.topics[name] for name in sorted(topics.topics)[:30]]
-    path = tmp_path_factory.mktemp("corpus") / "pages.txt"
-    path.write_text("\n\n".join(as_document(page) for page in pages))
-    return f"--config.corpus.source=text:{path}"
-
-
-def as_document(page):
-    """One paragraph a line, none of them empty, so that the page stays one document."""
-    paragraphs = (" ".join(part.split()) for part in page.split("\n\n"))
-    return "\n".join(filter(None, paragraphs))
+from tests.runs import ROOT, command, environment, records, train
 
 
 @pytest.fixture(scope="module")
@@ -218,70 +145,6 @@ def test_both_phases_ran_at_their_lengths(unbroken):
     assert lengths == {32, 64}
 
 
-def test_what_is_refused_ends_in_one_line_and_leaves_no_run(corpus, tmp_path):
-    workdir = tmp_path / "run"
-    source = f"--config.corpus.source=text:{tmp_path}/nowhere/*.txt"
-    said = train(source, f"--workdir={workdir}", expect=1)
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "nowhere" in errors[0]
-    assert "Traceback" not in said
-    assert not (workdir / "config.json").exists()
-    # The mended command is not tripped up by the first try.
-    train(corpus, f"--workdir={workdir}", "--config.total_steps=5")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 9 MB: enough for the corpus of a tiny run, too little for its first checkpoint."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(corpus, small_disk):
-    wide = ("--config.model.hidden_size=256", "--config.model.num_attention_heads=4")
-    flags = (corpus, f"--workdir={small_disk}/run", "--config.total_steps=5", *wide)
-    said = train(*flags, expect=1)
-    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert "disk" in error
-    assert "full" in error
-    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    assert "Held-out at step 5" in train(*flags)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("global_batch_size", 12, "multiple of 8"),
-        ("mesh.tensor", 3, "there are 8 devices"),
-        ("stream.sequence_length", 128, "max_position_embeddings=64"),
-        ("model.next_sentence", False, r"config\.model\.next_sentence"),
-        ("model.norm", "middle", r"config\.model\.norm is 'middle'"),
-        ("log_every", 0, r"config\.log_every"),
-        ("warmup_steps", 20, r"config\.warmup_steps"),
-        ("optimizer.name", "sgd", "adamw or muon"),
-        ("model.num_attention_heads", 3, r"config\.model\.num_attention_heads"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_before_any_work(field, value, message, tmp_path):
-    config = load_config_file("configs/bert.py", "tiny")
-    config.total_steps, config.warmup_steps = 20, 2
-    config.model.max_position_embeddings = 64
-    config.stream.phases = ()
-    config.stream.sequence_length = 64
-    config.corpus.source = "text:/nowhere"  # would be refused next
-    group, _, name = field.rpartition(".")
-    (config[group] if group else config)[name] = value
-    with pytest.raises(UserError, match=message):
-        train_module.train(config, tmp_path / "run")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_stream_that_would_differ_is_refused_with_the_reason(unbroken):
     store = TokenStore.open(unbroken[0] / "corpus")
     config = load_config(unbroken[0])
@@ -322,51 +185,3 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_difference(corpu
 def test_logging_more_often_is_no_other_run(corpus, unbroken):
     said = train(corpus, f"--workdir={unbroken[0]}", "--config.log_every=2")
     assert "is finished" in said
-
-
-def test_rows_grow_longer_with_another_rotary_base(corpus, tmp_path):
-    config = load_config_file("configs/modernbert.py", "base")
-    config.corpus.source = corpus.partition("=")[2]
-    config.corpus.heldout_fraction, config.corpus.workers = 0.2, 1
-    config.tokenizer.vocab_size = 300
-    config.total_steps, config.warmup_steps, config.global_batch_size = 4, 1, 8
-    config.log_every, config.eval_every, config.checkpoint_every = 1, 2, 2
-    config.stream.phases = (
-        {"until": 0.5, "sequence_length": 32, "rope_theta": 100.0},
-        {"until": 1.0, "sequence_length": 256, "rope_theta": 10_000.0},
-    )
-    config.model.hidden_size, config.model.intermediate_size = 32, 48
-    config.model.num_attention_heads, config.model.num_hidden_layers = 2, 2
-    config.optimizer.name = "adamw"  # compiles sooner
-    train_module.train(config, tmp_path / "run")
-
-    assert [load_run(tmp_path / "run", step).model.rope_theta for step in (2, 4)] == [100.0, 1e4]
-    exported = json.loads((tmp_path / "run" / "hf" / "config.json").read_text())
-    assert exported["rope_parameters"]["full_attention"]["rope_theta"] == 10_000.0
-
-
-def test_a_small_real_text_is_learned_beyond_its_word_frequencies(tmp_path):
-    """A model that only knows how often each piece occurs stays at the unigram entropy."""
-    pages = [as_document(topics.topics[name]) for name in sorted(topics.topics)]
-    (tmp_path / "topics.txt").write_text("\n\n".join(pages))
-    config = load_config_file("configs/quickstart.py", "")
-    config.corpus.source = f"text:{tmp_path}/topics.txt"
-    config.corpus.heldout_fraction = 0.05
-    config.corpus.workers = 1
-    config.tokenizer.vocab_size = 1000
-    config.total_steps, config.warmup_steps, config.global_batch_size = 150, 15, 32
-    config.eval_every = config.checkpoint_every = config.total_steps
-    config.model.num_hidden_layers = 2
-    train_module.train(config, tmp_path / "run")
-
-    tokens = np.concatenate(
-        [
-            shard.tokens
-            for shard in TokenStore.open(tmp_path / "run" / "corpus").split("train").shards
-        ]
-    )
-    counts = np.bincount(tokens[tokens > 4])  # without the special pieces
-    shares = counts[counts > 0] / counts.sum()
-    entropy = -(shares * np.log(shares)).sum()
-    held_out = [r for r in metrics.read(tmp_path / "run") if r["split"] == "heldout"][-1]
-    assert held_out["mlm_loss"] < entropy - 0.5

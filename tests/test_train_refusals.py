@@ -1,0 +1,74 @@
+"""What the command refuses, in one line; nothing is half-written, and the mended command runs."""
+
+import subprocess
+
+import pytest
+
+from bert_jax import train as train_module
+from bert_jax.config import load_config as load_config_file
+from bert_jax.errors import UserError
+from tests.runs import train
+
+
+def test_what_is_refused_ends_in_one_line_and_leaves_no_run(corpus, tmp_path):
+    workdir = tmp_path / "run"
+    source = f"--config.corpus.source=text:{tmp_path}/nowhere/*.txt"
+    said = train(source, f"--workdir={workdir}", expect=1)
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "nowhere" in errors[0]
+    assert "Traceback" not in said
+    assert not (workdir / "config.json").exists()
+    # The mended command is not tripped up by the first try.
+    train(corpus, f"--workdir={workdir}", "--config.total_steps=5")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 9 MB: enough for the corpus of a tiny run, too little for its first checkpoint."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(corpus, small_disk):
+    wide = ("--config.model.hidden_size=256", "--config.model.num_attention_heads=4")
+    flags = (corpus, f"--workdir={small_disk}/run", "--config.total_steps=5", *wide)
+    said = train(*flags, expect=1)
+    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "disk" in error
+    assert "full" in error
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    assert "Held-out at step 5" in train(*flags)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("global_batch_size", 12, "multiple of 8"),
+        ("mesh.tensor", 3, "there are 8 devices"),
+        ("stream.sequence_length", 128, "max_position_embeddings=64"),
+        ("model.next_sentence", False, r"config\.model\.next_sentence"),
+        ("model.norm", "middle", r"config\.model\.norm is 'middle'"),
+        ("log_every", 0, r"config\.log_every"),
+        ("warmup_steps", 20, r"config\.warmup_steps"),
+        ("optimizer.name", "sgd", "adamw or muon"),
+        ("model.num_attention_heads", 3, r"config\.model\.num_attention_heads"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_any_work(field, value, message, tmp_path):
+    config = load_config_file("configs/bert.py", "tiny")
+    config.total_steps, config.warmup_steps = 20, 2
+    config.model.max_position_embeddings = 64
+    config.stream.phases = ()
+    config.stream.sequence_length = 64
+    config.corpus.source = "text:/nowhere"  # would be refused next
+    group, _, name = field.rpartition(".")
+    (config[group] if group else config)[name] = value
+    with pytest.raises(UserError, match=message):
+        train_module.train(config, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
