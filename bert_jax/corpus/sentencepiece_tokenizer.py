@@ -18,7 +18,13 @@ from jaxtyping import Int32
 
 from bert_jax.corpus import sentencepiece_model
 from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizer import SPECIAL_PIECES, Tokenizer, is_unspaced, special_ids
+from bert_jax.corpus.tokenizer import (
+    SPECIAL_PIECES,
+    Tokenizer,
+    is_unspaced,
+    is_unspaced_utf8,
+    special_ids,
+)
 from bert_jax.corpus.vocabulary import Vocabulary
 from bert_jax.errors import UserError
 
@@ -129,6 +135,8 @@ def _vocabulary(processor: sentencepiece.SentencePieceProcessor, name: str) -> V
     )
     is_special[list(roles.values())] = True
     starts_word = np.array([piece.startswith(SPACE) or is_unspaced(piece) for piece in pieces])
+    for byte in filter(processor.IsByte, range(len(pieces))):  # pieces such as <0xE6>
+        starts_word[byte] = is_unspaced_utf8(bytes.fromhex(pieces[byte][3:5]))
     return Vocabulary(
         size=len(pieces), is_special=is_special, starts_word=starts_word & ~is_special, **roles
     )

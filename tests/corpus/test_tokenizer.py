@@ -121,6 +121,8 @@ def test_byte_fallback_leaves_nothing_unknown():
     ids = tokenizer.encode(["river \u6f22"])[0]
     assert tokenizer.vocabulary.unk_id not in ids
     assert tokenizer.decode(ids.tolist()) == "river \u6f22"
+    starts = tokenizer.vocabulary.starts_word[tokenizer.encode(["\u6f22\u6f22"])[0]]
+    assert starts.tolist() == [True, *[True, False, False] * 2]  # the space, and each character
 
 
 def test_a_vocabulary_smaller_than_the_alphabet_is_refused():
