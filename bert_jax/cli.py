@@ -114,8 +114,8 @@ def _guarded(action: Callable):
         texts = [os.strerror(number) for number in full]
         if getattr(error, "errno", 0) in full or any(text in str(error) for text in texts):
             place = getattr(error, "filename", None) or "the workdir"
-            _leave(
-                f"error: the disk that holds {place} is full: free some space and run the same "
+            _leave(  # on a line of its own: other threads may be in the middle of theirs
+                f"\nerror: the disk that holds {place} is full: free some space and run the same "
                 "command again; it goes on from the last thing that was written whole"
             )
         if jax.distributed.is_initialized():
@@ -125,7 +125,8 @@ def _guarded(action: Callable):
 
 def _leave(message: str, status: int = 1) -> NoReturn:
     """Exit; at once where others would otherwise be waited for at the exit."""
-    print(message, file=sys.stderr, flush=True)
+    sys.stderr.write(message + "\n")  # in one piece
+    sys.stderr.flush()
     if jax.distributed.is_initialized():
         os._exit(status)
     sys.exit(status)
