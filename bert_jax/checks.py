@@ -11,7 +11,8 @@ from bert_jax.errors import UserError
 from bert_jax.model.attention import Call, explain, resolve
 from bert_jax.model.placement import platform_of
 from bert_jax.optimizer import make_optimizer
-from bert_jax.stream.phases import PAIR_OBJECTIVES, Phase, phases
+from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.settings import PAIR_OBJECTIVES
 from bert_jax.training import model_of
 
 COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")

@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from bert_jax import cli, metrics, partition, workdir
+from bert_jax.config import corpus_directory
 from bert_jax.corpus.store import TokenStore
 from bert_jax.stream.batches import all_rows
 from bert_jax.training import compile_steps, evaluation_sums
@@ -29,7 +30,7 @@ def define_flags() -> None:
 def main() -> None:
     """Run the command."""
     run = workdir.load_run(Path(FLAGS.workdir), FLAGS.step)
-    store = TokenStore.open(workdir.corpus_directory(run.workdir, run.config))
+    store = TokenStore.open(corpus_directory(run.workdir, run.config))
     workdir.expect_same_tokenizer(run.tokenizer_directory, store.tokenizer_directory)
     # Any machine will do: the examples and their masks do not depend on the mesh or the batch size.
     mesh = partition.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "tensor": 1}))

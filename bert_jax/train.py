@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from bert_jax import cli, closing, compile_cache, partition, workdir
 from bert_jax.checkpoint import Checkpoints
 from bert_jax.checks import attention_lines, check
+from bert_jax.config import corpus_directory
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.errors import UserError
@@ -116,7 +117,7 @@ def say_if_not_exportable(model: ModelConfig) -> None:
 
 def prepare(config: ConfigDict, directory: Path) -> TokenStore:
     """The run's token store; the first process makes it while the others wait for it."""
-    place = workdir.corpus_directory(directory, config)
+    place = corpus_directory(directory, config)
     while jax.process_index() != 0 and not (place / MANIFEST).is_file():
         time.sleep(0.5)
     return build_store(config, place)

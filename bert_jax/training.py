@@ -22,7 +22,8 @@ from bert_jax import model as model_lib
 from bert_jax import partition
 from bert_jax.model import Batch, Bert, ModelConfig
 from bert_jax.optimizer import learning_rate_schedule, make_optimizer
-from bert_jax.stream.phases import PAIR_OBJECTIVES, Phase, phases
+from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.settings import PAIR_OBJECTIVES
 
 Sums = dict[str, Float[Array, ""]]
 

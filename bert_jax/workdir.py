@@ -20,7 +20,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax import checkpoint
-from bert_jax.config import corpus_directory as corpus_directory
 from bert_jax.config import default_config, flatten, from_dict, is_same_run, to_json
 from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.vocabulary import Vocabulary

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from bert_jax import compile_cache, partition
 from bert_jax.checks import attention_names, check, vocab_size
+from bert_jax.config import corpus_directory
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.errors import UserError
 from bert_jax.performance import capacity, flops, profiling
@@ -23,7 +24,6 @@ from bert_jax.stream.batches import TrainBatches, all_rows
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
 from bert_jax.training import TrainState, abstract_batch, compile_steps, model_of
-from bert_jax.workdir import corpus_directory
 
 WARM_UP = 2  # steps that are not counted
 PROFILED = 3  # steps in the trace

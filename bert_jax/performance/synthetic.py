@@ -3,8 +3,9 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from bert_jax.stream.phases import PAIR_OBJECTIVES, Phase
+from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
+from bert_jax.stream.settings import PAIR_OBJECTIVES
 
 _FIRST_PIECE = 5  # behind the special ones
 

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from bert_jax.errors import UserError
 from bert_jax.stream.masking import num_predictions
-from bert_jax.stream.settings import PAIR_OBJECTIVES as PAIR_OBJECTIVES
 from bert_jax.stream.settings import check_stream, phase_fields
 
 
