@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt64
 # Shorter paragraphs may well be said twice.
 LONG_PARAGRAPH = 64  # characters
 
-_HASHES_AT_ONCE = 1 << 24
+_HASHES_AT_ONCE = 1 << 23  # at up to 75 bytes each while they are compared
 
 
 def text_hash(text: str) -> int:
