@@ -24,7 +24,8 @@ def make():
 turns.answer(make)
 """
 PARENT = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from bert_jax.performance import turns
 side = turns.Side("spinning", [sys.executable, "-c", {SPINNING!r}])
 print(side.process.pid, int(side.process.stdout.readline()), flush=True)
@@ -56,7 +57,10 @@ def test_a_side_and_all_it_has_started_end_with_the_parent(number):
     assert len(children) == 2
     assert not any(has_ended(pid) for pid in children)
     parent.send_signal(number)
-    parent.wait(timeout=60)
+    try:
+        parent.wait(timeout=60)
+    finally:
+        parent.kill()
     deadline = time.monotonic() + 60
     while not all(has_ended(pid) for pid in children):
         assert time.monotonic() < deadline, "a process was left behind"
