@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from bert_jax import partition
 from bert_jax.corpus.existing_tokenizer import open_tokenizer
 from bert_jax.errors import UserError
+from bert_jax.model import ModelConfig
 from bert_jax.model.attention import Call, explain, resolve
 from bert_jax.model.placement import platform_of
 from bert_jax.optimizer import make_optimizer
@@ -25,9 +26,10 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
       UserError: names the fields and the mend.
     """
     make_optimizer(config)
+    size = vocab_size(config)
     for phase in phases(config):
         partition.check_batch_size(mesh, phase.global_batch_size, config.mesh.micro_batches)
-        attention_backends(config, mesh, phase)
+        attention_backends(model_of(config, size, phase), mesh, phase)
     if (config.stream.objective in PAIR_OBJECTIVES) != config.model.next_sentence:
         raise UserError(
             f"config.stream.objective is {config.stream.objective!r} and config.model.next_sentence"
@@ -51,13 +53,12 @@ def vocab_size(config: ConfigDict) -> int:
     return tokenizer.vocabulary.size
 
 
-def attention_backends(config: ConfigDict, mesh: Mesh, phase: Phase) -> dict[Call, str]:
+def attention_backends(model: ModelConfig, mesh: Mesh, phase: Phase) -> dict[Call, str]:
     """What each kind of layer asks of its attention in a phase, and who computes it.
 
     Raises:
       UserError: the backend that the config names cannot.
     """
-    model = model_of(config, vocab_size(config), phase)
     platform = platform_of(mesh.devices.flat[0].platform)
     calls = model.attention_calls(phase.sequence_length, platform)
     return {
@@ -66,18 +67,18 @@ def attention_backends(config: ConfigDict, mesh: Mesh, phase: Phase) -> dict[Cal
     }
 
 
-def attention_names(config: ConfigDict, mesh: Mesh, phase: Phase) -> str:
+def attention_names(model: ModelConfig, mesh: Mesh, phase: Phase) -> str:
     """The backends of a phase's layers, each once."""
-    return ", ".join(dict.fromkeys(attention_backends(config, mesh, phase).values()))
+    return ", ".join(dict.fromkeys(attention_backends(model, mesh, phase).values()))
 
 
-def attention_lines(config: ConfigDict, mesh: Mesh) -> list[str]:
+def attention_lines(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> list[str]:
     """Which backends a run's attention takes, why, and what a dense one costs; each thing once."""
     parts = partition.parts_of_batch(mesh, config.mesh.micro_batches)
-    heads = config.model.num_attention_heads // mesh.shape["tensor"]
+    heads = model.num_attention_heads // mesh.shape["tensor"]
     lines = [
         explain(backend, call, phase.global_batch_size // parts, heads)
         for phase in phases(config)
-        for call, backend in attention_backends(config, mesh, phase).items()
+        for call, backend in attention_backends(model, mesh, phase).items()
     ]
     return list(dict.fromkeys(lines))

@@ -119,7 +119,7 @@ def default_config() -> ConfigDict:
     # What the backward pass computes again, for memory: none | dots (all but the products of the
     # linear maps) | full (all but each layer's input)
     model.rematerialization = "none"
-    model.layers = "unrolled"  # unrolled (fastest) | scanned (compiles in a constant time)
+    model.layers = "unrolled"  # unrolled (fastest) | scanned (a program that depth does not grow)
     # Softmax over the vocabulary: full | blocked (the same, logits never whole) | adaptive (rare
     # pieces in narrower tails; is not exported) | sampled (in training; evaluated exactly)
     model.head = "blocked"

@@ -149,7 +149,7 @@ def _plan(config: ConfigDict, grid: Slice, mesh: jax.sharding.Mesh, phase: Phase
         temporaries=memory.temp_size_in_bytes,
         program=memory.generated_code_size_in_bytes,
         memory=grid.chip.memory,
-        attention=attention_names(config, mesh, phase),
+        attention=attention_names(model, mesh, phase),
         flops=work.flops,
         compiler_flops=cost["flops"],
         bytes_accessed=cost["bytes accessed"],

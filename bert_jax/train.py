@@ -40,8 +40,6 @@ def train(config: ConfigDict, directory: Path) -> None:
     mesh = partition.make_mesh(config.mesh)
     check(config, mesh)
     workdir.check(directory, config)
-    for line in attention_lines(config, mesh):
-        cli.say(line)
 
     # --- The corpus: a token store, made now if it is not there yet.
     store = prepare(config, directory)
@@ -52,6 +50,8 @@ def train(config: ConfigDict, directory: Path) -> None:
     # --- The model, its optimizer and the compiled steps.
     model = model_of(config, store.vocabulary.size)
     say_if_not_exportable(model)
+    for line in attention_lines(config, model, mesh):
+        cli.say(line)
     models = {model_of(config, store.vocabulary.size, phase) for phase in phases(config)}
     steps_of = {each.rope_theta: compile_steps(config, each, mesh) for each in models}
     steps = steps_of[model.rope_theta]

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from ml_collections import ConfigDict
+
 from bert_jax.model import ModelConfig
 
 CLASSIC = ModelConfig(
@@ -42,3 +44,15 @@ MODERN = dataclasses.replace(
     local_attention=16,
     global_every=2,
 )
+
+
+def make_modern(model: ConfigDict) -> None:
+    """Turn the `model` group of a run's config into the modern family, with local layers."""
+    model.update(
+        position="rotary",
+        norm="pre",
+        feed_forward="geglu",
+        use_bias=False,
+        token_types=0,
+        local_attention=8,
+    )

@@ -21,6 +21,7 @@ from bert_jax.config import default_config
 from bert_jax.performance import hlo
 from bert_jax.stream.phases import phases
 from bert_jax.training import abstract_batch, compile_steps, model_of
+from tests.architectures import make_modern
 
 GOLDEN = Path(__file__).with_name("step_structure.json")
 LAYERS, ROWS, LENGTH, WIDTH = 2, 16, 32, 64
@@ -49,17 +50,8 @@ def small_config(family, mesh="data", layers=LAYERS):
     if family == "classic":
         config.stream.objective = "nsp"
     else:
-        config.model.update(
-            position="rotary",
-            norm="pre",
-            feed_forward="geglu",
-            use_bias=False,
-            token_types=0,
-            local_attention=8,
-            next_sentence=False,
-            dropout=0.0,
-            attention_dropout=0.0,
-        )
+        make_modern(config.model)
+        config.model.update(next_sentence=False, dropout=0.0, attention_dropout=0.0)
     return config
 
 

@@ -14,6 +14,7 @@ from bert_jax import partition
 from bert_jax.config import default_config
 from bert_jax.model import ModelConfig
 from bert_jax.training import compile_steps, pretraining_sums, split_rows
+from tests.architectures import make_modern
 from tests.synthetic import random_batch
 
 VOCAB, BATCH = 256, 16
@@ -30,14 +31,7 @@ def small_config(**mesh):
 
 
 def modern(config):
-    config.model.update(
-        position="rotary",
-        norm="pre",
-        feed_forward="geglu",
-        use_bias=False,
-        token_types=0,
-        local_attention=8,
-    )
+    make_modern(config.model)
     config.optimizer.name = "muon"
 
 

@@ -88,16 +88,6 @@ def blocked_cross_entropy(
     return _sums(x, table, bias, labels, weights, with_gradients=False)[0]
 
 
-def _forward(
-    x: Float[Array, "B P D"],
-    table: Float[Array, "V D"],
-    bias: Float[Array, "V"],
-    labels: Int[Array, "B P"],
-    weights: Float[Array, "B P"],
-) -> Found:
-    return _sums(x, table, bias, labels, weights, with_gradients=True)
-
-
 def _backward(gradients: Gradients, cotangent: Summed) -> tuple:
     scaled = jax.tree.map(lambda leaf: (leaf * cotangent.loss).astype(leaf.dtype), gradients)
     return (*scaled, None, None)
@@ -140,7 +130,7 @@ def _sums(
     return Summed(*found), Gradients(*gradients) if with_gradients else None
 
 
-blocked_cross_entropy.defvjp(_forward, _backward)
+blocked_cross_entropy.defvjp(functools.partial(_sums, with_gradients=True), _backward)
 
 
 def _on_device(

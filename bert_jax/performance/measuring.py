@@ -242,7 +242,7 @@ def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -
         sequence_length=phase.sequence_length,
         global_batch_size=phase.global_batch_size,
         devices=len(devices),
-        attention=attention_names(runner.config, runner.mesh, phase),
+        attention=attention_names(runner.model, runner.mesh, phase),
         compile_seconds=seconds,
         is_cached=watch.read > 0,
         step_seconds=tuple(timed),

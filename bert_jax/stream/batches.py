@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt32
 from ml_collections import ConfigDict
 
 from bert_jax.corpus.store import Split, TokenStore
@@ -231,6 +231,9 @@ def _draw(seed: int, counter: Int64[np.ndarray, "B"]) -> Draw:
     """The random numbers of these examples, drawn at once for those that follow each other."""
     runs = np.split(counter, np.flatnonzero(np.diff(counter) != 1) + 1)
     places = [(int(run[0]), len(run)) for run in runs if len(run)] or [(0, 0)]
-    return lambda purpose, width: np.concatenate(
-        [randomness.bits(seed, purpose, first, count, width) for first, count in places]
-    )
+
+    def draw(purpose: str, width: int) -> UInt32[np.ndarray, "_ _"]:
+        parts = [randomness.bits(seed, purpose, first, count, width) for first, count in places]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    return draw
