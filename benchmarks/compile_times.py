@@ -16,10 +16,11 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from bert_jax import cli, compile_cache, partition
+from bert_jax.common import command_line, compile_cache
 from bert_jax.performance.machine import load, machine, versions
 from bert_jax.plan import compiled
 from bert_jax.stream.phases import phases
+from bert_jax.training import sharding
 
 FLAGS = flags.FLAGS
 LAYERS = ("unrolled", "scanned")
@@ -27,9 +28,9 @@ LAYERS = ("unrolled", "scanned")
 
 def compile_once() -> None:
     """Print the seconds of tracing and compiling, or reading, in this process."""
-    config = cli.config()
+    config = command_line.config()
     compile_cache.use(FLAGS.compile_cache)
-    mesh = partition.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(config.mesh)
     begin = time.perf_counter()
     compiled(config, mesh, phases(config)[0])
     print(time.perf_counter() - begin)
@@ -55,8 +56,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.define_config()
-    compile_cache.define_flags()
+    command_line.define_config()
+    command_line.define_compile_cache()
     flags.DEFINE_bool("once", False, "(internal) compile in this process")
     flags.DEFINE_string("json", None, "Write the figures into this file, too")
-    cli.run(main)
+    command_line.run(main)

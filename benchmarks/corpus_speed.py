@@ -33,8 +33,8 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from bert_jax.config import default_config
-from bert_jax.corpus import docstrings
 from bert_jax.corpus.build import build_store
+from bert_jax.corpus.readers import docstrings
 from bert_jax.performance.machine import load, machine, versions
 
 FLAGS = flags.FLAGS

@@ -23,11 +23,12 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from bert_jax import cli, partition
+from bert_jax.common import command_line, memory
 from bert_jax.config import default_config
 from bert_jax.model import ModelConfig
 from bert_jax.model.heads import HEADS
-from bert_jax.training import compile_steps, evaluation_sums
+from bert_jax.training import sharding
+from bert_jax.training.step import compile_steps, evaluation_sums
 
 FLAGS = flags.FLAGS
 FIRST = 5  # ids below are special pieces
@@ -45,14 +46,14 @@ class Cost:
 
 def main() -> None:
     """Run the benchmark and print its tables."""
-    cli.keep_freed_memory()
+    memory.keep_freed_memory()
     costs = {name: dataclasses.asdict(cost) for name, cost in measure_costs().items()}
     print(f"{FLAGS.vocabulary:,} pieces, {FLAGS.predictions} predictions, width {FLAGS.width}")
     print(f"{'head':10}{'time':>10}{'memory':>10}{'parameters':>14}")
     for name, cost in costs.items():
         time_text = f"{cost['milliseconds']:.0f} ms"
-        memory = f"{cost['temporary_megabytes']:.0f} MB"
-        print(f"{name:10}{time_text:>10}{memory:>10}{cost['parameters']:14,}")
+        megabytes = f"{cost['temporary_megabytes']:.0f} MB"
+        print(f"{name:10}{time_text:>10}{megabytes:>10}{cost['parameters']:14,}")
     learned = {name: learn(name) for name in HEADS} if FLAGS.steps else {}
     for name, (loss, accuracy) in learned.items():
         print(f"{name:10} held-out loss {loss:.3f}, accuracy {accuracy:.1%}", flush=True)
@@ -92,8 +93,8 @@ def measure_costs() -> dict[str, Cost]:
             compiled(*given)
         )
         size = sum(leaf.size for leaf in jax.tree.leaves(params)) + table.size
-        memory = compiled.memory_analysis().temp_size_in_bytes / 1e6
-        costs[name] = Cost(np.inf, memory, size)
+        megabytes = compiled.memory_analysis().temp_size_in_bytes / 1e6
+        costs[name] = Cost(np.inf, megabytes, size)
     for _ in range(FLAGS.rounds + 1):
         for name, program in programs.items():
             begin = time.perf_counter()
@@ -121,15 +122,15 @@ def learn(head: str) -> tuple[float, float]:
         attention_dropout=0.0,
         sampled_negatives=FLAGS.learn // 16,
     )
-    mesh = partition.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(config.mesh)
     steps = compile_steps(config, ModelConfig.create(config.model, FLAGS.learn), mesh)
     state = steps.init()
     for step in range(FLAGS.steps):
-        state, _ = steps.train(state, partition.place_batch(mesh, pairs(step), ROWS))
+        state, _ = steps.train(state, sharding.place_batch(mesh, pairs(step), ROWS))
     held_out = (pairs(10**6 + index) for index in range(20))
     sums = evaluation_sums(mesh, steps, state.params, held_out, ROWS)
     count = float(sums["mlm_count"])
-    return float(sums["mlm_loss"]) / count, float(sums["mlm_hits"]) / count
+    return float(sums["mlm_loss"]) / count, float(sums["mlm_correct"]) / count
 
 
 def pairs(seed: int) -> dict[str, np.ndarray]:
@@ -171,4 +172,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("learn", 8192, "Pieces, for what is learned")
     flags.DEFINE_integer("steps", 400, "Steps of learning; 0: none")
     flags.DEFINE_string("json", None, "File for the figures")
-    cli.run(main)
+    command_line.run(main)

@@ -15,9 +15,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from bert_jax import cli, metrics
-from bert_jax.errors import UserError
+from bert_jax.common import command_line
+from bert_jax.common.errors import UserError
 from bert_jax.performance.machine import load, machine, versions
+from bert_jax.run import metrics
 
 FLAGS = flags.FLAGS
 TOLERANCE = 0.05  # nats of held-out loss
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.define_config()
+    command_line.define_config()
     flags.DEFINE_integer("steps", 300, "Of each run")
     flags.DEFINE_string("json", None, "Write the figures into this file, too")
-    cli.run(main)
+    command_line.run(main)

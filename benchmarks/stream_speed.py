@@ -27,7 +27,7 @@ import transformers
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax import cli
+from bert_jax.common import command_line, memory
 from bert_jax.config import default_config
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance.machine import load, machine, versions
@@ -57,7 +57,7 @@ CASES = [
 
 def main() -> None:
     """Run the benchmark."""
-    cli.keep_freed_memory()
+    memory.keep_freed_memory()
     warnings.filterwarnings("ignore")
     store = TokenStore.open(FLAGS.store)
     config = default_config()
@@ -87,19 +87,19 @@ def main() -> None:
         results.append({"case": name, "sequences_per_second": own, "peer": peer, "rounds": rates})
     seek = first_batch(store, config)
     print(f"first batch: {seek[0]:.3f} s at step 0, {seek[FAR]:.3f} s at step 10**9")
-    memory = {
+    peaks = {
         directory: {
             objective: alone(anonymous_memory, directory, objective) for objective in OBJECTIVES
         }
         for directory in filter(None, (FLAGS.small, FLAGS.store))
     }
-    for directory, sizes in memory.items():
+    for directory, sizes in peaks.items():
         text = ", ".join(f"{objective} {size / 1e6:.1f} MB" for objective, size in sizes.items())
         print(f"memory beside the pages of {directory}: {text}")
     report |= {
         "cases": results,
         "first_batch_seconds": seek,
-        "memory": memory,
+        "memory": peaks,
         "load_after": load(),
     }
     print(f"load now {report['load_after']}")
@@ -220,4 +220,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("store", None, "A token store", required=True)
     flags.DEFINE_string("small", None, "A smaller token store, for its memory beside the other's")
     flags.DEFINE_string("json", None, "File for the figures")
-    cli.run(main)
+    command_line.run(main)

@@ -18,10 +18,9 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax import cli, compile_cache
+from bert_jax.common import command_line, compile_cache, memory
+from bert_jax.common.errors import UserError
 from bert_jax.config import to_json
-from bert_jax.errors import UserError
-from bert_jax.partition import parts_of_batch
 from bert_jax.performance import capacity, peers, profiling
 from bert_jax.performance.machine import load, machine, versions
 from bert_jax.performance.measuring import (
@@ -35,8 +34,9 @@ from bert_jax.performance.measuring import (
     real,
     synthetic,
 )
+from bert_jax.run.workdir import write_whole
 from bert_jax.stream.phases import Phase, phases
-from bert_jax.workdir import write_whole
+from bert_jax.training.sharding import parts_of_batch
 
 FLAGS = flags.FLAGS
 GIB = 2.0**30
@@ -198,11 +198,11 @@ def main() -> None:
     """Run the command."""
     check_flags()
     if peers.is_ours(FLAGS.side):
-        cli.keep_freed_memory()  # as in training; the peers are as their users have them
-    config = cli.config()
+        memory.keep_freed_memory()  # as in training; the peers are as their users have them
+    config = command_line.config()
     selected = chosen(config, FLAGS.phase)
     is_real = FLAGS.batches == "real"
-    source = real(config, cli.workdir()) if is_real else synthetic(config)
+    source = real(config, command_line.workdir()) if is_real else synthetic(config)
     if FLAGS.side:
         return peers.serve(FLAGS.side, config, source, selected[0])
     report: dict[str, Any] = {
@@ -219,7 +219,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.define_config()
-    compile_cache.define_flags()
+    command_line.define_config()
+    command_line.define_compile_cache()
     define_flags()
-    cli.run(main)
+    command_line.run(main)

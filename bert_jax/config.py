@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 # Changing one of these on a resumed run changes where or how it is computed or shown, never the
 # batches, the masks or the update; everything else makes it another run.
@@ -83,14 +83,16 @@ def default_config() -> ConfigDict:
     stream.mask_rate = 0.15  # share of the tokens to predict
     stream.final_mask_rate = 0.0  # the rate goes there linearly over the run; 0: it stays
     stream.mask_unit = "token"  # token | word: whole words | span: of words, as SpanBERT
-    stream.mask_share = 0.8  # of those, replaced by [MASK]
-    stream.random_share = 0.1  # of those, replaced by a random ordinary piece; the rest is kept
+    stream.mask_replace_prob = 0.8  # of those, replaced by [MASK]
+    stream.random_replace_prob = (
+        0.1  # of those, replaced by a random ordinary piece; the rest is kept
+    )
     stream.short_fraction = 0.1  # nsp, sop: share of pairs cut to a random shorter length
     stream.weights = ""  # share of the rows by source: "wiki=0.7, web=0.3"; empty: by their sizes
     # Phases of one run, in order: dicts with `until` (share of total_steps at which the phase
     # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate,
-    # final_mask_rate (rates of that phase alone), mask_unit, mask_share, random_share, weights,
-    # rope_theta (of the global layers).
+    # final_mask_rate (rates of that phase alone), mask_unit, mask_replace_prob,
+    # random_replace_prob, weights, rope_theta (of the global layers).
     stream.phases = ()
 
     config.model = model = ConfigDict()
@@ -133,7 +135,7 @@ def default_config() -> ConfigDict:
     optimizer.epsilon = 1e-6
     optimizer.weight_decay = 0.01
     optimizer.clip_norm = 1.0  # of the whole gradient; 0: no clipping
-    optimizer.final_learning_rate = 0.0  # share of the peak at total_steps (linear decay)
+    optimizer.final_lr_fraction = 0.0  # share of the peak at total_steps (linear decay)
     optimizer.muon_learning_rate = 0.02
     optimizer.muon_momentum = 0.95
     optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss

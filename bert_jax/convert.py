@@ -10,13 +10,13 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from bert_jax import cli
-from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.common import command_line
+from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.interop import configs, hugging_face, parity
 from bert_jax.interop.names import Params
 from bert_jax.interop.usage import pytorch_lines
 from bert_jax.model import ModelConfig
-from bert_jax.workdir import HUGGING_FACE, load_run
+from bert_jax.run.workdir import HUGGING_FACE, load_run
 
 FLAGS = flags.FLAGS
 
@@ -70,4 +70,4 @@ if __name__ == "__main__":
         del sys.argv[1]
     elif not {"--help", "--helpfull", "-h", "-help"} & set(sys.argv):
         sys.exit("error: say what to do: python -m bert_jax.convert export --workdir=DIR --out=DIR")
-    cli.run(export)
+    command_line.run(export)

@@ -10,11 +10,13 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax import cli, metrics, partition, workdir
+from bert_jax.common import command_line, memory
 from bert_jax.config import corpus_directory
 from bert_jax.corpus.store import TokenStore
+from bert_jax.run import metrics, workdir
 from bert_jax.stream.batches import all_rows
-from bert_jax.training import compile_steps, evaluation_sums
+from bert_jax.training import sharding
+from bert_jax.training.step import compile_steps, evaluation_sums
 
 FLAGS = flags.FLAGS
 ROWS_PER_DEVICE = 32
@@ -33,10 +35,10 @@ def main() -> None:
     store = TokenStore.open(corpus_directory(run.workdir, run.config))
     workdir.expect_same_tokenizer(run.tokenizer_directory, store.tokenizer_directory)
     # Any machine will do: the examples and their masks do not depend on the mesh or the batch size.
-    mesh = partition.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "tensor": 1}))
+    mesh = sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "tensor": 1}))
     batch_size = ROWS_PER_DEVICE * mesh.size
     steps = compile_steps(run.config, run.model, mesh)
-    params = jax.device_put(run.params, partition.state_shardings(mesh, run.params))
+    params = jax.device_put(run.params, sharding.state_shardings(mesh, run.params))
 
     from bert_jax.stream import pipeline  # imports TensorFlow, which takes seconds
 
@@ -50,6 +52,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.keep_freed_memory()
+    memory.keep_freed_memory()
     define_flags()
-    cli.run(main)
+    command_line.run(main)

@@ -11,11 +11,11 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from bert_jax import cli
-from bert_jax.corpus.tokenizer import Tokenizer
-from bert_jax.errors import UserError
-from bert_jax.predictions import fill_mask, readable
-from bert_jax.workdir import load_run
+from bert_jax.common import command_line
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.inference.fill_mask import fill_mask, readable
+from bert_jax.run.workdir import load_run
 
 FLAGS = flags.FLAGS
 
@@ -55,4 +55,4 @@ def _typed_lines(mask: str) -> Iterator[list[str]]:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    command_line.run(main)

@@ -18,14 +18,15 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax import cli, partition
-from bert_jax.checks import attention_names, check, vocab_size
-from bert_jax.errors import UserError
+from bert_jax.common import command_line, console
+from bert_jax.common.errors import UserError
 from bert_jax.performance import flops, hlo, scaling, topology
 from bert_jax.performance.topology import GIB, Slice
+from bert_jax.run.workdir import write_whole
 from bert_jax.stream.phases import Phase, phases
-from bert_jax.training import abstract_batch, compile_steps, model_of
-from bert_jax.workdir import write_whole
+from bert_jax.training import sharding
+from bert_jax.training.preflight import attention_names, check, vocab_size
+from bert_jax.training.step import abstract_batch, compile_steps, model_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def plan(config: ConfigDict, grid: Slice) -> list[Plan]:
         is not installed.
     """
     devices = topology.devices(grid)
-    mesh = partition.make_mesh(config.mesh, devices)
+    mesh = sharding.make_mesh(config.mesh, devices)
     check(config, mesh)
     return [_plan(config, grid, mesh, phase) for phase in phases(config)]
 
@@ -130,7 +131,7 @@ def _plan(config: ConfigDict, grid: Slice, mesh: jax.sharding.Mesh, phase: Phase
     text, memory, cost = step.as_text(), step.memory_analysis(), step.cost_analysis()
     if not (text and memory and cost):
         raise ValueError("the TPU compiler does not tell its program, its memory or its cost")
-    row = flops.training(model, phase.sequence_length, phase.predictions)
+    row = flops.training(model, phase.sequence_length, phase.max_predictions)
     work = scaling.Work(
         flops=row * phase.global_batch_size / grid.chips,
         memory_traffic=hlo.memory_traffic(text),
@@ -240,13 +241,13 @@ def define_flags() -> None:
 
 def main() -> None:
     """Run the command."""
-    plans = plan(cli.config(), Slice.parse(flags.FLAGS.topology))
-    cli.say(describe(plans))
+    plans = plan(command_line.config(), Slice.parse(flags.FLAGS.topology))
+    console.say(describe(plans))
     if flags.FLAGS.json:
         write_whole(Path(flags.FLAGS.json), to_json(plans))
 
 
 if __name__ == "__main__":
-    cli.define_config()
+    command_line.define_config()
     define_flags()
-    cli.run(main)
+    command_line.run(main)

@@ -9,7 +9,7 @@ for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs n
 
 from absl import flags
 
-from bert_jax import cli
+from bert_jax.common import command_line
 from bert_jax.config import corpus_directory
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import SPLITS, TokenStore
@@ -19,8 +19,8 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     """Run the command."""
-    config = cli.config()
-    directory = corpus_directory(cli.workdir(), config)
+    config = command_line.config()
+    directory = corpus_directory(command_line.workdir(), config)
     if FLAGS.verify:
         print(verified(TokenStore.open(directory)))
         return
@@ -69,5 +69,5 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.define_config()
-    cli.run(main)
+    command_line.define_config()
+    command_line.run(main)

@@ -14,20 +14,22 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax import cli, closing, compile_cache, partition, workdir
-from bert_jax.checkpoint import Checkpoints
-from bert_jax.checks import attention_lines, check
+from bert_jax.common import command_line, compile_cache, console, memory
+from bert_jax.common.errors import UserError
 from bert_jax.config import corpus_directory
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
-from bert_jax.errors import UserError
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
-from bert_jax.reporter import Reporter
+from bert_jax.run import finish, workdir
+from bert_jax.run.progress import Reporter
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.phases import phases
-from bert_jax.training import compile_steps, evaluation_sums, model_of
+from bert_jax.training import sharding
+from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.preflight import attention_lines, check
+from bert_jax.training.step import compile_steps, evaluation_sums, model_of
 
 
 def train(config: ConfigDict, directory: Path) -> None:
@@ -37,7 +39,7 @@ def train(config: ConfigDict, directory: Path) -> None:
       UserError: something in the config, the corpus or the directory has to be mended first.
     """
     # --- Refuse what cannot work, before any work is done.
-    mesh = partition.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(config.mesh)
     check(config, mesh)
     workdir.check(directory, config)
 
@@ -51,32 +53,32 @@ def train(config: ConfigDict, directory: Path) -> None:
     model = model_of(config, store.vocabulary.size)
     say_if_not_exportable(model)
     for line in attention_lines(config, model, mesh):
-        cli.say(line)
+        console.say(line)
     models = {model_of(config, store.vocabulary.size, phase) for phase in phases(config)}
     steps_of = {each.rope_theta: compile_steps(config, each, mesh) for each in models}
     steps = steps_of[model.rope_theta]
 
     # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
     # finished before any of them can finish it: opening the checkpoints waits for all.
-    finished = closing.is_finished(directory)
+    finished = finish.is_finished(directory)
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, config.keep_checkpoints)
     first_step = checkpoints.latest_step() or 0
     if first_step == config.total_steps and finished:
-        cli.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
-        return closing.say_next_steps(directory)
+        console.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
+        return finish.say_next_steps(directory)
     if first_step:
-        cli.say(f"Going on at step {first_step} of {config.total_steps} in {directory}.")
+        console.say(f"Going on at step {first_step} of {config.total_steps} in {directory}.")
         now = identity(store, stream, first_step)
         expect_same(checkpoints.stream(first_step), now, store, first_step)
         state = checkpoints.restore(first_step, steps.abstract_state)
     else:
-        cli.say(f"Starting a run of {config.total_steps} steps in {directory}.")
+        console.say(f"Starting a run of {config.total_steps} steps in {directory}.")
         state = steps.init()
 
     # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
     from bert_jax.stream import pipeline
 
-    rows = functools.partial(partition.process_rows, mesh)
+    rows = functools.partial(sharding.process_rows, mesh)
     batch_size = phases(config)[-1].global_batch_size
     held_out = pipeline.evaluation_batches(store, "heldout", config, batch_size, rows)
     batches = pipeline.train_batches(store, config, first_step, config.total_steps, rows)
@@ -88,7 +90,7 @@ def train(config: ConfigDict, directory: Path) -> None:
         for step in range(max(phase.start, first_step), phase.stop):
             with reporter.waiting_for_data():
                 batch = next(batches)
-            placed = partition.place_batch(mesh, batch, phase.global_batch_size)
+            placed = sharding.place_batch(mesh, batch, phase.global_batch_size)
             state, sums = steps.train(state, placed)
             done = step + 1
             reporter.train(done, phase, sums)
@@ -104,7 +106,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     checkpoints.close()
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
-    closing.finish(directory, store)
+    finish.finish(directory, store)
 
 
 def say_if_not_exportable(model: ModelConfig) -> None:
@@ -112,7 +114,7 @@ def say_if_not_exportable(model: ModelConfig) -> None:
     try:
         architecture(model)
     except UserError as error:
-        cli.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
+        console.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
 
 
 def prepare(config: ConfigDict, directory: Path) -> TokenStore:
@@ -136,14 +138,14 @@ def define_flags() -> None:
 def main() -> None:
     """Run the command."""
     if flags.FLAGS.distributed:
-        partition.start_distributed()
+        sharding.start_distributed()
     compile_cache.use(flags.FLAGS.compile_cache)
-    train(cli.config(), cli.workdir())
+    train(command_line.config(), command_line.workdir())
 
 
 if __name__ == "__main__":
-    cli.keep_freed_memory()
-    cli.define_config()
-    compile_cache.define_flags()
+    memory.keep_freed_memory()
+    command_line.define_config()
+    command_line.define_compile_cache()
     define_flags()
-    cli.run(main)
+    command_line.run(main)

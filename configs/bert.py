@@ -16,8 +16,8 @@ Hardware:  the paper: 4 days on 16 TPU v2 chips (base), on 64 (large). Hours on 
 
 from ml_collections import ConfigDict
 
+from bert_jax.common.errors import UserError
 from bert_jax.config import default_config
-from bert_jax.errors import UserError
 
 # name: layers, width; heads are 64 wide, the feed-forward is 4 times as wide as the model.
 SIZES = {

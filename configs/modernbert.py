@@ -17,8 +17,8 @@ Hardware:  the paper: 8 H100, 194 hours to 1.7 T tokens (base), 425 hours (large
 
 from ml_collections import ConfigDict
 
+from bert_jax.common.errors import UserError
 from bert_jax.config import default_config
-from bert_jax.errors import UserError
 
 # name: layers, width, heads, feed-forward width
 SIZES = {

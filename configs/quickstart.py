@@ -13,8 +13,8 @@ Expect:    held-out masked-token accuracy 0.458 (15 % of the tokens, 80/10/10), 
 
 from ml_collections import ConfigDict
 
+from bert_jax.common.errors import UserError
 from bert_jax.config import default_config
-from bert_jax.errors import UserError
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.optimizer.name = "muon"
     config.optimizer.b2 = 0.98
-    config.optimizer.final_learning_rate = 0.02
+    config.optimizer.final_lr_fraction = 0.02
     config.optimizer.clip_norm = 0.0
     return config
 

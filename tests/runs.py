@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from pydoc_data import topics
 
-from bert_jax import metrics
+from bert_jax.run import metrics
 
 ROOT = Path(__file__).parent.parent
 TIMINGS = ("tokens_per_second", "sequences_per_second", "data_wait_fraction")

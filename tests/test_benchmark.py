@@ -10,9 +10,9 @@ import jax
 import pytest
 from absl.testing import flagsaver
 
-from bert_jax import benchmark, compile_cache
+from bert_jax import benchmark
+from bert_jax.common.errors import UserError
 from bert_jax.config import default_config
-from bert_jax.errors import UserError
 from bert_jax.performance import capacity, profiling
 from bert_jax.performance.measuring import INPUT, real
 
@@ -106,7 +106,7 @@ def test_a_phase_that_is_not_there_is_refused():
 
 @pytest.fixture(scope="module")
 def _flags():
-    compile_cache.define_flags()
+    command_line.define_compile_cache()
     benchmark.define_flags()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, flatten, from_dict, load_config, to_json
-from bert_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = [

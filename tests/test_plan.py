@@ -6,14 +6,15 @@ import sys
 import jax
 import pytest
 
-from bert_jax import partition, plan
+from bert_jax import plan
+from bert_jax.common.errors import UserError
 from bert_jax.config import load_config
-from bert_jax.errors import UserError
 from bert_jax.model import ModelConfig
 from bert_jax.performance import hlo, scaling, topology
 from bert_jax.performance.topology import Slice
 from bert_jax.stream.phases import phases
-from bert_jax.training import compile_steps
+from bert_jax.training import sharding
+from bert_jax.training.step import compile_steps
 
 GRID = Slice.parse("v5e:4x4")
 # name: config file, argument, rows of the global batch, mesh
@@ -43,7 +44,7 @@ def devices():
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_compiles_for_a_slice_fits_and_exchanges_parameters_alone(name, devices):
     config = shortened(name)
-    mesh = partition.make_mesh(config.mesh, devices)
+    mesh = sharding.make_mesh(config.mesh, devices)
     quick = {"exec_time_optimization_effort": -1.0}  # of the compiler; who exchanges what stays
     step = plan.compiled(config, mesh, phases(config)[-1], quick)
     text, memory = step.as_text(), step.memory_analysis()

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from bert_jax import metrics
 from bert_jax import train as train_module
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import TokenStore
-from bert_jax.errors import UserError
+from bert_jax.run import metrics
+from bert_jax.run.workdir import CHECKPOINTS, load_config, load_run
 from bert_jax.stream import permutation
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
-from bert_jax.workdir import CHECKPOINTS, load_config, load_run
 from tests.runs import ROOT, command, environment, records, train
 
 

@@ -5,11 +5,11 @@ from pydoc_data import topics
 
 import numpy as np
 
-from bert_jax import metrics
 from bert_jax import train as train_module
 from bert_jax.config import load_config as load_config_file
 from bert_jax.corpus.store import TokenStore
-from bert_jax.workdir import load_run
+from bert_jax.run import metrics
+from bert_jax.run.workdir import load_run
 from tests.runs import as_document
 
 

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from bert_jax import train as train_module
+from bert_jax.common.errors import UserError
 from bert_jax.config import load_config as load_config_file
-from bert_jax.errors import UserError
 from tests.runs import train
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from bert_jax.corpus.cleaning import MAX_DOCUMENT
-from bert_jax.corpus.manifest import count_by_source
+from bert_jax.corpus.filters.cleaning import MAX_DOCUMENT
 from bert_jax.corpus.store import Shard, TokenStore
-from bert_jax.corpus.tokenizer import Tokenizer
-from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.corpus.store.manifest import count_by_source
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 SENTENCE_BINS = 129  # tokens of a sentence: 0...127, and 128 or more
 DOCUMENT_BINS = 24  # tokens of a document: bin i holds 2^i to 2^(i+1) - 1

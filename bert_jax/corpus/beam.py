@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.workers import Engine
-from bert_jax.errors import UserError
 
-_USER_ERROR = re.compile(r"bert_jax\.errors\.UserError: (.*)")
+_USER_ERROR = re.compile(rf"{re.escape(UserError.__module__)}.UserError: (.*)")
 
 
 def engine(options: Sequence[str]) -> Engine:

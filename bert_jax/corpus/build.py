@@ -19,16 +19,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from bert_jax.corpus import hugging_face_tokenizer, sentencepiece_tokenizer
-from bert_jax.corpus.atomic import finished_directory, write_json
+from bert_jax.common.atomic import finished_directory, write_json
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.audit import audit, count, pair_warnings, total
-from bert_jax.corpus.dedup import text_hash
 from bert_jax.corpus.encode import encode
-from bert_jax.corpus.existing_tokenizer import open_tokenizer
-from bert_jax.corpus.manifest import collect_shards, list_sources
-from bert_jax.corpus.paths import is_remote
+from bert_jax.corpus.filters.dedup import text_hash
+from bert_jax.corpus.filters.selection import quote, refuse_empty, select
+from bert_jax.corpus.readers.paths import is_remote
 from bert_jax.corpus.report import page
-from bert_jax.corpus.selection import quote, refuse_empty, select
 from bert_jax.corpus.settings import Settings, from_config
 from bert_jax.corpus.sources import Bundle, changed_files, list_bundles
 from bert_jax.corpus.store import (
@@ -41,10 +39,12 @@ from bert_jax.corpus.store import (
     fingerprint,
     read_manifest,
 )
+from bert_jax.corpus.store.manifest import collect_shards, list_sources
 from bert_jax.corpus.survey import CHANGED, Survey, survey
-from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.corpus.tokenizers import hugging_face, sentencepiece
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import open_tokenizer
 from bert_jax.corpus.workers import Engine, Workers
-from bert_jax.errors import UserError
 
 PLAN = "plan.json"
 
@@ -283,9 +283,9 @@ def _make_tokenizer(surveys: Sequence[Survey], settings: Settings, directory: Pa
     if settings.tokenizer.path:
         tokenizer = open_tokenizer(Path(settings.tokenizer.path), settings.tokenizer.lowercase)
     elif settings.tokenizer.kind == "wordpiece":
-        tokenizer = hugging_face_tokenizer.train(_sample(surveys), settings.tokenizer)
+        tokenizer = hugging_face.train(_sample(surveys), settings.tokenizer)
     else:
-        tokenizer = sentencepiece_tokenizer.train(_sample(surveys), settings.tokenizer)
+        tokenizer = sentencepiece.train(_sample(surveys), settings.tokenizer)
     with finished_directory(directory) as unfinished:
         tokenizer.save(unfinished)
     return tokenizer

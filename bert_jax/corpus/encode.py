@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert_jax.corpus.arrays import ShardWriter
-from bert_jax.corpus.atomic import finished_directory, write_json
-from bert_jax.corpus.dedup import document_hash, heldout_below
-from bert_jax.corpus.selection import Kept
-from bert_jax.corpus.sentences import split_sentences
+from bert_jax.common.atomic import finished_directory, write_json
+from bert_jax.corpus.filters.dedup import document_hash, heldout_below
+from bert_jax.corpus.filters.selection import Kept
+from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.corpus.settings import Settings
 from bert_jax.corpus.sources import Bundle
 from bert_jax.corpus.store import ARRAYS, SPLITS, file_sha256
+from bert_jax.corpus.store.arrays import ShardWriter
 from bert_jax.corpus.survey import read_documents
-from bert_jax.corpus.tokenizer import Tokenizer, is_unspaced
+from bert_jax.corpus.tokenizers.base import Tokenizer, is_unspaced
 
 BATCH_CHARACTERS = 1 << 18  # encoded at once: enough that Python's part in it does not matter
 _COUNTS = ("documents", "sentences", "tokens")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS
-from bert_jax.corpus.sentencepiece_tokenizer import SPACE
 from bert_jax.corpus.store import SPLITS
+from bert_jax.corpus.tokenizers.sentencepiece import SPACE
 
 SOURCES_SHOWN = 30
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 _CHOICES = {
     "documents": ("blank_line", "line", "file"),

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from bert_jax.corpus import files
-from bert_jax.corpus.paths import find_files
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.readers import files
+from bert_jax.corpus.readers.paths import find_files
 from bert_jax.corpus.settings import Reading, Settings, parse_options
-from bert_jax.errors import UserError
 
 
 @runtime_checkable
@@ -183,23 +183,23 @@ def _bundles(source: Source, parts: Sequence[Part]) -> Iterator[Bundle]:
 def _list_parts(source: Source, reading: Reading) -> Sequence[Part]:
     match source.kind:
         case "text":
-            from bert_jax.corpus import text
+            from bert_jax.corpus.readers import text
 
             return text.list_parts(source.location, reading)
         case "jsonl":
-            from bert_jax.corpus import jsonl
+            from bert_jax.corpus.readers import jsonl
 
             return jsonl.list_parts(source.location, reading)
         case "parquet":
-            from bert_jax.corpus import parquet
+            from bert_jax.corpus.readers import parquet
 
             return parquet.list_parts(source.location, reading.field)
         case "tfds":
-            from bert_jax.corpus import tfds
+            from bert_jax.corpus.readers import tfds
 
             return tfds.list_parts(source.location, reading)
         case _:
-            from bert_jax.corpus import docstrings
+            from bert_jax.corpus.readers import docstrings
 
             return docstrings.list_parts(source.location)
 

@@ -14,15 +14,20 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt32, UInt64
 
-from bert_jax.corpus.arrays import write_array
-from bert_jax.corpus.atomic import finished_directory
-from bert_jax.corpus.cleaning import MAX_DOCUMENT, clean_documents, has_bad_bytes, replace_bad_bytes
-from bert_jax.corpus.dedup import document_hash, heldout_below, text_hash
-from bert_jax.corpus.files import FileRange
-from bert_jax.corpus.near_duplicates import PERMUTATIONS, signature
+from bert_jax.common.atomic import finished_directory
+from bert_jax.corpus.filters.cleaning import (
+    MAX_DOCUMENT,
+    clean_documents,
+    has_bad_bytes,
+    replace_bad_bytes,
+)
+from bert_jax.corpus.filters.dedup import document_hash, heldout_below, text_hash
+from bert_jax.corpus.filters.near_duplicates import PERMUTATIONS, signature
+from bert_jax.corpus.readers.files import FileRange
+from bert_jax.corpus.readers.text import TextPart
 from bert_jax.corpus.settings import Reading, Settings
 from bert_jax.corpus.sources import Bundle, Part
-from bert_jax.corpus.text import TextPart
+from bert_jax.corpus.store.arrays import write_array
 
 # How the text that is kept is written, whatever it came from.
 _KEPT_TEXT = Reading(documents="blank_line", field="", invalid_utf8="refuse")

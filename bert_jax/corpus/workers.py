@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 SECONDS_BETWEEN_LINES = 10
 

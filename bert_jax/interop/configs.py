@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig
 
 Architecture = Literal["BertForPreTraining", "BertForMaskedLM", "ModernBertForMaskedLM"]

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop import configs, names, tokenizers
 from bert_jax.model import ModelConfig
 
@@ -33,7 +33,7 @@ def export(
     Args:
       params: the parameters, as `bert_jax.model.initialize` gives them.
       model_config: the encoder that they belong to.
-      tokenizer_directory: a tokenizer saved by `bert_jax.corpus.tokenizer`.
+      tokenizer_directory: a tokenizer saved by `bert_jax.corpus.tokenizers.base`.
       out: made whole or not at all; an earlier export that stands there unchanged is replaced.
       format: "safetensors", or "bin" for a PyTorch state dict, which needs torch.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.model import ModelConfig, abstract
 
 Params = dict[str, Any]

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.interop import configs
 from bert_jax.model import ModelConfig, Outputs, abstract
 

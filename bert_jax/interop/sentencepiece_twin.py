@@ -8,10 +8,10 @@ import sentencepiece
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from bert_jax.corpus import sentencepiece_model
-from bert_jax.corpus.sentencepiece_tokenizer import SPACE
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers import sentencepiece_model
+from bert_jax.corpus.tokenizers.sentencepiece import SPACE
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 
 def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.Tokenizer:

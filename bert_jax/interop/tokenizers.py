@@ -7,10 +7,10 @@ from typing import Any
 import tokenizers
 from tokenizers import processors
 
-from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
-from bert_jax.corpus.sentencepiece_tokenizer import MODEL
-from bert_jax.corpus.tokenizer import Tokenizer
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
+from bert_jax.corpus.tokenizers.sentencepiece import MODEL
 from bert_jax.interop import sentencepiece_twin
 
 TOKENIZER, CONFIG, SPECIALS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"

@@ -50,7 +50,7 @@ class Bert(nnx.Module):
         return Outputs(mlm_logits, self.nsp_head(hidden[:, 0]) if has_pairs else None)
 
     def totals(self, batch: Batch, key: PRNGKeyArray | None = None) -> dict[str, Totals]:
-        """Summed losses and hits of a batch: `mlm`, and `nsp` where both have sentence pairs.
+        """Summed losses of a batch: `mlm`, and `nsp` where model and batch have sentence pairs.
 
         Args:
           batch: as above, with `masked_labels`, `masked_weights` [B, P] and, for pairs,

@@ -6,7 +6,7 @@ import itertools
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.model.attention import BACKENDS, Call, effective_window
 
 CHOICES = {

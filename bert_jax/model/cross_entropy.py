@@ -27,7 +27,7 @@ class Totals(NamedTuple):
     """Sums over the predictions of a batch, each times its weight."""
 
     loss: Float[Array, ""]  # nats
-    hits: Float[Array, ""]
+    correct: Float[Array, ""]
     number: Float[Array, ""]
 
 
@@ -35,7 +35,7 @@ class Summed(NamedTuple):
     """A loss summed over predictions that were each weighted, and which of them were right."""
 
     loss: Float[Array, ""]
-    hit: Float[Array, "*N"]
+    correct: Float[Array, "*N"]
 
 
 class Gradients(NamedTuple):
@@ -52,12 +52,12 @@ Found = tuple[Summed, Gradients | None]  # no gradients where none are asked for
 def cross_entropy(
     logits: Float[Array, "*N V"], labels: Int[Array, "*N"], weights: Float[Array, "*N"]
 ) -> Totals:
-    """Summed loss and hits of whole logits in float32."""
+    """Summed loss and number of correct predictions of whole logits in float32."""
     own = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     losses = jax.nn.logsumexp(logits, axis=-1) - own
-    # A hit is a label that no other logit exceeds; on CPUs an argmax costs ten times a max.
-    hits = (own >= logits.max(axis=-1)).astype(jnp.float32)
-    return Totals((losses * weights).sum(), (hits * weights).sum(), weights.sum())
+    # Correct: no other logit exceeds the label's; on CPUs an argmax costs ten times a max.
+    correct = (own >= logits.max(axis=-1)).astype(jnp.float32)
+    return Totals((losses * weights).sum(), (correct * weights).sum(), weights.sum())
 
 
 @jax.custom_vjp
@@ -112,7 +112,7 @@ def _sums(
 
     def on_mesh(*arguments: Array) -> tuple:
         found, gradients = on_device(*arguments, pieces=pieces)
-        sums = jax.lax.psum(found.loss, ROWS), found.hit
+        sums = jax.lax.psum(found.loss, ROWS), found.correct
         if gradients is None:
             return sums, ()
         d_table, d_bias = jax.lax.psum((gradients.table, gradients.bias), ROWS)
@@ -167,7 +167,7 @@ def _on_device(
             )
             sums, gradients = carry
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=0)
-            sums = Summed(sums.loss + new.loss, put(sums.hit, new.hit))
+            sums = Summed(sums.loss + new.loss, put(sums.correct, new.correct))
             if gradients is None or new_gradients is None:
                 return sums, None
             return sums, Gradients(
@@ -186,10 +186,10 @@ def _on_device(
         nothing = no_sums, no_gradients if with_gradients else None
         (found, gradients), _ = jax.lax.scan(step, nothing, jnp.arange(0, blocks * size, size))
         back = jnp.argsort(order)
-        found = found._replace(hit=found.hit[back])
+        found = found._replace(correct=found.correct[back])
         if gradients is not None:
             gradients = gradients._replace(x=gradients.x[back])
-    found = found._replace(hit=found.hit.reshape(shape))
+    found = found._replace(correct=found.correct.reshape(shape))
     if gradients is None:
         return found, None
     return found, gradients._replace(x=gradients.x.reshape(*shape, -1))

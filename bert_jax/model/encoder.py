@@ -20,12 +20,12 @@ from bert_jax.model.products import Linear
 from bert_jax.model.stack import through_layers
 
 
-def truncated_normal(deviation: float) -> nnx.Initializer:
+def truncated_normal(stddev: float) -> nnx.Initializer:
     """BERT's initialiser: normal, cut at two deviations, no rescaling to make up for the cut."""
 
     def draw(key, shape, dtype=jnp.float32, out_sharding=None):
         del out_sharding
-        return deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+        return stddev * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
     return draw
 
@@ -47,7 +47,7 @@ def linear(
     inputs: int | tuple[int, ...],
     outputs: int | tuple[int, ...],
     rngs: nnx.Rngs,
-    deviation: float | None = None,
+    stddev: float | None = None,
     dtype: DTypeLike | None = None,
 ) -> Linear:
     """A linear map of the last axes `inputs` to `outputs`; `dtype` None: the compute dtype."""
@@ -56,13 +56,13 @@ def linear(
         (outputs,) if isinstance(outputs, int) else outputs,
         use_bias=config.use_bias,
         dtype=dtype or config.dtype,
-        kernel_init=truncated_normal(deviation or config.initializer_range),
+        kernel_init=truncated_normal(stddev or config.initializer_range),
         rngs=rngs,
     )
 
 
-def residual_deviation(config: ModelConfig) -> float:
-    """Initial deviation of the maps that write into the residual stream.
+def residual_stddev(config: ModelConfig) -> float:
+    """Initial stddev of the maps that write into the residual stream.
 
     Pre-norm encoders scale it by 1/sqrt(2 layers), as ModernBERT does, so that the stream's
     variance does not grow with depth.
@@ -119,7 +119,7 @@ class Attention(nnx.Module):
         heads = (config.num_attention_heads, config.head_size)
         self.config = config
         self.qkv = linear(config, config.hidden_size, (3, *heads), rngs)
-        self.output = linear(config, heads, config.hidden_size, rngs, residual_deviation(config))
+        self.output = linear(config, heads, config.hidden_size, rngs, residual_stddev(config))
 
     @jax.named_scope("attention")
     def __call__(
@@ -158,7 +158,7 @@ class FeedForward(nnx.Module):
         width = config.intermediate_size
         inner = width if config.feed_forward == "gelu" else (2, width)
         self.input = linear(config, config.hidden_size, inner, rngs)
-        self.output = linear(config, width, config.hidden_size, rngs, residual_deviation(config))
+        self.output = linear(config, width, config.hidden_size, rngs, residual_stddev(config))
 
     @jax.named_scope("feed_forward")
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:

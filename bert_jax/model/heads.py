@@ -47,7 +47,7 @@ class FullHead(nnx.Module):
         weights: Float[Array, "B P"],
         key: PRNGKeyArray | None,
     ) -> Totals:
-        """Summed loss and hits.
+        """Summed loss and number of correct predictions.
 
         Args:
           hidden: of the masked positions.
@@ -64,18 +64,18 @@ class BlockedHead(FullHead):
     """The same function; logits exist for a block of predictions at a time."""
 
     def totals(self, hidden, table, labels, weights, key):
-        """Summed loss and hits."""
+        """Summed loss and number of correct predictions."""
         del key
         x = self.features(hidden)
-        loss, hit = blocked_cross_entropy(x, table, self.bias[...], labels, weights)
-        return Totals(loss, (hit * weights).sum(), weights.sum())
+        loss, correct = blocked_cross_entropy(x, table, self.bias[...], labels, weights)
+        return Totals(loss, (correct * weights).sum(), weights.sum())
 
 
 class SampledHead(BlockedHead):
     """Trains against a sample of the vocabulary; evaluation and parameters are the full head's."""
 
     def totals(self, hidden, table, labels, weights, key):
-        """Summed loss and hits; with a key, estimates of them."""
+        """Summed loss and number of correct predictions; with a key, estimates of them."""
         if key is None:
             return super().totals(hidden, table, labels, weights, key)
         number = self.config.sampled_negatives
@@ -142,22 +142,22 @@ class AdaptiveHead(FullHead):
         return jnp.concatenate(parts, axis=-1)
 
     def totals(self, hidden, table, labels, weights, key):
-        """Summed loss and hits.
+        """Summed loss and number of correct predictions.
 
-        With a key, a hit in a tail is one within the tail whose entry wins the first softmax; that
-        falls short of the true hits, which would need all tails for all predictions.
+        With a key, a prediction in a tail counts as correct only if its tail wins the first
+        softmax; the exact count would need all tails for all predictions.
         """
         if key is None:
             return self._exact(hidden, table, labels, weights)
         x, first = self.features(hidden), self.bounds[0][0]
         cluster = jnp.searchsorted(jnp.asarray(self.config.cutoffs), labels, side="right")
         top_labels = jnp.where(cluster == 0, labels, first + cluster - 1)
-        loss, hit = blocked_cross_entropy(
+        loss, correct = blocked_cross_entropy(
             x, self._top_table(table), self._top_bias(), top_labels, weights
         )
         for index, (tail, (begin, end)) in enumerate(zip(self.tails, self.bounds, strict=True)):
             is_inside = cluster == index + 1
-            tail_loss, tail_hit = blocked_cross_entropy(
+            tail_loss, tail_correct = blocked_cross_entropy(
                 tail.projection(x),
                 tail.pieces.embedding[...],
                 self.bias[begin:end],
@@ -165,8 +165,8 @@ class AdaptiveHead(FullHead):
                 jnp.where(is_inside, weights, 0.0),
             )
             loss += tail_loss
-            hit *= jnp.where(is_inside, tail_hit, 1.0)
-        return Totals(loss, (hit * weights).sum(), weights.sum())
+            correct *= jnp.where(is_inside, tail_correct, 1.0)
+        return Totals(loss, (correct * weights).sum(), weights.sum())
 
     def _exact(self, hidden, table, labels, weights) -> Totals:
         """From the logarithms of all probabilities, for one prediction of each row at a time."""

@@ -28,7 +28,8 @@ def sampled_cross_entropy(
     The normalizer of each prediction is estimated as exp(own logit) plus the sum of exp(logit) /
     (probability of being in the sample) over the sample without the label itself: an unbiased
     estimate, from which the loss goes to the exact one as the sample grows. One sample serves all
-    predictions of the batch. A hit is a label that no logit of the sample exceeds, which flatters.
+    predictions of the batch. A prediction counts as correct if no logit of the sample exceeds its
+    label's, which is more often than over the whole vocabulary.
 
     Args:
       x, table, bias, labels, weights: as in `blocked_cross_entropy`.
@@ -42,8 +43,8 @@ def sampled_cross_entropy(
     others = jnp.where(ids == labels[..., None], -jnp.inf, others)  # accidental hits
     estimate = jax.nn.logsumexp(others - jnp.log(probabilities), axis=-1)
     losses = jnp.logaddexp(own, estimate) - own
-    hits = (own >= others.max(axis=-1)).astype(jnp.float32)
-    return Totals((losses * weights).sum(), (hits * weights).sum(), weights.sum())
+    correct = (own >= others.max(axis=-1)).astype(jnp.float32)
+    return Totals((losses * weights).sum(), (correct * weights).sum(), weights.sum())
 
 
 def sample_pieces(

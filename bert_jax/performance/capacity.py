@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

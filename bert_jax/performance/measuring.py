@@ -12,18 +12,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from bert_jax import compile_cache, partition
-from bert_jax.checks import attention_names, check, vocab_size
+from bert_jax.common import compile_cache
+from bert_jax.common.errors import UserError
 from bert_jax.config import corpus_directory
 from bert_jax.corpus.store import MANIFEST, TokenStore
-from bert_jax.errors import UserError
 from bert_jax.performance import capacity, flops, profiling
 from bert_jax.performance.synthetic import random_batch
 from bert_jax.performance.turns import process_peak
 from bert_jax.stream.batches import TrainBatches, all_rows
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
-from bert_jax.training import TrainState, abstract_batch, compile_steps, model_of
+from bert_jax.training import sharding
+from bert_jax.training.preflight import attention_names, check, vocab_size
+from bert_jax.training.step import TrainState, abstract_batch, compile_steps, model_of
 
 WARM_UP = 2  # steps that are not counted
 PROFILED = 3  # steps in the trace
@@ -153,7 +154,7 @@ class Runner:
         """Draw the parameters; the batch sizes must divide over the mesh."""
         self.config = config
         self.source = source
-        self.mesh = partition.make_mesh(config.mesh)
+        self.mesh = sharding.make_mesh(config.mesh)
         check(config, self.mesh)
         self.model = model_of(config, source.vocab_size)
         self.state: TrainState = compile_steps(config, self.model, self.mesh).init()
@@ -208,7 +209,7 @@ class Runner:
 
     def place(self, batch: Batch) -> dict:
         """A batch on the devices."""
-        return partition.place_batch(self.mesh, batch, len(batch["input_ids"]))
+        return sharding.place_batch(self.mesh, batch, len(batch["input_ids"]))
 
 
 def mean_tokens(batches: Sequence[Batch]) -> float:
@@ -236,7 +237,7 @@ def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -
     timed = runner.timed(step, batches, count)
     devices = runner.mesh.devices.flatten()
     cost = step.cost_analysis() or {}
-    row = flops.training(runner.model, phase.sequence_length, phase.predictions)
+    row = flops.training(runner.model, phase.sequence_length, phase.max_predictions)
     return Measurement(
         phase=phase.index,
         sequence_length=phase.sequence_length,

@@ -12,16 +12,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from bert_jax import compile_cache
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.common import compile_cache
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop.configs import architecture, to_hugging_face
 from bert_jax.model import ModelConfig
 from bert_jax.performance.measuring import BATCHES, Runner, Source
 from bert_jax.performance.turns import Side, Step, answer
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
-from bert_jax.training import model_of
+from bert_jax.training.step import model_of
 
 OURS = "bert_jax"  # in the config's compute dtype
 SIDES = (

@@ -37,7 +37,7 @@ def random_batch(config: ConfigDict, phase: Phase, vocab_size: int, seed: int) -
         starts[:, 0] = True
     begin = np.maximum.accumulate(np.where(starts, place, 0), axis=1)
     is_text = place < sizes
-    places = phase.predictions
+    places = phase.max_predictions
     order = np.argsort(random.random((rows, length)) + ~is_text, axis=1)[:, :places]
     counted = np.arange(places) < np.minimum(np.round(phase.mask_rate * sizes), sizes)
     masked = np.sort(np.where(counted, order, length), axis=1)  # free places come last

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 # libtpu asks the machine what TPU it sits on, and complains where there is none.
 _WITHOUT_TPU = {

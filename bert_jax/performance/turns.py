@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 Step = Callable[[], float]  # makes one update and returns the loss once it is there
 

@@ -8,9 +8,9 @@ from jaxtyping import Int64, UInt32
 from ml_collections import ConfigDict
 
 from bert_jax.corpus.store import Split, TokenStore
-from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream import randomness
-from bert_jax.stream.masking import Masker, num_predictions
+from bert_jax.stream.masking import Masker, max_predictions
 from bert_jax.stream.mixture import mixtures
 from bert_jax.stream.packed import PackedExamples
 from bert_jax.stream.pairs import PairExamples
@@ -74,7 +74,12 @@ class TrainBatches:
         self.phases = phases(config)
         self._seed = config.seed
         self._maskers = [
-            Masker(store.vocabulary, phase.mask_unit, phase.mask_share, phase.random_share)
+            Masker(
+                store.vocabulary,
+                phase.mask_unit,
+                phase.mask_replace_prob,
+                phase.random_replace_prob,
+            )
             for phase in self.phases
         ]
         split = store.split("train")
@@ -129,7 +134,7 @@ class TrainBatches:
             rows["input_ids"],
             rows["segment_ids"],
             phase.mask_rate_at(step),
-            phase.predictions,
+            phase.max_predictions,
             draw,
         )
 
@@ -175,7 +180,9 @@ class EvaluationBatches:
           UserError: the objective does not go with this split.
         """
         self._pad_id = store.vocabulary.pad_id
-        self._masker = Masker(store.vocabulary, "token", mask_share=0.8, random_share=0.1)
+        self._masker = Masker(
+            store.vocabulary, "token", mask_replace_prob=0.8, random_replace_prob=0.1
+        )
         self._length = sequence_length
         self._batch_size = batch_size
         self._rows = rows_of(batch_size)
@@ -201,7 +208,7 @@ class EvaluationBatches:
             rows["input_ids"],
             rows["segment_ids"],
             EVALUATION_MASK_RATE,
-            num_predictions(EVALUATION_MASK_RATE, self._length),
+            max_predictions(EVALUATION_MASK_RATE, self._length),
             draw,
         )
         fill = {"input_ids": self._pad_id, "next_sentence_label": -1}

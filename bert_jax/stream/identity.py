@@ -1,7 +1,7 @@
 """Which stream a checkpoint was trained on, so that a resumed run cannot go on with another."""
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import TokenStore
-from bert_jax.errors import UserError
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.rows import digest
 

@@ -5,13 +5,13 @@ import math
 import numpy as np
 from jaxtyping import Int32
 
-from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch
 from bert_jax.stream.units import choose
 
 
-def num_predictions(rate: float, sequence_length: int) -> int:
+def max_predictions(rate: float, sequence_length: int) -> int:
     """P, the most predictions that a row of L tokens has."""
     return math.ceil(round(rate * sequence_length, 6))
 
@@ -19,21 +19,27 @@ def num_predictions(rate: float, sequence_length: int) -> int:
 class Masker:
     """Chooses tokens of rows and replaces them."""
 
-    def __init__(self, vocabulary: Vocabulary, unit: str, mask_share: float, random_share: float):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        unit: str,
+        mask_replace_prob: float,
+        random_replace_prob: float,
+    ):
         """Prepares the tables.
 
         Args:
           vocabulary: of the ids.
           unit: what is chosen together, one of `units.UNITS`.
-          mask_share: of the chosen tokens, replaced by [MASK].
-          random_share: of them, replaced by a random ordinary piece; the rest stays as it is.
+          mask_replace_prob: of the chosen tokens, replaced by [MASK].
+          random_replace_prob: of them, replaced by a random token; the rest stays as it is.
         """
         self._vocabulary = vocabulary
         self._unit = unit
         self._is_ordinary = ~vocabulary.is_special
         self._ordinary = np.flatnonzero(self._is_ordinary).astype(np.int32)
-        self._mask_share = mask_share
-        self._random_share = random_share
+        self._mask_share = mask_replace_prob
+        self._random_share = random_replace_prob
 
     def mask(
         self,

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Int64
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.weights import parse_weights
 

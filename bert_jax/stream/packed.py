@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Int64
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.randomness import Draw
 from bert_jax.stream.rows import Batch, framed_rows
 from bert_jax.stream.shards import Windows, columns_from, source_sizes

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64, UInt32
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Shard, Split
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream import shards
 from bert_jax.stream.randomness import Draw, below
 from bert_jax.stream.rows import Batch, framed_rows

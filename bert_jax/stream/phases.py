@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from bert_jax.errors import UserError
-from bert_jax.stream.masking import num_predictions
+from bert_jax.common.errors import UserError
+from bert_jax.stream.masking import max_predictions
 from bert_jax.stream.settings import check_stream, phase_fields
 
 
@@ -23,10 +23,10 @@ class Phase:
       global_batch_size: B, over all processes.
       mask_rate: share of the tokens to predict at its first step.
       final_mask_rate: the share that it moves to, linearly, where the next phase begins.
-      predictions: P, places for predictions in a row.
+      max_predictions: P, places for predictions in a row.
       mask_unit: what is chosen together, one of `units.UNITS`.
-      mask_share: of the predictions, replaced by [MASK].
-      random_share: of the predictions, replaced by a random ordinary piece.
+      mask_replace_prob: of the predictions, replaced by [MASK].
+      random_replace_prob: of the predictions, replaced by a random ordinary piece.
       weights: shares of the sources, see `weights.parse_weights`; empty: by their sizes.
       rope_theta: rotary base of the global layers.
       first_example: counter of its first example. Phases of one length continue one counter, so
@@ -40,10 +40,10 @@ class Phase:
     global_batch_size: int
     mask_rate: float
     final_mask_rate: float
-    predictions: int
+    max_predictions: int
     mask_unit: str
-    mask_share: float
-    random_share: float
+    mask_replace_prob: float
+    random_replace_prob: float
     weights: str
     rope_theta: float
     first_example: int
@@ -84,10 +84,10 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
                 global_batch_size=batch,
                 mask_rate=rate.first,
                 final_mask_rate=rate.last,
-                predictions=num_predictions(max(rate), length),
+                max_predictions=max_predictions(max(rate), length),
                 mask_unit=values["mask_unit"],
-                mask_share=float(values["mask_share"]),
-                random_share=float(values["random_share"]),
+                mask_replace_prob=float(values["mask_replace_prob"]),
+                random_replace_prob=float(values["random_replace_prob"]),
                 weights=values["weights"],
                 rope_theta=float(values["rope_theta"]),
                 first_example=examples.get(length, 0),

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 # Arrays of fixed shapes, B rows of L tokens with places for P predictions:
 #   input_ids token_type_ids        int32 [B, L]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.stream.units import UNITS
 from bert_jax.stream.weights import parse_weights
 
@@ -22,8 +22,8 @@ PHASE_FIELDS: dict[str, tuple[type, str]] = {
     "mask_rate": (Real, "a number"),
     "final_mask_rate": (Real, "a number"),
     "mask_unit": (str, "a text"),
-    "mask_share": (Real, "a number"),
-    "random_share": (Real, "a number"),
+    "mask_replace_prob": (Real, "a number"),
+    "random_replace_prob": (Real, "a number"),
     "weights": (str, "a text such as 'wiki=0.7, web=0.3'"),
     "rope_theta": (Real, "a number"),
 }
@@ -83,17 +83,18 @@ def phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
     for name in ("until", "mask_rate"):
         if not 0 < values[name] <= 1:
             raise UserError(f"{where(name)}={values[name]} is not a share in (0, 1]")
-    for name in ("final_mask_rate", "mask_share", "random_share"):
+    for name in ("final_mask_rate", "mask_replace_prob", "random_replace_prob"):
         if not 0 <= values[name] <= 1:
             raise UserError(f"{where(name)}={values[name]} is not a share in [0, 1]")
     if values["mask_unit"] not in UNITS:
         raise UserError(
             f"{where('mask_unit')}={values['mask_unit']!r} is none of {', '.join(UNITS)}"
         )
-    if values["mask_share"] + values["random_share"] > 1 + 1e-9:
+    if values["mask_replace_prob"] + values["random_replace_prob"] > 1 + 1e-9:
         raise UserError(
-            f"{where('mask_share')}={values['mask_share']} and {where('random_share')}="
-            f"{values['random_share']} are more than 1 together"
+            f"{where('mask_replace_prob')}={values['mask_replace_prob']} and "
+            f"{where('random_replace_prob')}="
+            f"{values['random_replace_prob']} are more than 1 together"
         )
     model = config.model
     if model.position == "learned" and values["sequence_length"] > model.max_position_embeddings:

@@ -8,7 +8,7 @@ sort of plain integers, which processors do fast, does it all.
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt32
 
-from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.randomness import Draw
 
 UNITS = ("token", "word", "span")

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 
 def parse_weights(weights: str, where: str) -> dict[str, Fraction]:

@@ -67,7 +67,7 @@ def third(total: int) -> int:
 
 # The same for a new process.
 FILES_APART = (
-    "from bert_jax.corpus import files; from tests.corpus import corpora; "
+    "from bert_jax.corpus.readers import files; from tests.corpus import corpora; "
     "files.range_bytes = corpora.third"
 )
 

@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bert_jax.corpus import cleaning, text
 from bert_jax.corpus.audit import count, entropy
 from bert_jax.corpus.build import build_store
+from bert_jax.corpus.filters import cleaning
+from bert_jax.corpus.readers import text
 from tests.corpus.corpora import documents, tiny_config, write_text
-from tests.corpus.test_arrays import documents_of
+from tests.corpus.store.test_arrays import documents_of
 
 TEXTS = documents(150)
 

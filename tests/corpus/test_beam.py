@@ -2,9 +2,10 @@ import importlib.util
 
 import pytest
 
-from bert_jax.corpus import beam, files
+from bert_jax.common.errors import UserError
+from bert_jax.corpus import beam
 from bert_jax.corpus.build import build_store
-from bert_jax.errors import UserError
+from bert_jax.corpus.readers import files
 from tests.corpus.corpora import contents, documents, third, tiny_config, write_text
 
 with_beam = pytest.mark.skipif(

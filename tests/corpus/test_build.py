@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert_jax.corpus import files
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.build import build_store
-from bert_jax.corpus.dedup import document_hash, heldout_below
-from bert_jax.corpus.sentences import split_sentences
+from bert_jax.corpus.filters.dedup import document_hash, heldout_below
+from bert_jax.corpus.filters.sentences import split_sentences
+from bert_jax.corpus.readers import files
 from bert_jax.corpus.store import MANIFEST, TokenStore
-from bert_jax.corpus.tokenizer import Tokenizer
-from bert_jax.errors import UserError
+from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.stream.batches import TrainBatches
 from tests.corpus.corpora import FILES_APART, contents, documents, third, tiny_config, write_text
-from tests.corpus.test_arrays import documents_of
+from tests.corpus.store.test_arrays import documents_of
 
 TEXTS = documents(120)
 

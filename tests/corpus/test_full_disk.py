@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from bert_jax.corpus import files
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.build import build_store
-from bert_jax.errors import UserError
+from bert_jax.corpus.readers import files
 from tests.corpus.corpora import contents, documents, third, tiny_config, write_text
 
 
@@ -78,6 +78,8 @@ def test_files_may_not_grow_as_large_as_needed(source, tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("bert_jax.errors.UserError: a file grew larger than this process may")
+    assert last.startswith(
+        "bert_jax.common.errors.UserError: a file grew larger than this process may"
+    )
     assert not (tmp_path / "store").exists()
     build_store(tiny_config(source), tmp_path / "store").verify()

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from tests.corpus.corpora import read
 
 TEXT = "A first document.\n\nA second one, für alle.\nWith two lines.\n".encode() * 40

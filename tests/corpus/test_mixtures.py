@@ -7,12 +7,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bert_jax.corpus import files
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.build import build_store
-from bert_jax.corpus.sentences import split_sentences
+from bert_jax.corpus.filters.sentences import split_sentences
+from bert_jax.corpus.readers import files
 from bert_jax.corpus.sources import Source, parse
 from bert_jax.corpus.store import TokenStore
-from bert_jax.errors import UserError
 from tests.corpus.corpora import documents, tiny_config, write_text
 
 

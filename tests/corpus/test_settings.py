@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.settings import from_config
-from bert_jax.errors import UserError
 from tests.corpus.corpora import tiny_config
 
 

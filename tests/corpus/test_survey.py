@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_jax.corpus import files
 from bert_jax.corpus.build import build_store
-from bert_jax.corpus.dedup import document_hash, heldout_below
+from bert_jax.corpus.filters.dedup import document_hash, heldout_below
+from bert_jax.corpus.readers import files
 from bert_jax.corpus.settings import from_config
 from bert_jax.corpus.sources import list_bundles
 from bert_jax.corpus.survey import Column, survey
-from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.corpus.tokenizers.base import Tokenizer
 from tests.corpus.corpora import documents, tiny_config, write_text
-from tests.corpus.test_arrays import documents_of
+from tests.corpus.store.test_arrays import documents_of
 
 TEXTS = documents(120)
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_jax.checkpoint import Checkpoints
 from bert_jax.config import default_config, to_json
 from bert_jax.interop.hugging_face import load_params
 from bert_jax.model import ModelConfig
-from bert_jax.training import TrainState
+from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.step import TrainState
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bert_jax.common.errors import UserError
 from bert_jax.config import load_config
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop import configs
 from bert_jax.model import ModelConfig
 

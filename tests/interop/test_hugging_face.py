@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.interop import configs, parity
 from bert_jax.interop.hugging_face import export, load_params
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from bert_jax.corpus.vocabulary import Vocabulary
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop import configs, names
 
 

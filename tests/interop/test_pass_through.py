@@ -7,8 +7,8 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, models, pre_tokenizers, processors, trainers
 
-from bert_jax.corpus.hugging_face_tokenizer import HuggingFaceTokenizer
-from bert_jax.corpus.tokenizer import Tokenizer
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
 from bert_jax.interop.tokenizers import SAMPLES, export
 
 transformers = pytest.importorskip("transformers")

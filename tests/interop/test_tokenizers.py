@@ -8,8 +8,8 @@ import pytest
 import sentencepiece
 import tokenizers
 
-from bert_jax.corpus.tokenizer import Tokenizer
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.interop.sentencepiece_twin import convert, equally_likely
 from bert_jax.interop.tokenizers import SAMPLES, check, export
 

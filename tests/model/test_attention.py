@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.model.attention import attend, choice, pallas, xla
 from bert_jax.model.attention.choice import Call
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model import cross_entropy as softmax
@@ -72,8 +72,8 @@ def test_blocks_have_the_loss_gradient_and_hits_of_the_whole(weights, small_bloc
     found = jax.jit(jax.value_and_grad(blocked_loss, (0, 1, 2)))(*given)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5)
-    hits = (blocked_cross_entropy(*given).hit * given[4]).sum()
-    assert hits == cross_entropy(given[0] @ given[1].T + given[2], *given[3:]).hits
+    correct = (blocked_cross_entropy(*given).correct * given[4]).sum()
+    assert correct == cross_entropy(given[0] @ given[1].T + given[2], *given[3:]).correct
 
 
 def test_logits_are_never_whole():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bert_jax.config import load_config
-from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop import configs, names, parity
 from bert_jax.model import ModelConfig, abstract
 from tests.architectures import CLASSIC, MODERN

@@ -14,7 +14,7 @@ from bert_jax import model as model_lib
 from bert_jax.config import default_config
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
-from bert_jax.training import pretraining_sums
+from bert_jax.training.step import pretraining_sums
 from tests.synthetic import random_batch
 
 ROWS, LENGTH, PREDICTIONS, VOCAB = 2, 64, 9, 512

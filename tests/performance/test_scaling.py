@@ -2,7 +2,7 @@
 
 import pytest
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.performance import scaling
 from bert_jax.performance.hlo import Collective
 from bert_jax.performance.topology import CHIPS, Slice

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from bert_jax import partition
 from bert_jax.config import default_config
 from bert_jax.performance.synthetic import random_batch
 from bert_jax.stream.phases import phases
-from bert_jax.training import abstract_batch
+from bert_jax.training import sharding
+from bert_jax.training.step import abstract_batch
 
 VOCAB = 100
 
@@ -23,7 +23,7 @@ def made(objective):
 @pytest.mark.parametrize("objective", ["packed", "nsp", "sop"])
 def test_batch_has_the_types_and_shapes_of_the_contract(objective):
     config, phase, batch = made(objective)
-    expected = abstract_batch(config, partition.make_mesh(config.mesh), phase)
+    expected = abstract_batch(config, sharding.make_mesh(config.mesh), phase)
     shapes = jax.tree.map(lambda array: (array.shape, array.dtype), batch)
     assert shapes == {name: (array.shape, array.dtype) for name, array in expected.items()}
 

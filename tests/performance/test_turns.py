@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.performance import turns
 
 ROOT = Path(__file__).parents[2]

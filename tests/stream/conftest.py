@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
-from tiny_stores import MemoryStore, random_split
 
 from bert_jax.config import default_config
+from tests.stream.tiny_stores import MemoryStore, random_split
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Plain Python, one row at a time, as that code spells it.
 import random
 from typing import NamedTuple
 
-from tiny_stores import vocabulary
+from tests.stream.tiny_stores import vocabulary
 
 MASK, SPECIAL = 4, 5
 

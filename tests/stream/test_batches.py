@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts import assert_equal, joined, part
 
 from bert_jax.config import default_config
 from bert_jax.stream.batches import EvaluationBatches, TrainBatches
 from bert_jax.stream.rows import digest
+from tests.stream.parts import assert_equal, joined, part
 
 
 @pytest.mark.parametrize("objective", ["packed", "nsp", "sop"])
@@ -139,8 +139,8 @@ def test_phases_have_their_shapes_and_continue_the_epoch(store, config):
 def test_a_phase_masks_as_it_says(store, config):
     config.stream.phases = (
         {"until": 0.2},
-        {"until": 0.6, "mask_unit": "word", "mask_share": 1, "random_share": 0},
-        {"until": 1.0, "mask_share": 0.0, "random_share": 1.0},
+        {"until": 0.6, "mask_unit": "word", "mask_replace_prob": 1, "random_replace_prob": 0},
+        {"until": 1.0, "mask_replace_prob": 0.0, "random_replace_prob": 1.0},
     )
     found = TrainBatches(store, config)
 
@@ -151,10 +151,11 @@ def test_a_phase_masks_as_it_says(store, config):
         return TrainBatches(store, config)
 
     assert_equal(found.batch(9), alone().batch(9))
-    of_words = alone(mask_unit="word", mask_share=1.0, random_share=0.0)
+    of_words = alone(mask_unit="word", mask_replace_prob=1.0, random_replace_prob=0.0)
     assert_equal(found.batch(29), of_words.batch(29))
     assert_equal(
-        found.batch(30), alone(mask_unit="token", mask_share=0.0, random_share=1.0).batch(30)
+        found.batch(30),
+        alone(mask_unit="token", mask_replace_prob=0.0, random_replace_prob=1.0).batch(30),
     )
     assert np.any(found.batch(29)["input_ids"] == store.vocabulary.mask_id)
     assert not np.any(found.batch(30)["input_ids"] == store.vocabulary.mask_id)

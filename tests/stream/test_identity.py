@@ -1,11 +1,11 @@
 import dataclasses
 
 import numpy as np
-from tiny_stores import MemoryStore
 
 from bert_jax.corpus.store import Split
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import identity
+from tests.stream.tiny_stores import MemoryStore
 
 STEP = 20
 

@@ -3,11 +3,11 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stores import CLS, SEP, draw, vocabulary
 
-from bert_jax.stream.masking import Masker, num_predictions
+from bert_jax.stream.masking import Masker, max_predictions
 from bert_jax.stream.rows import Batch
 from bert_jax.stream.units import UNITS
+from tests.stream.tiny_stores import CLS, SEP, draw, vocabulary
 
 BERT = (0.8, 0.1)
 
@@ -32,7 +32,7 @@ def masked(
     seed: int = 0,
 ) -> Batch:
     masker = Masker(vocabulary(), unit, *shares)
-    predictions = num_predictions(rate, ids.shape[1])
+    predictions = max_predictions(rate, ids.shape[1])
     return masker.mask(ids, segments, rate, predictions, draw(len(ids), seed))
 
 
@@ -53,7 +53,7 @@ def test_laws(used, rate, shares, unit, seed):
     ids, segments = rows_of(np.array(used), 40, seed)
     batch = masked(ids, segments, rate, shares, unit, seed)
     special = vocabulary().is_special
-    predictions = num_predictions(rate, 40)
+    predictions = max_predictions(rate, 40)
     assert batch["masked_positions"].shape == (len(used), predictions)
     for row, used_tokens in enumerate(used):
         weights = batch["masked_weights"][row]
@@ -91,9 +91,9 @@ def test_shares_of_replacements(shares):
         return least <= count <= most
 
     # A random piece is the old one in 1 of 59 cases.
-    mask_share, random_share = shares
-    kept_share = 1 - mask_share - random_share + random_share / 59
-    assert within_bounds(np.count_nonzero(placed == 4), mask_share)
+    mask_replace_prob, random_replace_prob = shares
+    kept_share = 1 - mask_replace_prob - random_replace_prob + random_replace_prob / 59
+    assert within_bounds(np.count_nonzero(placed == 4), mask_replace_prob)
     assert within_bounds(np.count_nonzero(placed == labels), kept_share)
 
 
@@ -132,6 +132,6 @@ def test_pairs_of_positions_are_chosen_independently():
 
 
 def test_predictions_have_room_for_the_rate():
-    assert [num_predictions(0.15, length) for length in (20, 128, 512)] == [3, 20, 77]
-    assert num_predictions(0.07, 100) == 7
-    assert num_predictions(1.0, 32) == 32
+    assert [max_predictions(0.15, length) for length in (20, 128, 512)] == [3, 20, 77]
+    assert max_predictions(0.07, 100) == 7
+    assert max_predictions(1.0, 32) == 32

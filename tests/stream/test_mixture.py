@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts import assert_equal, joined, part
-from tiny_stores import MemoryStore, random_shards, vocabulary
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split
-from bert_jax.errors import UserError
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.mixture import Mixture
 from bert_jax.stream.packed import PackedExamples
 from bert_jax.stream.pairs import PairExamples
 from bert_jax.stream.rows import digest
+from tests.stream.parts import assert_equal, joined, part
+from tests.stream.tiny_stores import MemoryStore, random_shards, vocabulary
 
 IDS = {"a": (5, 25), "b": (25, 45), "c": (45, 64)}
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stores import CLS, SEP, draw, numbered_split, random_split, texts, vocabulary
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split
-from bert_jax.errors import UserError
 from bert_jax.stream.packed import PackedExamples
 from bert_jax.stream.rows import Batch
+from tests.stream.tiny_stores import CLS, SEP, draw, numbered_split, random_split, texts, vocabulary
 
 lengths = st.lists(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4), max_size=8))
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paper import truncate_seq_pair
-from tiny_stores import CLS, SEP, draw, numbered_split, random_split, texts, vocabulary
 
+from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split
-from bert_jax.errors import UserError
 from bert_jax.stream.pairs import PairExamples, coin_flips, truncated_lengths
 from bert_jax.stream.randomness import bits
 from bert_jax.stream.rows import Batch
+from tests.stream.paper import truncate_seq_pair
+from tests.stream.tiny_stores import CLS, SEP, draw, numbered_split, random_split, texts, vocabulary
 
 lengths = st.lists(
     st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), max_size=6), min_size=1

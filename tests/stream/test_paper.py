@@ -5,11 +5,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from paper import MASK, SPECIAL, masked_slowly, pairs_slowly
-from tiny_stores import CLS, SEP, draw, numbered_split, vocabulary
 
-from bert_jax.stream.masking import Masker, num_predictions
+from bert_jax.stream.masking import Masker, max_predictions
 from bert_jax.stream.pairs import PairExamples
+from tests.stream.paper import MASK, SPECIAL, masked_slowly, pairs_slowly
+from tests.stream.tiny_stores import CLS, SEP, draw, numbered_split, vocabulary
 
 LENGTH, ROWS, RATE = 40, 2000, 0.15
 
@@ -26,8 +26,8 @@ def test_masks_are_those_of_the_paper(unit):
     row = [dice.randrange(SPECIAL, 64) for _ in range(LENGTH)]
     row[0], row[17], row[-1] = CLS, SEP, SEP
     ids = np.tile(np.array(row, np.int32), (ROWS, 1))
-    masker = Masker(vocabulary(), unit, mask_share=0.8, random_share=0.1)
-    places = num_predictions(RATE, LENGTH)
+    masker = Masker(vocabulary(), unit, mask_replace_prob=0.8, random_replace_prob=0.1)
+    places = max_predictions(RATE, LENGTH)
     batch = masker.mask(ids, np.ones_like(ids), RATE, places, draw(ROWS))
 
     fast: Counter[tuple[str, int]] = Counter()

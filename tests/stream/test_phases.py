@@ -1,13 +1,13 @@
 import pytest
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.stream.phases import batch_size_warmup, phase_of, phases
 
 
 def test_one_phase_by_default(config):
     (phase,) = phases(config)
     assert (phase.start, phase.stop, phase.sequence_length) == (0, 50, 32)
-    assert (phase.global_batch_size, phase.mask_rate, phase.predictions) == (8, 0.15, 5)
+    assert (phase.global_batch_size, phase.mask_rate, phase.max_predictions) == (8, 0.15, 5)
 
 
 def test_phases_follow_each_other_and_continue_the_counter_of_their_length(config):
@@ -19,7 +19,7 @@ def test_phases_follow_each_other_and_continue_the_counter_of_their_length(confi
     )
     found = phases(config)
     assert [(p.start, p.stop) for p in found] == [(0, 25), (25, 35), (35, 45), (45, 50)]
-    assert [p.predictions for p in found] == [10, 10, 5, 10]
+    assert [p.max_predictions for p in found] == [10, 10, 5, 10]
     assert [p.first_example for p in found] == [0, 0, 25 * 8, 10 * 4]
     assert [p.index for p in found] == [0, 1, 2, 3]
 
@@ -27,7 +27,7 @@ def test_phases_follow_each_other_and_continue_the_counter_of_their_length(confi
 def test_mask_rate_goes_linearly_to_its_end(config):
     config.stream.mask_rate, config.stream.final_mask_rate = 0.3, 0.15
     (phase,) = phases(config)
-    assert phase.predictions == 10
+    assert phase.max_predictions == 10
     rates = [phase.mask_rate_at(step) for step in (0, 25, 50)]
     assert rates == pytest.approx([0.3, 0.225, 0.15])
     config.stream.final_mask_rate = 0.0
@@ -51,7 +51,7 @@ def test_the_mask_rate_of_the_run_moves_on_over_the_borders_of_phases(config, ph
     assert rates == pytest.approx([unbroken.mask_rate_at(step) for step in range(50)])
     for phase in found:
         highest = phase.mask_rate * phase.sequence_length
-        assert highest <= phase.predictions < highest + 1
+        assert highest <= phase.max_predictions < highest + 1
 
 
 def test_a_mask_rate_of_a_phase_runs_over_that_phase_alone(config):
@@ -97,8 +97,8 @@ def test_batch_size_warms_up(config):
         ("final_mask_rate", 1.5, r"config\.stream\.final_mask_rate=1\.5"),
         ("mask_unit", "sentence", r"mask_unit='sentence' is none of token, word, span"),
         ("mask_rate", 1.5, r"config\.stream\.mask_rate=1\.5"),
-        ("mask_share", 0.95, "more than 1 together"),
-        ("random_share", -0.1, r"random_share=-0\.1"),
+        ("mask_replace_prob", 0.95, "more than 1 together"),
+        ("random_replace_prob", -0.1, r"random_replace_prob=-0\.1"),
         ("short_fraction", 2.0, r"short_fraction=2\.0"),
         ("sequence_length", 4, "below 8"),
         ("sequence_length", 513, r"config\.model\.max_position_embeddings=512"),
@@ -113,8 +113,16 @@ def test_batch_size_warms_up(config):
         ("phases", ({"until": float("nan")},), r"phases\[0\]\.until=nan is not a share"),
         ("phases", ({"mask_unit": "w"},), r"phases\[0\]\.mask_unit='w' is none of token, word"),
         ("phases", ({"mask_unit": 1},), r"phases\[0\]\.mask_unit=1 is not a text"),
-        ("phases", ({"mask_share": 1.1},), r"phases\[0\]\.mask_share=1\.1 is not a share"),
-        ("phases", ({"mask_share": 1},), r"\.mask_share=1 and config\.stream\.random_share=0\.1"),
+        (
+            "phases",
+            ({"mask_replace_prob": 1.1},),
+            r"phases\[0\]\.mask_replace_prob=1\.1 is not a share",
+        ),
+        (
+            "phases",
+            ({"mask_replace_prob": 1},),
+            r"\.mask_replace_prob=1 and config\.stream\.random_replace_prob=0\.1",
+        ),
         ("phases", ({"mask_rate": None},), r"phases\[0\]\.mask_rate=None is not a number"),
         ("phases", ({"weights": {"a": 1}},), r"phases\[0\]\.weights=.* is not a text"),
         ("phases", ({"weights": "a=1"}, {"weights": "a"}), r"phases\[1\]\.weights='a'"),

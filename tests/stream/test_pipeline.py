@@ -2,11 +2,11 @@ import subprocess
 import sys
 
 import pytest
-from parts import assert_equal, part
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 from bert_jax.stream.batches import EvaluationBatches, TrainBatches, all_rows
 from bert_jax.stream.pipeline import evaluation_batches, train_batches
+from tests.stream.parts import assert_equal, part
 
 
 @pytest.mark.parametrize("objective", ["packed", "nsp"])

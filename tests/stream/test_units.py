@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stores import CLS, SEP, draw, vocabulary
 
 from bert_jax.stream.units import LONGEST_SPAN, SPAN_SHARES, choose
+from tests.stream.tiny_stores import CLS, SEP, draw, vocabulary
 
 LENGTH = 48
 

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_stores import numbered_split, random_shards
 
 from bert_jax.corpus.store import Shard
 from bert_jax.stream.windows import BLOCK, DocumentWindows
+from tests.stream.tiny_stores import numbered_split, random_shards
 
 sentences = st.lists(st.integers(1, 30), min_size=1, max_size=5)
 

@@ -8,7 +8,7 @@ import random
 import numpy as np
 
 from bert_jax.corpus.store import Shard, Split, TokenStore
-from bert_jax.corpus.vocabulary import Vocabulary
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.randomness import Draw, bits
 
 CLS, SEP = 2, 3

@@ -6,7 +6,7 @@ A backend that the config names must have none; `auto` takes the first that has 
 
 import dataclasses
 
-from bert_jax.errors import UserError
+from bert_jax.common.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Compiled programs kept on disk, so that a second start of a run compiles nothing.
+
+A program that is read again is the one that was written, byte for byte, so a resumed run computes
+what the interrupted one would have. (On GPUs that is more than a new compilation promises, which
+picks its kernels by timing them.) JAX keys the programs by their operations, shapes, devices,
+compiler flags and versions; a directory below the one that is named is called after the processor,
+for which programs for CPUs are compiled (not where JAX_COMPILATION_CACHE_DIR names it: that is
+JAX's own). It can be deleted at any time.
+"""
+
+import hashlib
+import os
+import platform
+import re
+from pathlib import Path
+
+import jax
+
+OFF = "off"
+
+
+def use(directory: str | None) -> str | None:
+    """Keep the programs that this process compiles, and read those that are kept; tells where.
+
+    Programs that compile in less than a second are not kept (JAX's default).
+
+    Args:
+      directory: None: the default; "off": keep and read nothing.
+    """
+    if directory == OFF:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return None
+    if directory is None and (own := os.environ.get("JAX_COMPILATION_CACHE_DIR")):
+        return own  # JAX has read it
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = Path(directory) if directory else Path(base) / "bert_jax" / "compiled"
+    place = str(root / processor())
+    jax.config.update("jax_compilation_cache_dir", place)
+    return place
+
+
+def processor() -> str:
+    """A name of the processor's kind: its architecture and a hash of its instruction sets."""
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    features = hashlib.sha256((found[1] if found else "").encode()).hexdigest()
+    return f"{platform.machine()}-{features[:8]}"
+
+
+class Watch:
+    """Counts the programs that this process reads instead of compiling them, inside `with`."""
+
+    def __init__(self):
+        """None so far."""
+        self.read = 0
+
+    def __enter__(self) -> "Watch":
+        jax.monitoring.register_event_listener(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_listener(self._count)
+
+    def _count(self, event: str, **_: str | int) -> None:
+        self.read += event == "/jax/compilation_cache/cache_hits"

@@ -1,0 +1,1 @@
+"""What is done to documents before they are encoded: cleaning, deduplication, sentences, splits."""

@@ -1,0 +1,41 @@
+"""Telling files that are no text from their first bytes."""
+
+from bert_jax.common.errors import UserError
+
+_HEAD = 8192  # bytes that are looked at
+
+# First bytes -> what such a file is, and what to do about it.
+_KINDS = {
+    b"\x1f\x8b": ("a gzip archive", "end its name in .gz"),
+    b"\xfd7zXZ\x00": ("an xz archive", "end its name in .xz"),
+    b"\x28\xb5\x2f\xfd": ("a zstd archive", "end its name in .zst"),
+    b"BZh91AY&SY": ("a bzip2 archive", "pack it as .gz, .xz or .zst"),
+    b"PK\x03\x04": ("a zip archive or an office document", "unpack it"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it"),
+    b"%PDF-": ("a PDF document", "extract its text (pdftotext)"),
+    b"PAR1\x15": ("a parquet file", "write parquet: before its path"),
+    b"\x89PNG": ("a picture", ""),
+    b"\xff\xd8\xff": ("a picture", ""),
+    b"GIF89a": ("a picture", ""),
+    b"\xff\xfe": ("text in UTF-16", "convert it (iconv -f UTF-16 -t UTF-8)"),
+    b"\xfe\xff": ("text in UTF-16", "convert it (iconv -f UTF-16 -t UTF-8)"),
+}
+
+
+def refuse_binary(name: str, head: bytes) -> None:
+    """Raises UserError when a file that begins with `head` is no text; it is called `name`."""
+    head = head[:_HEAD]
+    for begin, (kind, mend) in _KINDS.items():
+        if head.startswith(begin):
+            raise _refusal(name, kind, mend)
+    if head[257:262] == b"ustar":
+        raise _refusal(name, "a tar archive", "unpack it")
+    if b"\0" in head:
+        raise _refusal(
+            name, "a binary file (it has zero bytes)", "if it is text in UTF-16, convert it"
+        )
+
+
+def _refusal(name: str, kind: str, mend: str) -> UserError:
+    mend = f"{mend}, or leave it" if mend else "leave it"
+    return UserError(f"{name} is {kind}, not UTF-8 text: {mend} out of config.corpus.source")

@@ -1,0 +1,148 @@
+"""The files of a source: reading them, and cutting them into ranges."""
+
+import dataclasses
+import gzip
+import io
+import itertools
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from typing import Any
+
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.readers.binary import refuse_binary
+from bert_jax.corpus.readers.paths import SourceFile, find_files, open_binary
+
+BLOCK = 1 << 20  # bytes read at once
+
+BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
+LINE_END = re.compile(rb"\n")
+
+
+def _open_zstd(file: io.BufferedReader) -> io.BufferedIOBase:
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.input_stream(file, compression="zstd"), BLOCK)
+
+
+_DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".zst": _open_zstd,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FileRange:
+    """Bytes `start` to `stop` of a file of `file_bytes`; of a compressed one always all."""
+
+    path: str
+    start: int
+    stop: int
+    file_bytes: int
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.stop - self.start
+
+    def blocks(self) -> Iterator[bytes]:
+        """The bytes, decompressed, in blocks.
+
+        Raises:
+          UserError: it is no text, an archive is damaged, or a remote file cannot be read.
+        """
+        blocks = self._blocks()
+        if self.start == 0 and (first := next(blocks, b"")):
+            refuse_binary(self.path, first)
+            yield first
+        yield from blocks
+
+    def _blocks(self) -> Iterator[bytes]:
+        with open_binary(self.path) as file:
+            if decompressor := _DECOMPRESSORS.get(PurePath(self.path).suffix):
+                try:
+                    with decompressor(file) as content:
+                        while block := content.read(BLOCK):
+                            yield block
+                except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                    raise UserError(
+                        f"{self.path} is damaged or cut off ({error}); fetch it again, or leave it "
+                        "out of config.corpus.source"
+                    ) from error
+                return
+            file.seek(self.start)
+            left = self.size
+            while left and (block := file.read(min(BLOCK, left))):
+                left -= len(block)
+                yield block
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """The lines without their ends, each with the offset of its first byte."""
+        offset = self.start
+        unfinished: list[bytes] = []  # pieces of a line that goes on
+        for block in self.blocks():
+            first, *rest = block.split(b"\n")
+            unfinished.append(first)
+            for following in rest:
+                line = b"".join(unfinished)
+                yield offset, line
+                offset += len(line) + 1
+                unfinished = [following]
+        if line := b"".join(unfinished):
+            yield offset, line
+
+
+def file_ranges(location: str, border: re.Pattern[bytes] | None) -> list[FileRange]:
+    """All files of `location`, cut after matches of `border` into ranges to be read in parallel.
+
+    Args:
+      location: see `paths.find_files`.
+      border: where a plain file may be cut; None: nowhere.
+
+    Raises:
+      UserError: no file is there, or all are empty.
+    """
+    files = find_files(location)
+    target = range_bytes(sum(file.size for file in files))
+    ranges = []
+    for file in files:
+        cuts = [0, file.size]
+        if border and PurePath(file.path).suffix not in _DECOMPRESSORS:
+            cuts = find_borders(file, target, border)
+        ranges += [FileRange(file.path, *pair, file.size) for pair in itertools.pairwise(cuts)]
+    return ranges
+
+
+def range_bytes(total: int) -> int:
+    """Bytes of a range: enough ranges to keep workers busy, few enough to map all their shards."""
+    return min(max(total // 64, 4 << 20), 256 << 20)
+
+
+def find_borders(file: SourceFile, target: int, border: re.Pattern[bytes]) -> list[int]:
+    """Byte offsets [0, ..., size] that cut a file after matches of `border`, `target` apart."""
+    size = file.size
+    count = -(-size // target)
+    if count == 1:
+        return [0, size]
+    borders = [0]
+    with open_binary(file.path) as content:
+        for index in range(1, count):
+            wanted = max(size * index // count, borders[-1])
+            found = _next_border(content, wanted, size, border)
+            if borders[-1] < found < size:
+                borders.append(found)
+    return [*borders, size]
+
+
+def _next_border(file: io.BufferedReader, offset: int, size: int, border: re.Pattern[bytes]) -> int:
+    file.seek(offset)
+    tail = b""
+    while block := file.read(BLOCK):
+        if match := border.search(tail + block):
+            return offset - len(tail) + match.end()
+        offset += len(block)
+        tail = block[-256:]  # a blank line of more than 256 spaces is not worth finding
+    return size

@@ -1,0 +1,1 @@
+"""Tokenizers: trained on a sample of the corpus, or existing ones; text to ids and back."""

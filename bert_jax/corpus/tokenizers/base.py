@@ -1,0 +1,140 @@
+"""The small interface that every tokenizer of a token store has."""
+
+import abc
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
+
+SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0...4 where we train
+
+# What the five roles are called in published tokenizers.
+_ROLES = {
+    "pad_id": ("[PAD]", "<pad>"),
+    "unk_id": ("[UNK]", "<unk>"),
+    "cls_id": ("[CLS]", "<s>", "<cls>"),
+    "sep_id": ("[SEP]", "</s>", "<sep>"),
+    "mask_id": ("[MASK]", "<mask>"),
+}
+
+# Scripts written without spaces: there each piece counts as a word of its own.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+
+
+class Tokenizer(abc.ABC):
+    """Text to ids and back. `vocabulary` holds what needs no text."""
+
+    vocabulary: Vocabulary
+
+    @staticmethod
+    def load(directory: str | Path) -> "Tokenizer":
+        """The tokenizer that `save` wrote into `directory`.
+
+        Raises:
+          UserError: there is none.
+        """
+        from bert_jax.corpus.tokenizers import hugging_face, sentencepiece
+
+        path = Path(directory) / hugging_face.FILE
+        if path.is_file():
+            return hugging_face.HuggingFaceTokenizer.open(path)
+        return sentencepiece.SentencePieceTokenizer.open(Path(directory))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.vocabulary.size
+
+    @functools.cached_property
+    def joint(self) -> str:
+        """What is put before a sentence that follows another one.
+
+        A space for tokenizers that know a word's beginning by it alone, as byte-level ones do;
+        nothing for all others.
+        """
+        alone, spaced = self.encode(["a", " a"])
+        starts = self.vocabulary.starts_word
+        needs_space = not starts[alone[:1]].any() and starts[spaced[:1]].any()
+        return " " if needs_space else ""
+
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of everything that decides ids."""
+
+    @abc.abstractmethod
+    def save(self, directory: str | Path) -> None:
+        """Writes the tokenizer's files into `directory`, which exists."""
+
+    @abc.abstractmethod
+    def encode(self, texts: list[str]) -> list[Int32[np.ndarray, "_"]]:
+        """The ids of each text. Text never gives a special id, even where it spells "[MASK]"."""
+
+    @abc.abstractmethod
+    def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
+        """The ids of `text`, in which special pieces such as "[MASK]" stand for themselves.
+
+        As in training text, [MASK] takes the white space before it.
+        """
+
+    @abc.abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Plain text; special ids are left out."""
+
+    @abc.abstractmethod
+    def piece(self, id: int) -> str:
+        """The piece of an id as the vocabulary spells it."""
+
+
+def special_ids(ids: Mapping[str, int], name: str) -> dict[str, int]:
+    """The ids of the five roles, as fields of a `Vocabulary`, among the pieces of a tokenizer.
+
+    Raises:
+      UserError: roles have no piece; `name` is what the message calls the tokenizer.
+    """
+    roles: dict[str, int] = {}
+    missing: list[str] = []
+    for role, names in _ROLES.items():
+        found = [ids[piece] for piece in names if piece in ids]
+        if found:
+            roles[role] = found[0]
+        else:
+            missing.append(" or ".join(names))
+    if missing:
+        raise UserError(
+            f"the tokenizer {name} has no piece {', and no '.join(missing)}; BERT needs them: let "
+            "bert_jax train a tokenizer (config.tokenizer.path=''), or make this one again with "
+            "them as its special tokens (spm_train calls them --control_symbols)"
+        )
+    return roles
+
+
+def is_unspaced(piece: str) -> bool:
+    """Whether a piece begins in a script that is written without spaces."""
+    return _UNSPACED.match(piece) is not None
+
+
+def is_unspaced_utf8(piece: bytes) -> bool:
+    """The same of a piece of UTF-8 that may end within a character, or begin within one.
+
+    The first bytes of a character stand for most of those that begin so; what begins within a
+    character continues a word.
+    """
+    lead = piece[:1]
+    length = 2 if lead < b"\xe0" else 3 if lead < b"\xf0" else 4
+    if not b"\xc2" <= lead <= b"\xf4" or len(piece) >= length:
+        return is_unspaced(piece[:length].decode("utf-8", "ignore"))
+    missing = length - len(piece)
+    code = lead[0] & (0x7F >> length)
+    for byte in piece[1:]:
+        code = code << 6 | byte & 0x3F
+    begin, end = code << 6 * missing, min((code + 1) << 6 * missing, 0x110000)
+    return 2 * sum(is_unspaced(chr(code)) for code in range(begin, end)) > end - begin

@@ -1,0 +1,199 @@
+"""Sentencepiece tokenizers: trained on a sample of the corpus, or existing models.
+
+Unigram language model: Kudo 2018, https://arxiv.org/abs/1804.10959. Byte pair encoding: Sennrich et
+al. 2016, https://arxiv.org/abs/1508.07909.
+"""
+
+import functools
+import hashlib
+import io
+import re
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from jaxtyping import Int32
+
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.settings import TokenizerSettings
+from bert_jax.corpus.tokenizers import sentencepiece_model
+from bert_jax.corpus.tokenizers.base import (
+    SPECIAL_PIECES,
+    Tokenizer,
+    is_unspaced,
+    is_unspaced_utf8,
+    special_ids,
+)
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
+
+MODEL = "sentencepiece.model"
+SPACE = "\u2581"  # the mark of a space that pieces carry in front
+
+_LETTERS = [*string.ascii_uppercase, *string.ascii_lowercase]
+
+# The threads share the sums of expected counts, and so decide the last bits of the scores: a fixed
+# number gives the same model on every machine.
+_TRAINING_THREADS = 4
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A sentencepiece model of any type, unigram or BPE."""
+
+    def __init__(self, model: bytes, name: str):
+        """Wraps a serialized model; `name` is what messages call it.
+
+        Raises:
+          UserError: it is not a sentencepiece model, or lacks a special piece.
+        """
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise UserError(f"{name} is not a sentencepiece model") from error
+        self.vocabulary = _vocabulary(self._processor, name)
+        special = np.flatnonzero(self.vocabulary.is_special).tolist()
+        self._model = sentencepiece_model.with_control_pieces(model, special)
+        self._processor.LoadFromSerializedProto(self._model)
+
+    @classmethod
+    def open(cls, path: Path, lowercase: bool = False) -> "SentencePieceTokenizer":
+        """Reads a model file, or the one in the directory of a token store.
+
+        Args:
+          path: of either.
+          lowercase: the model was trained on text in lower case, which it does not make itself.
+
+        Raises:
+          UserError: there is no such file, it is no model with the five special pieces, or it
+            knows no upper-case letters while `lowercase` is off.
+        """
+        path = path / MODEL if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"{path} is missing: no sentencepiece model is there")
+        tokenizer = cls(path.read_bytes(), str(path))
+        if lowercase:
+            return cls(sentencepiece_model.folding_case(tokenizer._model), str(path))
+        unknown = [tokenizer.vocabulary.unk_id in ids for ids in tokenizer.encode(_LETTERS)]
+        if all(unknown[:26]) and not any(unknown[26:]):
+            raise UserError(
+                f"{path} knows no upper-case letter: it is a model for text in lower case, set "
+                "config.tokenizer.lowercase=True"
+            )
+        return tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self._model).hexdigest()[:32]
+
+    def save(self, directory: str | Path) -> None:
+        (Path(directory) / MODEL).write_bytes(self._model)
+        self.vocabulary.save(Path(directory))
+
+    def encode(self, texts: list[str]) -> list[Int32[np.ndarray, "_"]]:
+        # One thread: the corpus is encoded by several processes already.
+        return self._processor.encode(texts, return_type="numpy", num_threads=1)
+
+    def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
+        special = {self.piece(int(i)): int(i) for i in np.flatnonzero(self.vocabulary.is_special)}
+        pattern = "|".join(map(re.escape, special))
+        ids: list[np.ndarray] = []
+        after_special = False
+        for text_or_special in re.split(rf"\s*({pattern})", text):
+            if text_or_special in special:
+                ids.append(np.array([special[text_or_special]], np.int32))
+                after_special = True
+            elif text_or_special.strip():
+                goes_on = after_special and not text_or_special[0].isspace()
+                processor = self._continuation if goes_on else self._processor
+                ids.append(processor.encode(text_or_special, return_type="numpy"))
+        return np.concatenate(ids) if ids else np.zeros(0, np.int32)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        is_special = self.vocabulary.is_special
+        return self._processor.decode([int(id) for id in ids if not is_special[id]])
+
+    def piece(self, id: int) -> str:
+        return self._processor.id_to_piece(id)
+
+    @functools.cached_property
+    def _continuation(self) -> sentencepiece.SentencePieceProcessor:
+        """The same model without the space that it puts before every text.
+
+        For text that goes on in the middle of a word, as "." does after a word.
+        """
+        model = sentencepiece_model.parse(self._model)
+        model.normalizer_spec.add_dummy_prefix = False
+        return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+def _vocabulary(processor: sentencepiece.SentencePieceProcessor, name: str) -> Vocabulary:
+    pieces = [processor.id_to_piece(id) for id in range(processor.get_piece_size())]
+    roles = special_ids({piece: id for id, piece in enumerate(pieces)}, name)
+    is_special = np.array(
+        [processor.IsControl(id) or processor.IsUnused(id) for id in range(len(pieces))]
+    )
+    is_special[list(roles.values())] = True
+    starts_word = np.array([piece.startswith(SPACE) or is_unspaced(piece) for piece in pieces])
+    for byte in filter(processor.IsByte, range(len(pieces))):  # pieces such as <0xE6>
+        starts_word[byte] = is_unspaced_utf8(bytes.fromhex(pieces[byte][3:5]))
+    return Vocabulary(
+        size=len(pieces), is_special=is_special, starts_word=starts_word & ~is_special, **roles
+    )
+
+
+def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> SentencePieceTokenizer:
+    """A tokenizer with `settings.vocab_size` pieces, the special ones at ids 0...4.
+
+    Args:
+      paragraphs: text to train on.
+      settings: `kind` is unigram or bpe.
+
+    Raises:
+      UserError: the text is too small or too varied for the vocabulary.
+    """
+    model = io.BytesIO()
+    pad, unk, *control = SPECIAL_PIECES
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(paragraphs),
+            model_writer=model,
+            model_type=settings.kind,
+            vocab_size=settings.vocab_size,
+            character_coverage=settings.character_coverage,
+            normalization_rule_name="nmt_nfkc_cf" if settings.lowercase else "nmt_nfkc",
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            pad_piece=pad,
+            unk_piece=unk,
+            control_symbols=control,
+            byte_fallback=settings.byte_fallback,
+            max_sentence_length=1 << 18,  # bytes; longer paragraphs would be skipped
+            num_threads=_TRAINING_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _training_error(str(error), settings) from error
+    return SentencePieceTokenizer(model.getvalue(), "just trained")
+
+
+def _training_error(message: str, settings: TokenizerSettings) -> UserError:
+    if match := re.search(r"value <= (\d+)", message):
+        return too_small(settings, int(match[1]))
+    if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"config.tokenizer.vocab_size={settings.vocab_size} is too small: the characters of "
+            f"the corpus alone need {match[1]} pieces; raise it, or lower "
+            "config.tokenizer.character_coverage"
+        )
+    return UserError(f"no tokenizer could be trained on the corpus: {message}")
+
+
+def too_small(settings: TokenizerSettings, largest: int) -> UserError:
+    """What to tell when the text gives fewer pieces than wanted."""
+    return UserError(
+        f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its text "
+        f"gives at most {largest} pieces; lower it to that, or add text"
+    )

@@ -1,0 +1,141 @@
+"""What a model says for the [MASK]s of a text."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.model import ModelConfig, abstract
+
+MOST_ROWS = 16  # texts that are computed together
+REPLACEMENT = "\ufffd"  # what decoding makes of bytes that are no text
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A piece for one [MASK], as the vocabulary and as a reader spells it, and its probability."""
+
+    piece: str
+    text: str
+    probability: float
+
+
+def fill_mask(
+    params: Any, model_config: ModelConfig, tokenizer: Tokenizer, texts: Sequence[str], top: int = 5
+) -> list[list[list[Prediction]]]:
+    """The `top` likeliest pieces for each [MASK] of each text, the likeliest first.
+
+    Texts are computed together in a few fixed shapes, so that calls after the first compile
+    nothing new unless a text is much longer. Special pieces are never predicted.
+
+    Raises:
+      UserError: a text holds no [MASK], or more tokens than the model takes.
+    """
+    rows = [_encode(text, tokenizer, model_config) for text in texts]
+    top = min(top, int((~tokenizer.vocabulary.is_special).sum()))
+    filled = []
+    for start in range(0, len(rows), MOST_ROWS):
+        chunk = rows[start : start + MOST_ROWS]
+        batch = _batch(chunk, tokenizer, model_config)
+        special = np.flatnonzero(tokenizer.vocabulary.is_special).astype(np.int32)
+        probabilities, ids = jax.device_get(_likeliest(model_config, top, params, batch, special))
+        for row, ids_of_row, of_row in zip(chunk, ids, probabilities, strict=False):
+            masks = np.count_nonzero(row == tokenizer.vocabulary.mask_id)
+            pairs = zip(ids_of_row[:masks], of_row[:masks], strict=True)
+            filled.append([_predictions(tokenizer, *pair) for pair in pairs])
+    return filled
+
+
+def readable(text: str, filled: list[list[Prediction]], mask: str = "[MASK]") -> str:
+    """The text and, below it, the predictions for each of its masks, one line a mask."""
+    places = [f"{mask} {i + 1}" for i in range(len(filled))] if len(filled) > 1 else [mask]
+    return "\n".join([text.strip(), *_lines(places, filled)])
+
+
+def _predictions(
+    tokenizer: Tokenizer, ids: Int[np.ndarray, "top"], probabilities: Float[np.ndarray, "top"]
+) -> list[Prediction]:
+    pairs = zip(ids, probabilities, strict=True)
+    return [
+        Prediction(tokenizer.piece(int(id)), _spell(tokenizer, int(id)), float(share))
+        for id, share in pairs
+    ]
+
+
+def _lines(places: list[str], filled: list[list[Prediction]]) -> Iterator[str]:
+    for place, predictions in zip(places, filled, strict=True):
+        shown = "   ".join(f"{p.text} {p.probability:.1%}" for p in predictions)
+        yield f"  {place}: {shown}"
+
+
+def _spell(tokenizer: Tokenizer, id: int) -> str:
+    """A piece without the mark of its space; one that goes on with a word begins with ##.
+
+    What is no text of its own, such as a space or a part of a character, is left as it is.
+    """
+    text = tokenizer.decode([id]).strip()
+    if not text or REPLACEMENT in text:
+        return tokenizer.piece(id)
+    is_latin = text[0].isalpha() and text[0] < "\u2e80"
+    return text if tokenizer.vocabulary.starts_word[id] or not is_latin else f"##{text}"
+
+
+def _encode(text: str, tokenizer: Tokenizer, config: ModelConfig) -> Int[np.ndarray, "L"]:
+    vocabulary = tokenizer.vocabulary
+    ids = tokenizer.encode_with_specials(text)
+    if vocabulary.mask_id not in ids:
+        raise UserError(
+            f"the text {text[:80]!r} holds no {tokenizer.piece(vocabulary.mask_id)}: put one where "
+            "a word is to be predicted"
+        )
+    row = np.concatenate([[vocabulary.cls_id], ids, [vocabulary.sep_id]]).astype(np.int32)
+    if len(row) > config.max_position_embeddings:
+        raise UserError(
+            f"the text {text[:80]!r}... has {len(row)} tokens and the model takes at most "
+            f"{config.max_position_embeddings}: shorten it"
+        )
+    return row
+
+
+def _batch(
+    rows: list[Int[np.ndarray, "_"]], tokenizer: Tokenizer, config: ModelConfig
+) -> dict[str, Int[np.ndarray, "..."]]:
+    """One batch (contract C5) of `rows`, its sizes rounded up to powers of two."""
+    vocabulary = tokenizer.vocabulary
+    masks = [np.flatnonzero(row == vocabulary.mask_id) for row in rows]
+    length = min(_round_up(max(map(len, rows)), 32), config.max_position_embeddings)
+    predictions = _round_up(max(map(len, masks)), 4)
+    shape = (_round_up(len(rows), 1), length)
+    batch = {
+        "input_ids": np.full(shape, vocabulary.pad_id, np.int32),
+        "token_type_ids": np.zeros(shape, np.int32),
+        "position_ids": np.broadcast_to(np.arange(length, dtype=np.int32), shape),
+        "segment_ids": np.zeros(shape, np.int32),
+        "masked_positions": np.zeros((shape[0], predictions), np.int32),
+    }
+    for index, (row, places) in enumerate(zip(rows, masks, strict=True)):
+        batch["input_ids"][index, : len(row)] = row
+        batch["segment_ids"][index, : len(row)] = 1
+        batch["masked_positions"][index, : len(places)] = places
+    return batch
+
+
+def _round_up(size: int, least: int) -> int:
+    return max(least, 1 << (size - 1).bit_length())
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _likeliest(
+    config: ModelConfig, top: int, params: Any, batch: Any, special: Int[Array, "S"]
+) -> tuple[Float[Array, "B P top"], Int[Array, "B P top"]]:
+    logits = nnx.merge(abstract(config)[0], params)(batch).mlm_logits
+    logits = logits.at[..., special].set(-np.inf)
+    probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), top)
+    return probabilities, ids

@@ -1,0 +1,184 @@
+"""Look at the batches of a run: `python -m bert_jax.inspect_batches --config=FILE [--step=K]`.
+
+Prints rows of the batch at step K as a person reads them, then what is counted over that batch and
+the following ones. Any step costs the same. Needs no accelerator; makes the token store if it is
+not there yet.
+"""
+
+import collections
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from absl import flags
+
+from bert_jax.common import command_line
+from bert_jax.common.errors import UserError
+from bert_jax.config import corpus_directory
+from bert_jax.corpus.build import build_store
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
+from bert_jax.stream.batches import TrainBatches
+from bert_jax.stream.rows import Batch
+from bert_jax.stream.settings import PAIR_OBJECTIVES
+
+FLAGS = flags.FLAGS
+
+LEGEND = """\
+[MASK:text] the model sees a mask, and must find `text`
+[pie:text]  the model sees the random piece `pie`, and must find `text`
+[text:text] the model sees `text`, and must find it all the same
+"""
+_COLORS = {"mask": "\033[33m", "random": "\033[31m", "kept": "\033[32m", "special": "\033[2m"}
+_LABELS = {
+    "nsp": ("B follows A", "B is from another document"),
+    "sop": ("A and B in order", "A and B swapped"),
+}
+
+
+def define_flags() -> None:
+    """Define the command's flags."""
+    command_line.define_config()
+    flags.DEFINE_integer("step", 0, "The step whose batch is shown", lower_bound=0)
+    flags.DEFINE_integer("rows", 4, "Rows to show", lower_bound=0)
+    flags.DEFINE_integer("batches", 20, "Batches to count over", lower_bound=1)
+
+
+def main() -> None:
+    """Run the command."""
+    config = command_line.config()
+    if FLAGS.step >= config.total_steps:
+        raise UserError(
+            f"--step={FLAGS.step} is beyond the run's last one, {config.total_steps - 1}"
+        )
+    store = build_store(config, corpus_directory(command_line.workdir(), config))
+    batches = TrainBatches(store, config)
+    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    has_colors = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    phase = batches.phase_at(FLAGS.step)
+    batch = batches.batch(FLAGS.step)
+    print(
+        f"Step {FLAGS.step} of {config.total_steps}: {phase.global_batch_size} rows of "
+        f"{phase.sequence_length} tokens, {batches.num_examples(phase):,} rows an epoch.\n"
+    )
+    print(LEGEND)
+    sources = batches.sources(FLAGS.step)
+    for row in range(min(FLAGS.rows, phase.global_batch_size)):
+        objective, vocabulary = config.stream.objective, store.vocabulary
+        text = readable_row(batch, row, objective, vocabulary, tokenizer.piece, has_colors)
+        print(f"{sources[row]}\n{text}\n" if len(set(sources)) > 1 else f"{text}\n")
+    last = min(FLAGS.step + FLAGS.batches, config.total_steps)
+    steps = range(FLAGS.step, last)
+    counted = rates(map(batches.batch, steps), store.vocabulary)
+    print(f"Counted over the batches of the steps {FLAGS.step} to {last - 1}:")
+    for name, value in (source_shares(map(batches.sources, steps)) | counted).items():
+        print(f"  {name:38} {value}")
+
+
+def readable_row(
+    batch: Batch,
+    row: int,
+    objective: str,
+    vocabulary: Vocabulary,
+    piece: Callable[[int], str],
+    has_colors: bool,
+) -> str:
+    """One row of a batch as text, a line for each document or side of a pair.
+
+    Args:
+      batch: has the row.
+      row: its number.
+      objective: of the batch.
+      vocabulary: of the ids.
+      piece: the text of an id.
+      has_colors: for terminals that show them.
+    """
+    count = np.count_nonzero(batch["masked_weights"][row])
+    positions = batch["masked_positions"][row, :count].tolist()
+    labels = dict(zip(positions, batch["masked_labels"][row, :count].tolist(), strict=True))
+    used = np.count_nonzero(batch["segment_ids"][row])
+    title = f"Row {row}: {used} tokens, {count} to predict"
+    if objective in PAIR_OBJECTIVES:
+        title += f"; {_LABELS[objective][batch['next_sentence_label'][row]]}"
+        parts = np.array(["A", "B"])[batch["token_type_ids"][row, :used]]
+    else:
+        parts = batch["segment_ids"][row, :used].astype(str)
+    texts: dict[str, str] = {}
+    for column, (part, id) in enumerate(zip(parts, batch["input_ids"][row].tolist(), strict=False)):
+        text, kind = _token(id, labels.get(column), vocabulary, piece)
+        if has_colors and kind:
+            text = f"{_COLORS[kind]}{text}\033[0m"
+        begins = labels.get(column, id)
+        space = " " if vocabulary.starts_word[begins] or vocabulary.is_special[begins] else ""
+        texts[part] = texts.get(part, "") + space + text
+    return "\n".join([title, *(f"  {part}: {text.strip()}" for part, text in texts.items())])
+
+
+def _token(
+    seen: int, label: int | None, vocabulary: Vocabulary, piece: Callable[[int], str]
+) -> tuple[str, str]:
+    """How a token is written, and what was done to it."""
+
+    def text(id: int) -> str:
+        return piece(id).removeprefix("▁").removeprefix("##")
+
+    if label is None:
+        return text(seen), "special" if vocabulary.is_special[seen] else ""
+    if seen == vocabulary.mask_id:
+        return f"[MASK:{text(label)}]", "mask"
+    return f"[{text(seen)}:{text(label)}]", "kept" if seen == label else "random"
+
+
+def source_shares(sources: Iterable[list[str]]) -> dict[str, str]:
+    """The share of the rows that each source has; nothing if there is but one."""
+    count = collections.Counter(itertools.chain.from_iterable(sources))
+    if len(count) < 2:
+        return {}
+    return {f"rows of {name}": f"{count[name] / count.total():.2%}" for name in sorted(count)}
+
+
+def rates(batches: Iterable[Batch], vocabulary: Vocabulary) -> dict[str, str]:
+    """What is masked, how, and what the rows are made of, counted over batches."""
+    count: collections.Counter[str] = collections.Counter()
+    for batch in batches:
+        seen, is_prediction = batch["input_ids"], batch["masked_weights"] > 0
+        labels = batch["masked_labels"][is_prediction]
+        placed = np.take_along_axis(seen, batch["masked_positions"], axis=1)[is_prediction]
+        found = {
+            "rows": len(seen),
+            "places": seen.size,
+            "tokens": np.count_nonzero(batch["segment_ids"]),
+            "documents": batch["segment_ids"].max(axis=1).sum(),
+            "predictions": len(labels),
+            "masked": np.count_nonzero(placed == vocabulary.mask_id),
+            "kept": np.count_nonzero(placed == labels),
+            "special": np.count_nonzero(vocabulary.is_special[labels]),
+            "wrong": batch.get("next_sentence_label", np.zeros(1)).sum(),
+        }
+        count.update({name: int(value) for name, value in found.items()})
+
+    def share(part: int, whole: str) -> str:
+        return f"{part / count[whole]:.2%}"
+
+    rows_of = (
+        {"wrong pairs": share(count["wrong"], "rows")}
+        if "next_sentence_label" in batch
+        else {"documents a row": f"{count['documents'] / count['rows']:.2f}"}
+    )
+    return rows_of | {
+        "places in use": share(count["tokens"], "places"),
+        "tokens to predict": share(count["predictions"], "tokens"),
+        "  replaced by [MASK]": share(count["masked"], "predictions"),
+        "  replaced by a random piece": share(
+            count["predictions"] - count["masked"] - count["kept"], "predictions"
+        ),
+        "  left as they are": share(count["kept"], "predictions"),
+        "special tokens among them (must be 0)": f"{count['special']}",
+    }
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,1 @@
+"""A run's directory: workdir, metrics, progress, the export at the end, the report."""

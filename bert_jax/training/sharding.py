@@ -1,0 +1,203 @@
+"""The mesh of devices and who holds which part of the parameters and of the batch."""
+
+import functools
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Int64, Shaped
+from ml_collections import ConfigDict
+
+from bert_jax.common.errors import UserError
+from bert_jax.model.placement import ROWS
+from bert_jax.training.parameter_rules import assign, name_of
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(ROWS)  # over all devices but those that share a layer
+
+# fsdp splits the width D of every matrix, tensor splits heads, feed-forward and vocabulary.
+PARAMETERS = (
+    (r"tokens\.embedding", ("tensor", "fsdp")),  # [V, D]
+    (r"(positions|token_types)\.embedding", (None, "fsdp")),  # [max, D]
+    (r"qkv\.kernel", ("fsdp", None, "tensor", None)),  # [D, 3, N, H]
+    (r"qkv\.bias", (None, "tensor", None)),  # [3, N, H]
+    (r"attention\.output\.kernel", ("tensor", None, "fsdp")),  # [N, H, D]
+    (r"feed_forward\.input\.kernel", ("fsdp", ..., "tensor")),  # [D, F] or [D, 2, F]
+    (r"feed_forward\.input\.bias", (..., "tensor")),  # [F] or [2, F]
+    (r"feed_forward\.output\.kernel", ("tensor", "fsdp")),  # [F, D]
+    (r"(mlm_head\.transform|pooler)\.kernel", ("fsdp", None)),  # [D, D]
+    (r"mlm_head\.bias", ("tensor",)),  # [V]
+    (r"mlm_head\.tails\.\d+\.pieces\.embedding", ("tensor", "fsdp")),  # [part of V, narrow D]
+    (r"mlm_head\.tails\.\d+\.projection\.kernel", ("fsdp", None)),  # [D, narrow D]
+    (r"mlm_head\.clusters\.embedding", (None, "fsdp")),  # [tails, D]
+    (r"bias|scale|classifier\.kernel", ()),
+    (r"step|count|ns_coeffs", ()),  # of the state and the optimizer
+)
+
+
+def start_distributed() -> None:
+    """Meet the run's other processes; must come before anything touches a device.
+
+    Three environment variables (launch/local.sh sets them) or, without them, the engine that
+    started the process: SLURM, Open MPI, GKE, TPU pods.
+
+    Raises:
+      UserError: neither tells where the others are.
+    """
+    try:
+        if "JAX_NUM_PROCESSES" in os.environ:
+            jax.distributed.initialize(
+                coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
+                num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+                process_id=int(os.environ["JAX_PROCESS_ID"]),
+            )
+        else:
+            jax.distributed.initialize()
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"--distributed found no processes to meet ({error}): start with launch/local.sh or "
+            "srun, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+
+
+def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The devices as the grid data x fsdp x tensor of `config.mesh`.
+
+    Args:
+      config: `config.mesh`.
+      devices: None: all devices of all processes.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    sizes = [config[axis] for axis in AXES]
+    count = len(devices or jax.devices())
+    is_possible = min(sizes[1:]) >= 1 and (sizes[0] == -1 or sizes[0] >= 1)
+    if is_possible and sizes[0] == -1 and count % math.prod(sizes[1:]) == 0:
+        sizes[0] = count // math.prod(sizes[1:])
+    if not is_possible or math.prod(sizes) != count:
+        text = " x ".join(f"{axis}={config[axis]}" for axis in AXES)
+        raise UserError(
+            f"config.mesh is {text}, but there are {count} devices: "
+            "make the product equal (only data may be -1, which takes all that are left)"
+        )
+    # Auto axes: the compiler propagates shardings, which cuDNN attention still needs.
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+
+
+def state_shardings(mesh: Mesh, state: Any) -> Any:
+    """The sharding of each leaf of a train state, or of a parameter tree (arrays or shapes).
+
+    Raises:
+      UserError: an axis of the mesh does not divide a parameter.
+    """
+
+    def sharding(path: jax.tree_util.KeyPath, leaf: Any, axes: tuple) -> NamedSharding:
+        if ... in axes:  # stands for as many unsplit axes as the parameter has in its place
+            place = axes.index(...)
+            unsplit = (None,) * (leaf.ndim - len(axes) + 1)
+            axes = (*axes[:place], *unsplit, *axes[place + 1 :])
+        for size, axis in zip(leaf.shape, axes, strict=False):
+            if axis is not None and size % mesh.shape[axis]:
+                raise UserError(
+                    f"config.mesh.{axis}={mesh.shape[axis]} does not divide {size}, a size of the "
+                    f"parameter {name_of(path)} {leaf.shape}: choose another mesh or model size"
+                )
+        return NamedSharding(mesh, P(*axes))
+
+    return jax.tree.map_with_path(sharding, state, assign(PARAMETERS, state))
+
+
+def gathered(shardings: Any) -> Any:
+    """The shardings of parameters while they are used: fsdp splits them only where they rest.
+
+    Without it the compiler is free to split the products along D instead, and to exchange the
+    activations of the whole batch.
+    """
+
+    def gather(sharding: NamedSharding) -> NamedSharding:
+        axes = (None if axis == "fsdp" else axis for axis in sharding.spec)
+        return NamedSharding(sharding.mesh, P(*axes))
+
+    return jax.tree.map(gather, shardings)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows of a batch over the data and fsdp axes."""
+    return NamedSharding(mesh, BATCH)
+
+
+def parts_of_batch(mesh: Mesh, micro_batches: int) -> int:
+    """How many equal parts a global batch must have: one for each device and micro-batch."""
+    return mesh.shape["data"] * mesh.shape["fsdp"] * micro_batches
+
+
+def check_batch_size(mesh: Mesh, global_batch_size: int, micro_batches: int) -> None:
+    """Refuse a batch whose rows cannot be spread evenly.
+
+    Raises:
+      UserError: the batch does not divide over the devices and micro-batches.
+    """
+    parts = parts_of_batch(mesh, micro_batches)
+    if micro_batches < 1 or global_batch_size % parts:
+        raise UserError(
+            f"config.global_batch_size {global_batch_size} does not divide over data="
+            f"{mesh.shape['data']} x fsdp={mesh.shape['fsdp']} x micro_batches={micro_batches} "
+            f"= {parts} parts: make it a multiple of {max(parts, 1)}"
+        )
+
+
+def process_rows(mesh: Mesh, global_batch_size: int) -> Int64[np.ndarray, "rows"]:
+    """The rows of the global batch that this process's devices hold, ascending.
+
+    Read off the sharding, so that any order of devices and processes will do. They need not be one
+    range: the chips of a TPU host are a block of the slice's grid, the mesh follows its lines.
+    """
+    places = batch_sharding(mesh).addressable_devices_indices_map((global_batch_size,))
+    return held_rows((index for index in places.values() if index), global_batch_size)
+
+
+def held_rows(
+    places: Iterable[tuple[slice, ...]], global_batch_size: int
+) -> Int64[np.ndarray, "rows"]:
+    """The rows of the global batch that are at any of these places in it, ascending."""
+    is_held = np.zeros(global_batch_size, bool)
+    for rows, *_ in places:
+        is_held[rows] = True
+    return np.flatnonzero(is_held)
+
+
+def place_batch(mesh: Mesh, rows: dict[str, np.ndarray], global_batch_size: int) -> dict:
+    """The global batch on the devices, from the rows that this process built.
+
+    Args:
+      mesh: of the devices.
+      rows: those of `process_rows`, in its order.
+      global_batch_size: rows of all processes.
+    """
+    sharding = batch_sharding(mesh)
+    held = process_rows(mesh, global_batch_size)
+    return {
+        name: jax.make_array_from_callback(
+            (global_batch_size, *array.shape[1:]),
+            sharding,
+            functools.partial(part_at, array, held),
+        )
+        for name, array in rows.items()
+    }
+
+
+def part_at(
+    array: Shaped[np.ndarray, "rows ..."],
+    held: Int64[np.ndarray, "rows"],
+    place: tuple[slice, ...],
+) -> Shaped[np.ndarray, "part ..."]:
+    """What stands at a place in the global array, from the rows of it that are held."""
+    start, stop, _ = place[0].indices(held[-1] + 1)
+    return array[slice(*np.searchsorted(held, (start, stop)))]

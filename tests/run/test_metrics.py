@@ -1,0 +1,92 @@
+"""What a run reports: means of sums, records that survive an interruption, curves."""
+
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from bert_jax.run import metrics, report
+
+
+def test_means_are_sums_over_counts_and_the_loss_weighs_next_sentence():
+    sums = {"mlm_loss": 30.0, "mlm_correct": 4, "mlm_count": 10, "nsp_loss": 2.0, "nsp_correct": 3}
+    found = metrics.summarize(sums | {"nsp_count": 4, "grad_norm": 7.0}, 0.5)
+    assert found == {
+        "loss": 3.25,
+        "mlm_loss": 3.0,
+        "mlm_accuracy": 0.4,
+        "nsp_loss": 0.5,
+        "nsp_accuracy": 0.75,
+        "grad_norm": 7.0,
+    }
+
+
+def test_a_batch_without_predictions_is_no_division_by_zero():
+    found = metrics.summarize({"mlm_loss": 0.0, "mlm_correct": 0.0, "mlm_count": 0.0}, 1.0)
+    assert found["mlm_loss"] == 0.0
+
+
+def write(workdir, first_step, steps):
+    writers = metrics.Writers(workdir, total_steps=10, first_step=first_step)
+    for step in steps:
+        writers.write(step, "train", {"loss": float(step), "mlm_loss": 1.0, "mlm_accuracy": 0.5})
+    writers.close()
+
+
+def test_a_resumed_run_drops_what_was_written_beyond_its_checkpoint(tmp_path, capsys):
+    write(tmp_path, 0, range(1, 8))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "spl')  # cut short by a kill
+    write(tmp_path, 4, range(5, 11))
+    assert [record["step"] for record in metrics.read(tmp_path)] == list(range(1, 11))
+
+
+def test_tensorboard_holds_every_figure(tmp_path, capsys):
+    write(tmp_path, 0, [1, 2])
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    events = [event for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
+    tags = {value.tag for event in events for value in event.summary.value}
+    assert [event.step for event in events] == [1, 2]
+    assert tags == {"train/loss", "train/mlm_loss", "train/mlm_accuracy"}
+
+
+def test_a_console_line_says_everything_in_plain_text(tmp_path, capsys):
+    figures = {
+        "loss": 3.0,
+        "mlm_loss": 2.5,
+        "mlm_accuracy": 0.25,
+        "nsp_loss": 0.5,
+        "nsp_accuracy": 0.75,
+        "learning_rate": 1e-4,
+        "tokens_per_second": 12345.6,
+    }
+    console = metrics.Console(total_steps=100, first_step=0)
+    console.show(50, "train", figures)
+    line = capsys.readouterr().out
+    for part in ("50/100", "loss 3.000", "mlm 2.500", "acc 0.250", "nsp 0.500", "lr 1.00e-04"):
+        assert part in line
+    assert "12,346 tok/s" in line
+    assert "left" in line
+
+
+def test_learning_curves_show_every_split_and_are_the_same_picture_each_time(tmp_path, capsys):
+    write(tmp_path, 0, range(1, 5))
+    records = metrics.read(tmp_path)
+    records.append({**records[-1], "split": "heldout"})
+    picture = report.learning_curves(records)
+    assert picture == report.learning_curves(records)
+    assert "heldout" in picture
+    assert "train" in picture
+    assert json.dumps(records)
+
+
+def test_describe_leaves_out_what_is_not_there():
+    assert metrics.describe({"loss": 1.0}) == "loss 1.000"
+
+
+@pytest.mark.parametrize("splits", [[], ["train"]])
+def test_learning_curves_of_a_run_that_just_began(splits):
+    records = [
+        {"step": 1, "split": split, "mlm_loss": 1.0, "mlm_accuracy": 0.1} for split in splits
+    ]
+    assert report.learning_curves(records).startswith("<svg")

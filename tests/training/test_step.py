@@ -1,0 +1,252 @@
+"""The step: the same loss, gradients and update on any mesh and in any number of parts."""
+
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from bert_jax import model as model_lib
+from bert_jax.config import default_config
+from bert_jax.model import ModelConfig
+from bert_jax.training import sharding
+from bert_jax.training.step import compile_steps, pretraining_sums, split_rows
+from tests.architectures import make_modern
+from tests.synthetic import random_batch
+
+VOCAB, BATCH = 256, 16
+
+
+def small_config(**mesh):
+    config = default_config()
+    config.total_steps, config.warmup_steps, config.learning_rate = 100, 1, 1e-3
+    config.model.hidden_size, config.model.num_hidden_layers = 32, 2
+    config.model.num_attention_heads, config.model.intermediate_size = 4, 64
+    config.model.dropout = config.model.attention_dropout = 0.0
+    config.mesh.update(mesh)
+    return config
+
+
+def modern(config):
+    make_modern(config.model)
+    config.optimizer.name = "muon"
+
+
+def run(config, batches):
+    """The state and the figures after a few steps, on the host."""
+    mesh = sharding.make_mesh(config.mesh)
+    steps = compile_steps(config, ModelConfig.create(config.model, VOCAB), mesh)
+    state, history = steps.init(), []
+    for batch in batches:
+        state, sums = steps.train(state, sharding.place_batch(mesh, batch, BATCH))
+        history.append(sums)
+    return jax.device_get(state), jax.device_get(history)
+
+
+def batches(count=3):
+    return [random_batch(VOCAB, BATCH, seed=seed) for seed in range(count)]
+
+
+def assert_same_run(one, other):
+    """Equal up to the order of float32 sums: 1e-5 relative, and as much of the largest entry."""
+    for name in one[1][0]:
+        np.testing.assert_allclose(
+            [sums[name] for sums in one[1]], [sums[name] for sums in other[1]], rtol=2e-5
+        )
+    # Adam turns rounding noise in tiny gradients into steps of the learning rate's size, so the
+    # parameters are compared on that scale.
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(one[0].params), jax.tree.leaves(other[0].params), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=2e-4, err_msg=jax.tree_util.keystr(path))
+
+
+MESHES = [
+    {"data": 8},
+    {"data": 1, "fsdp": 8},
+    {"data": 2, "tensor": 4},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "family", "head"),
+    [
+        *itertools.product(MESHES, ["classic", "modern"], ["full"]),
+        *itertools.product([MESHES[-1]], ["modern"], ["blocked", "adaptive", "sampled"]),
+    ],
+    ids=str,
+)
+def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, head, monkeypatch):
+    monkeypatch.setattr("bert_jax.model.cross_entropy.CPU_BLOCK_BYTES", 0)
+    monkeypatch.setattr("bert_jax.model.cross_entropy.LEAST_BLOCK", 8)  # several blocks a device
+    config = small_config(**mesh)
+    config.model.head, config.model.sampled_negatives = head, 64
+    if family == "modern":
+        modern(config)
+    model = ModelConfig.create(config.model, VOCAB)
+    params = model_lib.initialize(model, jax.random.key(3))
+    structure, _ = model_lib.abstract(model)
+    batch = random_batch(VOCAB, BATCH)
+
+    def loss(params, batch):
+        sums = pretraining_sums(nnx.merge(structure, params), batch, jax.random.key(1))
+        return sums["mlm_loss"] / sums["mlm_count"]
+
+    def loss_on_mesh(params, batch):
+        with jax.sharding.use_abstract_mesh(devices.abstract_mesh):
+            return loss(params, batch)
+
+    expected = jax.jit(jax.value_and_grad(loss))(params, batch)
+    devices = sharding.make_mesh(config.mesh)
+    shardings = sharding.state_shardings(devices, params)
+    rows = sharding.batch_sharding(devices)
+    found = jax.jit(jax.value_and_grad(loss_on_mesh), in_shardings=(shardings, rows))(
+        jax.device_put(params, shardings), sharding.place_batch(devices, batch, BATCH)
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(expected[1]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(jnp.abs(b).max())))
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_micro_batches_with_different_counts_do_not_change_the_run(family):
+    whole, parts = small_config(data=2, fsdp=2, tensor=2), small_config(data=4, tensor=2)
+    parts.mesh.micro_batches = 4
+    if family == "modern":
+        modern(whole)
+        modern(parts)
+    given = batches()
+    counts = split_rows(jnp.asarray(given[0]["masked_weights"]), 4).sum((1, 2))
+    assert len(set(counts.tolist())) > 1  # a mean of means would differ
+    assert_same_run(run(whole, given), run(parts, given))
+
+
+def test_parts_of_a_batch_are_its_rows_and_stay_on_their_device():
+    rows = jnp.arange(12)
+    assert split_rows(rows, 3).tolist() == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+
+
+def test_loss_is_a_sum_over_the_predictions_that_count():
+    config = small_config()
+    model = ModelConfig.create(config.model, VOCAB)
+    structure, _ = model_lib.abstract(model)
+    params = model_lib.initialize(model, jax.random.key(0))
+    batch = jax.tree.map(jnp.asarray, random_batch(VOCAB, BATCH))
+    outputs = nnx.merge(structure, params)(batch)
+    sums = pretraining_sums(nnx.merge(structure, params), batch, None)
+    log_probabilities = np.asarray(jax.nn.log_softmax(outputs.mlm_logits))
+    expected = -sum(
+        log_probabilities[b, p, batch["masked_labels"][b, p]]
+        for b, p in np.argwhere(batch["masked_weights"])
+    )
+    assert sums["mlm_count"] == batch["masked_weights"].sum()
+    np.testing.assert_allclose(sums["mlm_loss"], expected, rtol=1e-5)
+
+
+def test_padding_rows_of_an_evaluation_count_for_nothing():
+    config = small_config()
+    model = ModelConfig.create(config.model, VOCAB)
+    structure, _ = model_lib.abstract(model)
+    bert = nnx.merge(structure, model_lib.initialize(model, jax.random.key(0)))
+    batch = random_batch(VOCAB, BATCH)
+    first = {name: array[:10] for name, array in batch.items()}
+    padded = {name: array.copy() for name, array in batch.items()}
+    padded["masked_weights"][10:] = 0
+    padded["next_sentence_label"][10:] = -1
+    expected = pretraining_sums(bert, jax.tree.map(jnp.asarray, first), None)
+    found = pretraining_sums(bert, jax.tree.map(jnp.asarray, padded), None)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_dropout_depends_on_seed_and_step_alone_not_on_the_mesh():
+    runs = []
+    for mesh in ({"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}):
+        config = small_config(**mesh)
+        config.model.dropout = config.model.attention_dropout = 0.3
+        runs.append(run(config, batches(2)))
+    assert_same_run(*runs)
+    config.seed = 1
+    assert abs(run(config, batches(1))[1][0]["mlm_loss"] - runs[0][1][0]["mlm_loss"]) > 0.1
+
+
+def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
+    config = small_config(data=8)
+    config.model.compute_dtype = "bfloat16"
+    state, history = run(config, batches(1))
+    kept = [leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state, history))]
+    assert set(kept) <= {np.dtype("float32"), np.dtype("int32")}
+
+
+def lowered_step(config):
+    mesh = sharding.make_mesh(config.mesh)
+    steps = compile_steps(config, ModelConfig.create(config.model, VOCAB), mesh)
+    batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
+    return steps, steps.train.lower(steps.abstract_state, batch)
+
+
+@pytest.mark.parametrize(
+    ("family", "way"),
+    [
+        ("classic", {}),
+        ("modern", {}),
+        ("classic", {"head": "sampled", "sampled_negatives": 16}),
+        ("modern", {"head": "adaptive"}),
+        ("classic", {"head": "full", "layers": "scanned", "rematerialization": "full"}),
+        ("modern", {"rematerialization": "dots"}),
+    ],
+    ids=str,
+)
+def test_a_bfloat16_step_multiplies_in_it_and_does_all_else_that_matters_in_float32(family, way):
+    config = small_config(data=8)
+    config.model.update(way)
+    config.model.compute_dtype = "bfloat16"
+    config.model.next_sentence = False  # that head is float32
+    if family == "modern":
+        modern(config)
+        config.optimizer.name = "adamw"  # Muon's products are of the optimizer, float32
+    text = lowered_step(config)[1].as_text()
+    products = re.findall(r"stablehlo\.dot_general.* : \((.*), (.*)\) -> (.*)", text)
+    assert len(products) > 20
+    for x, y, result in products:
+        assert "xbf16>" in x
+        assert "xbf16>" in y
+        assert "xf32>" in result
+    # Softmax, norms and the loss; the gradients' sums over rows and devices; the optimizer.
+    for operation in ("exponential", "log", "rsqrt", "sqrt", "power", "reduce"):
+        assert not re.search(rf"stablehlo\.{operation}[ (].*bf16", text), operation
+
+
+def test_the_step_writes_the_new_state_over_the_old_one():
+    steps, lowered = lowered_step(small_config(data=8))
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(steps.abstract_state))
+    memory = lowered.compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= whole
+
+
+def test_two_runs_are_equal_to_the_bit():
+    config = small_config(data=8)
+    one, other = run(config, batches()), run(config, batches())
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_learns_a_batch_by_heart():
+    config = small_config(data=8)
+    config.learning_rate = 1e-2
+    batch = batches(1)[0]
+    _, history = run(config, [batch] * 60)
+    assert history[-1]["mlm_loss"] < 0.2 * history[0]["mlm_loss"]
+    assert history[-1]["nsp_correct"] == BATCH
+
+
+def test_grad_norm_is_reported_before_clipping():
+    config = small_config(data=8)
+    free, clipped = config.copy_and_resolve_references(), config
+    free.optimizer.clip_norm, clipped.optimizer.clip_norm = 0.0, 1e-3
+    given = batches(1)
+    assert run(free, given)[1][0]["grad_norm"] == run(clipped, given)[1][0]["grad_norm"] > 0.1
