@@ -84,8 +84,8 @@ def pallas_obstacle(call: Call) -> str:
     try:
         import jax.experimental.pallas.triton  # noqa: F401
     except ImportError:
-        return "needs Pallas for Triton, which this version of jax has no more: choose xla"
-    return _without_dropout(call)
+        return "needs Pallas for Triton, which this version of jax no longer has: choose xla"
+    return ""
 
 
 def splash_obstacle(call: Call) -> str:
