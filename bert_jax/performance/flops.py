@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bert_jax.model import ModelConfig
+from bert_jax.model.heads import HEADS
 from bert_jax.model.products import contract
 from bert_jax.performance.topology import CHIPS
 
@@ -66,18 +67,9 @@ def _training(
         2 * width * int((documents * np.minimum(documents, model.window(layer) or documents)).sum())
         for layer in range(model.num_hidden_layers)
     )
-    head = predictions * width * (width + _columns(model))
+    head = predictions * width * (width + HEADS[model.head].products(model))
     forward = model.num_hidden_layers * per_token * int(documents.sum()) + attention + head
     return 3 * 2.0 * forward
-
-
-def _columns(model: ModelConfig) -> int:
-    """Products of the width D that the head's softmax takes for one prediction."""
-    if model.head == "sampled":
-        return model.sampled_negatives + 1
-    if model.head == "adaptive":
-        return model.cutoffs[0] + len(model.cutoffs) + sum(model.tail_widths)
-    return model.vocab_size
 
 
 def peak(device_kind: str, dtype: str) -> float | None:
