@@ -13,6 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from bert_jax.common import platforms
 from bert_jax.common.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -56,6 +57,7 @@ def workdir() -> Path:
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run `main`; what the user can mend ends in one line and status 1."""
     logging.set_verbosity(logging.WARNING)  # Orbax tells a lot otherwise, TensorFlow too
+    platforms.hide_missing_tpu()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))

@@ -14,6 +14,7 @@ from bert_jax.model.attention import attend, choice, pallas, xla
 from bert_jax.model.attention.choice import Call
 from bert_jax.model.attention.dropped import Dropout
 from bert_jax.model.dropout import random_bits
+from bert_jax.model.placement import platform_of
 
 HEADS, WIDTH = 2, 16
 
@@ -261,6 +262,17 @@ CHOICES = [
     (GPU, {"rows": "padded", "dropout_rate": 0.1, "length": 100}, "xla"),
     (GPU, {"dropout_rate": 0.1, "window": 128}, "pallas"),
 ]
+
+
+def test_gpus_of_amd_have_neither_cudnn_nor_our_kernel():
+    """JAX's name for their platform is gpu, too."""
+    device = jax.sharding.AbstractDevice("AMD Instinct MI300X", 304, "gpu")
+    assert platform_of(device) == "rocm"
+    call = dataclasses.replace(GPU, platform="rocm", rows="padded")
+    assert choice.choose(call) == "xla"
+    for backend in ("cudnn", "pallas"):
+        with pytest.raises(UserError, match="needs an NVIDIA GPU, and this is a rocm"):
+            choice.resolve(backend, call)
 
 
 @pytest.mark.parametrize(("call", "changes", "expected"), CHOICES, ids=str)
