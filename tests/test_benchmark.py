@@ -159,4 +159,8 @@ def test_beside_transformers_both_sides_learn_the_same_batches(tmp_path):
     assert [ours["side"], peer["side"]] == ["bert_jax", "eager_float32"]
     assert len(peer["rounds"][0]) == 2
     assert peer["times_ours"][0] > 0
-    assert "eager_float32" in said
+    assert peer["step_seconds_median"] > 0
+    lines = said.splitlines()
+    for name in ("bert_jax", "eager_float32"):  # as it goes, before the table
+        assert any(line.startswith(f"{name}: the first step took") for line in lines)
+        assert any(line.startswith(f"round 1 of 1: {name}") for line in lines)

@@ -1,12 +1,14 @@
 """The training step of a run, compiled, timed and profiled on this machine's devices."""
 
+import collections
+import concurrent.futures
 import dataclasses
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -24,12 +26,14 @@ from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
 from bert_jax.training import sharding
 from bert_jax.training.preflight import attention_names, check, vocab_size
-from bert_jax.training.step import TrainState, abstract_batch, compile_steps, model_of
+from bert_jax.training.step import Sums, TrainState, abstract_batch, compile_steps, model_of
 
 WARM_UP = 2  # steps that are not counted
 PROFILED = 3  # steps in the trace
 BATCHES = 4  # different random ones
 INPUT = "input"
+END: Any = object()  # of an iterator
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Source:
 
     Attributes:
       vocab_size: pieces of their tokenizer.
-      batches: those of a phase, without an end.
+      batches: those of a phase, without an end unless it says otherwise.
     """
 
     vocab_size: int
@@ -136,7 +140,7 @@ def real(config: ConfigDict, directory: Path) -> Source:
             "bert_jax.prepare and the same --config and --workdir, or take --batches=synthetic"
         )
     store = TokenStore.open(place)
-    TrainBatches(store, config)  # refuses a corpus that the objective cannot be had from
+    TrainBatches(store, config)  # raises if the corpus has no examples for the objective
 
     def batches(phase: Phase) -> Iterator[Batch]:
         from bert_jax.stream import pipeline  # TensorFlow takes seconds to import
@@ -145,6 +149,26 @@ def real(config: ConfigDict, directory: Path) -> Source:
             yield from pipeline.train_batches(store, config, phase.start, phase.stop, all_rows)
 
     return Source(store.vocabulary.size, batches)
+
+
+def stored(config: ConfigDict, store: TokenStore) -> Source:
+    """A phase's batches once, from a token store, without TensorFlow: a thread makes them ahead."""
+    stream = TrainBatches(store, config)
+
+    def batches(phase: Phase) -> Iterator[Batch]:
+        return ahead(stream.batch(step) for step in range(phase.start, phase.stop))
+
+    return Source(store.vocabulary.size, batches)
+
+
+def ahead(items: Iterable[T], size: int = 4) -> Iterator[T]:
+    """The items, up to `size` of them computed in advance by a thread."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        source = iter(items)
+        waiting = collections.deque(thread.submit(next, source, END) for _ in range(size))
+        while (item := waiting.popleft().result()) is not END:
+            waiting.append(thread.submit(next, source, END))
+            yield item
 
 
 class Runner:
@@ -210,6 +234,11 @@ class Runner:
     def place(self, batch: Batch) -> dict:
         """A batch on the devices."""
         return sharding.place_batch(self.mesh, batch, len(batch["input_ids"]))
+
+
+def mlm_loss(sums: Sums) -> jax.Array:
+    """The mean loss of a step's predictions, in nats, from what the step returns."""
+    return sums["mlm_loss"] / sums["mlm_count"]
 
 
 def mean_tokens(batches: Sequence[Batch]) -> float:
