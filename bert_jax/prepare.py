@@ -10,7 +10,7 @@ for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs n
 from absl import flags
 
 from bert_jax.common import command_line
-from bert_jax.config import corpus_directory
+from bert_jax.config import parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import SPLITS, TokenStore
 
@@ -18,9 +18,8 @@ FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Run the command."""
-    config = command_line.config()
-    directory = corpus_directory(command_line.workdir(), config)
+    settings = parse(command_line.config())
+    directory = settings.store_directory(command_line.workdir())
     if FLAGS.verify:
         print(verified(TokenStore.open(directory)))
         return
@@ -29,7 +28,7 @@ def main() -> None:
         from bert_jax.corpus import beam
 
         engine = beam.engine([f"--runner={FLAGS.runner}", *FLAGS.beam_option])
-    print(summary(build_store(config, directory, engine)))
+    print(summary(build_store(settings.corpus, directory, settings.objective.needs, engine)))
 
 
 def summary(store: TokenStore) -> str:

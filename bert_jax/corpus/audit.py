@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from bert_jax.corpus.filters.cleaning import MAX_DOCUMENT
+from bert_jax.corpus.settings import Needs
 from bert_jax.corpus.store import Shard, TokenStore
 from bert_jax.corpus.store.manifest import count_by_source
 from bert_jax.corpus.tokenizers.base import Tokenizer
@@ -70,7 +71,7 @@ def audit(
     store: TokenStore,
     figures: dict[str, Figures],
     repeated: list[dict[str, Any]],
-    objective: str,
+    needs: Needs,
 ) -> dict[str, Any]:
     """All that the report tells, as `report.json` holds it.
 
@@ -78,7 +79,7 @@ def audit(
       store: the store, its manifest complete.
       figures: of each split.
       repeated: the most repeated paragraphs, with `times` and `text`.
-      objective: of the training that the store is made for.
+      needs: of the objective that the store is made for.
     """
     train = figures["train"]
     tokens = int(train.frequencies.sum())
@@ -113,7 +114,7 @@ def audit(
         "repeated": repeated,
         "samples": samples(store),
     }
-    return {**facts, "warnings": warnings(facts) + pair_warnings(store.manifest, objective)}
+    return {**facts, "warnings": warnings(facts) + pair_warnings(store.manifest, needs)}
 
 
 def entropy(shares: Float[np.ndarray, "V"]) -> float:
@@ -144,15 +145,15 @@ def samples(store: TokenStore) -> list[list[str]]:
     return found
 
 
-def pair_warnings(manifest: dict[str, Any], objective: str) -> list[str]:
+def pair_warnings(manifest: dict[str, Any], needs: Needs) -> list[str]:
     """What is wrong with a store for objectives that make pairs of sentences."""
     counts = manifest["splits"]["train"]
     mean = counts["sentences"] / counts["documents"]
-    if objective not in ("nsp", "sop") or mean >= 2:
+    if needs.sentences < 2 or mean >= 2:
         return []
     return [
         f"a document has {mean:.1f} sentences on average, and the pairs of "
-        f"config.stream.objective={objective!r} need two: see whether config.corpus.documents and "
+        f"the pairs of config.stream.objective need two: see whether config.corpus.documents and "
         "lines are right and config.corpus.split_sentences is on"
     ]
 

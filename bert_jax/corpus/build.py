@@ -5,7 +5,6 @@ Each bundle's result appears there in one step; a build that was killed goes on 
 """
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -17,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from bert_jax.common.atomic import finished_directory, write_json
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.audit import audit, count, pair_warnings, total
@@ -27,7 +24,7 @@ from bert_jax.corpus.filters.dedup import text_hash
 from bert_jax.corpus.filters.selection import quote, refuse_empty, select
 from bert_jax.corpus.readers.paths import is_remote
 from bert_jax.corpus.report import page
-from bert_jax.corpus.settings import Settings, from_config
+from bert_jax.corpus.settings import Needs, Settings
 from bert_jax.corpus.sources import Bundle, changed_files, list_bundles
 from bert_jax.corpus.store import (
     FORMAT_VERSION,
@@ -60,9 +57,12 @@ _FULL = {
 
 
 def build_store(
-    config: ConfigDict, directory: str | Path, engine: Engine | None = None
+    settings: Settings,
+    directory: str | Path,
+    needs: Needs = Needs(),  # noqa: B008 (frozen)
+    engine: Engine | None = None,
 ) -> TokenStore:
-    """The token store of `config` in `directory`: opened when it is there, else made.
+    """The token store of `settings` in `directory`: opened when it is there, else made.
 
     Args:
       config: its groups `corpus` and `tokenizer` decide the content.
@@ -73,16 +73,15 @@ def build_store(
       UserError: the source cannot be read or is too small, another store or something else stands
         in `directory`, it is no local one, another process is building it, or the disk is full.
     """
-    if is_remote(config.corpus.directory):
+    if is_remote(str(directory)):
         raise UserError(
-            f"config.corpus.directory={config.corpus.directory!r}: a token store is mapped into "
+            f"config.corpus.directory={str(directory)!r}: a token store is mapped into "
             "memory, so it needs a directory of a (shared) file system; only sources are read "
             "from elsewhere"
         )
     directory = Path(directory).absolute()
-    settings = from_config(config)
     if (directory / MANIFEST).is_file():
-        return _open(directory, settings, config.stream.objective)
+        return _open(directory, settings, needs)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(
             f"{directory} is there and is no token store; give another directory "
@@ -91,9 +90,9 @@ def build_store(
     try:
         bundles = list_bundles(settings)
         with _scratch(directory, settings, bundles) as scratch:
-            with Workers(config.corpus.workers) as workers:
+            with Workers(settings.workers) as workers:
                 store, repeated = _build(scratch, settings, bundles, workers, engine or workers.run)
-                _write_report(store, repeated, config.stream.objective, workers)
+                _write_report(store, repeated, needs, workers)
             write_json(scratch / MANIFEST, store.manifest)
             (scratch / PLAN).unlink()  # first: what is half deleted belongs to no plan
             shutil.rmtree(scratch / "work")
@@ -109,10 +108,10 @@ def build_store(
     return TokenStore.open(directory)
 
 
-def _open(directory: Path, settings: Settings, objective: str) -> TokenStore:
+def _open(directory: Path, settings: Settings, needs: Needs) -> TokenStore:
     """Opens a store that must have been made from `settings` and from the files as they are."""
     stored = read_manifest(directory)["settings"]
-    wanted = dataclasses.asdict(settings)
+    wanted = settings.content()
     differences = [
         f"{field.name} is {field.stored!r} there and {field.wanted!r} here"
         for field in _differences(stored, wanted)
@@ -125,7 +124,7 @@ def _open(directory: Path, settings: Settings, objective: str) -> TokenStore:
             f"the token store {directory} is another one: {'; '.join(differences)}. Give this one "
             "a directory of its own (config.corpus.directory or --workdir), or remove the old one"
         )
-    _warn(pair_warnings(store.manifest, objective))  # the store may be older than the objective
+    _warn(pair_warnings(store.manifest, needs))  # the store may be older than the objective
     return store
 
 
@@ -151,7 +150,7 @@ def _scratch(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -> 
     """The directory of an unfinished build of the same plan, or an empty one; locked."""
     plan = {
         "format_version": FORMAT_VERSION,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.content(),
         "bundles": hashlib.sha256(repr([bundles, _times(bundles)]).encode()).hexdigest(),
     }
     scratch = directory.with_name(directory.name + ".partial")
@@ -223,7 +222,7 @@ def _build(
     )
     manifest = {
         "format_version": FORMAT_VERSION,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.content(),
         "sources": list_sources(bundles, surveys, encoded),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
         "documents_read": sum(found.counts["documents_read"] for found in surveys),
@@ -248,7 +247,7 @@ def _build(
 
 
 def _write_report(
-    store: TokenStore, repeated: list[dict[str, Any]], objective: str, workers: Workers
+    store: TokenStore, repeated: list[dict[str, Any]], needs: Needs, workers: Workers
 ) -> None:
     """Writes report.json and report.html, and tells their warnings."""
     figures = {}
@@ -257,7 +256,7 @@ def _write_report(
         sizes = [(shard / "tokens.npy").stat().st_size for shard in shards]
         calls = [(shard, store.vocabulary) for shard in shards]
         figures[split] = total(workers.run(f"counting {split}", count, calls, sizes))
-    facts = audit(store, figures, repeated, objective)
+    facts = audit(store, figures, repeated, needs)
     write_json(store.directory / REPORT, facts)
     (store.directory / "report.html").write_text(page(facts), encoding="utf-8")
     _warn(facts["warnings"])

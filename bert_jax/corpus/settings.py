@@ -50,6 +50,19 @@ OPTIONS = (*(field.name for field in dataclasses.fields(Reading)), "language")
 
 
 @dataclasses.dataclass(frozen=True)
+class Needs:
+    """What the objective of a run asks of every split.
+
+    Attributes:
+      documents: at least so many.
+      sentences: that a document must have to give an example.
+    """
+
+    documents: int = 1
+    sentences: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class TokenizerSettings:
     """The fields of `config.tokenizer`."""
 
@@ -76,6 +89,13 @@ class Settings:
     near_duplicates: float
     heldout_fraction: float
     tokenizer: TokenizerSettings
+    workers: int = 0  # processes that encode; never changes the bytes
+
+    def content(self) -> dict[str, Any]:
+        """The settings that decide the bytes of a store."""
+        values = dataclasses.asdict(self)
+        del values["workers"]
+        return values
 
     def of(self, source: str) -> "Settings":
         """The settings for one source of the mixture: its options take the place of fields."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bert_jax.common.errors import UserError
+from bert_jax.config import parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.filters.dedup import document_hash, heldout_below
 from bert_jax.corpus.filters.sentences import split_sentences
@@ -131,7 +132,7 @@ def test_a_document_of_one_enormous_sentence_is_kept_in_pieces(tmp_path):
     (whole,) = [text for text in found if "toba toba toba toba" in text[0]]
     assert len(whole) == 7  # at most 65,536 characters each
     assert "".join("".join(whole).split()).count("toba") == 60_000
-    batch = TrainBatches(store, config).batch(0)
+    batch = TrainBatches(store, parse(config).stream).batch(0)
     assert batch["input_ids"].shape == (32, 128)
 
 

@@ -33,7 +33,8 @@ def loss_of(config, rows=2, length=16):
     structure, _ = abstract(config)
 
     def loss(params):
-        return nnx.merge(structure, params).totals(batch, KEY)["mlm"].loss
+        bert = nnx.merge(structure, params)
+        return bert.mlm_totals(bert.hidden(batch, KEY), batch, KEY).loss
 
     return jax.jit(jax.value_and_grad(loss))
 
