@@ -158,6 +158,22 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
+def modern(model: ConfigDict) -> None:
+    """Set the fields that make `config.model` a ModernBERT (https://arxiv.org/abs/2412.13663).
+
+    Pre-norm, rotary positions, GeGLU, no biases, no dropout; all layers global.
+    """
+    model.position = "rotary"
+    model.norm = "pre"
+    model.norm_epsilon = 1e-5
+    model.feed_forward = "geglu"
+    model.use_bias = False
+    model.token_types = 0
+    model.next_sentence = False
+    model.dropout = 0.0
+    model.attention_dropout = 0.0
+
+
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
     """A config, parsed and checked.

@@ -97,9 +97,7 @@ def _unrolled(layers: Sequence[_Layer], x: Hidden, apply: Apply, remat: str) -> 
     return x
 
 
-def _scanned(
-    layers: Sequence[_Layer], x: Hidden, apply: Apply, remat: str, period: int
-) -> Hidden:
+def _scanned(layers: Sequence[_Layer], x: Hidden, apply: Apply, remat: str, period: int) -> Hidden:
     """A scan over groups of `period` layers; layer i of every group has one structure."""
     group = layers[:period]
     stacked = [
