@@ -18,6 +18,7 @@ from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
 from bert_jax.config import corpus_directory
 from bert_jax.corpus.build import build_store
+from bert_jax.corpus.settings import from_config, needs_of
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.batches import TrainBatches
@@ -53,7 +54,8 @@ def main() -> None:
         raise UserError(
             f"--step={FLAGS.step} is beyond the run's last one, {config.total_steps - 1}"
         )
-    store = build_store(config, corpus_directory(command_line.workdir(), config))
+    directory = corpus_directory(command_line.workdir(), config)
+    store = build_store(from_config(config), directory, needs_of(config.stream.objective))
     batches = TrainBatches(store, config)
     tokenizer = Tokenizer.load(store.tokenizer_directory)
     has_colors = sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -18,6 +18,7 @@ from bert_jax.common import command_line, compile_cache, console, memory
 from bert_jax.common.errors import UserError
 from bert_jax.config import corpus_directory
 from bert_jax.corpus.build import build_store
+from bert_jax.corpus.settings import from_config, needs_of
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
@@ -122,7 +123,7 @@ def prepare(config: ConfigDict, directory: Path) -> TokenStore:
     place = corpus_directory(directory, config)
     while jax.process_index() != 0 and not (place / MANIFEST).is_file():
         time.sleep(0.5)
-    return build_store(config, place)
+    return build_store(from_config(config), place, needs_of(config.stream.objective))
 
 
 def define_flags() -> None:

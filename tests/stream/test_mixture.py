@@ -149,8 +149,7 @@ def test_without_weights_sources_make_no_difference(mixed, config):
 
 
 def test_a_source_can_be_evaluated_alone(tmp_path):
-    from bert_jax.corpus.build import build_store
-    from tests.corpus.corpora import documents, tiny_config, write_text
+    from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
     for name in ("first", "second"):
         write_text(tmp_path / f"{name}.txt", documents(60, seed=len(name)))
