@@ -1,1 +1,1 @@
-"""What is done with documents before they are encoded: cleaning, deduplication, splits, sentences."""
+"""What is done with documents before they are encoded: cleaning, duplicates, splits, sentences."""
