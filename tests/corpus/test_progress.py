@@ -12,13 +12,13 @@ from bert_jax.corpus.workers import cores
     ("total", "first", "last"),
     [
         (3_000_000, "reading: 1.0 of 3.0 MB\n", "reading: 3.0 MB in "),
-        (0, "reading ...\n", "readin"),
+        (0, "reading ...\n", "reading: 0."),
     ],
 )
 def test_long_work_shows_a_line_although_no_part_is_finished(
     monkeypatch, capsys, total, first, last
 ):
-    monkeypatch.setattr(module, "FIRST_LINE", 0.01)
+    monkeypatch.setattr(module, "FIRST_LINE", 0.2)
     shown, deadline = "", time.monotonic() + 10
     with progress("reading", total) as advance:
         advance(1_000_000)
