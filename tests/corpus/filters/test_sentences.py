@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import parse
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.stream.batches import TrainBatches
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 
 @pytest.mark.parametrize(
