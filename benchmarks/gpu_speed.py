@@ -157,8 +157,8 @@ def train() -> Iterator[Row]:
     begin = shown = time.monotonic()
     counted, since, losses = 0.0, 0, []
     for number, batch in enumerate(source.batches(phase), start=1):
-        runner.state, sums = step(runner.state, runner.place(batch))
-        losses.append(mlm_loss(sums))
+        runner.state, found = step(runner.state, runner.place(batch))
+        losses.append(mlm_loss(found))
         counted += mean_tokens([batch])
         is_last = number == config.total_steps or time.monotonic() > end - 5
         if is_last or (number % 10 == 0 and time.monotonic() > shown + 5):
@@ -177,8 +177,9 @@ def train() -> Iterator[Row]:
 
 def prepared(config: Any, store: Any = None) -> Any:
     """The step of a config's first phase: (runner, phase, source of batches)."""
+    from bert_jax.config import parse
     from bert_jax.performance.measuring import Runner, stored, synthetic
-    from bert_jax.stream.phases import phases
 
-    source = stored(config, store) if store else synthetic(config)
-    return Runner(config, source), phases(config)[0], source
+    settings = parse(config)
+    source = stored(settings, store) if store else synthetic(settings)
+    return Runner(settings, source), settings.stream.phases[0], source

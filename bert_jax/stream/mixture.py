@@ -11,7 +11,6 @@ from jaxtyping import Int64
 
 from bert_jax.common.errors import UserError
 from bert_jax.stream.phases import Phase
-from bert_jax.stream.weights import parse_weights
 
 Count = TypeVar("Count", int, np.ndarray)
 
@@ -105,8 +104,9 @@ def _weights(phase: Phase, sizes: Mapping[str, int]) -> tuple[int, ...]:
     if not phase.weights:
         excess = max(0, sum(sizes.values()).bit_length() - _LARGEST_SUM.bit_length() + 1)
         return tuple(-(-size >> excess) for size in sizes.values())
-    weights = parse_weights(phase.weights, "config.stream.weights")
-    where = f"the weights {phase.weights!r} of phase {phase.index} (config.stream.weights)"
+    weights = dict(phase.weights)
+    text = ", ".join(f"{name}={float(weight):g}" for name, weight in weights.items())
+    where = f"the weights {text!r} of phase {phase.index} (config.stream.weights)"
     for name, weight in weights.items():
         if name not in sizes:
             raise UserError(

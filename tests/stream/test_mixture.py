@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_jax.common.errors import UserError
+from bert_jax.config import parse
 from bert_jax.corpus.store import Split
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.mixture import Mixture
@@ -82,10 +83,10 @@ def test_every_source_ends_its_epochs_over_phases_of_other_weights(mixed, config
     config.stream.objective = objective
     config.total_steps = 300
     config.stream.phases = PHASES
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     sizes = sizes_at(mixed.split("train"), objective, 32)
     of_source: dict[str, list[int]] = {name: [] for name in sizes}
-    for phase in batches.phases:
+    for phase in batches.settings.phases:
         counts = dict.fromkeys(sizes, 0)
         for step in range(phase.start, phase.stop):
             names, index = batches.sources(step), batches.example_index(step)
@@ -114,7 +115,7 @@ def test_every_source_ends_its_epochs_over_phases_of_other_weights(mixed, config
 def test_rows_are_of_their_source_alone(mixed, config, objective):
     config.stream.objective = objective
     config.stream.phases = PHASES
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     found = set()
     for step in (0, 14, 20, 27, 40):
         batch, names = batches.batch(step), batches.sources(step)
@@ -134,7 +135,7 @@ def test_rows_are_of_their_source_alone(mixed, config, objective):
 def test_mixtures_are_the_same_on_any_number_of_processes(mixed, config, objective):
     config.stream.objective = objective
     config.stream.phases = ({"until": 1.0, "global_batch_size": 16, "weights": "b=1, c=0.3"},)
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     for processes in (2, 4):
         for step in (0, 31):
             parts = [batches.batch(step, part(i, processes)) for i in range(processes)]
@@ -144,18 +145,22 @@ def test_mixtures_are_the_same_on_any_number_of_processes(mixed, config, objecti
 def test_without_weights_sources_make_no_difference(mixed, config):
     train = mixed.split("train")
     merged = MemoryStore(Path("m"), {}, {"train": train.as_one_source()})
-    assert_equal(TrainBatches(mixed, config).batch(5), TrainBatches(merged, config).batch(5))
-    assert set(TrainBatches(mixed, config).sources(5)) <= set(train.sources)
+    assert_equal(
+        TrainBatches(mixed, parse(config).stream).batch(5),
+        TrainBatches(merged, parse(config).stream).batch(5),
+    )
+    assert set(TrainBatches(mixed, parse(config).stream).sources(5)) <= set(train.sources)
 
 
 def test_a_source_can_be_evaluated_alone(tmp_path):
     from bert_jax.corpus.build import build_store
+    from bert_jax.corpus.settings import from_config
     from tests.corpus.corpora import documents, tiny_config, write_text
 
     for name in ("first", "second"):
         write_text(tmp_path / f"{name}.txt", documents(60, seed=len(name)))
     mixture = f"x=text:{tmp_path}/first.txt + y=text:{tmp_path}/second.txt"
-    store = build_store(tiny_config(mixture), tmp_path / "store")
+    store = build_store(from_config(tiny_config(mixture)), tmp_path / "store")
     whole, x, y = (store.split(name) for name in ("heldout", "heldout/x", "heldout/y"))
     assert x.num_documents > 0 < y.num_documents
     assert x.num_documents + y.num_documents == whole.num_documents
@@ -165,7 +170,7 @@ def test_a_source_can_be_evaluated_alone(tmp_path):
 
 def test_mixed_batches_never_change(mixed, config):
     config.stream.phases = PHASES
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     found = [digest(batches.batch(step))[:8] for step in (0, 15, 25, 49)]
     assert found == ["d3100cd1", "3dd674e9", "13eb9bdd", "edd6ee31"]
 
@@ -179,7 +184,7 @@ def test_mixed_batches_never_change(mixed, config):
         ("a=1/0", "is not of the form"),
         ("a=nan", "is not of the form"),
         ("a=1, a=2", "names 'a' twice"),
-        ("a=0, b=0", "one weight at least must be above 0"),
+        ("a=0, b=0", "at least one weight must be above 0"),
         ("a=1, d=1", "the corpus has no source 'd'; it has a, b, c"),
         ("a=0.333333333333, b=1", "too many digits"),
     ],
@@ -187,7 +192,7 @@ def test_mixed_batches_never_change(mixed, config):
 def test_weights_that_make_no_sense_are_refused(mixed, config, value, message):
     config.stream.weights = value
     with pytest.raises(UserError, match=message):
-        TrainBatches(mixed, config)
+        TrainBatches(mixed, parse(config).stream)
 
 
 def test_a_source_without_examples_at_the_length_is_refused(mixed, config):
@@ -197,7 +202,7 @@ def test_a_source_without_examples_at_the_length_is_refused(mixed, config):
     )
     store = MemoryStore(Path("m"), {}, {"train": lonely})
     config.stream.weights = "a=1, lonely=0.1"
-    TrainBatches(store, config)  # packed rows can be had from one document
+    TrainBatches(store, parse(config).stream)  # packed rows can be had from one document
     config.stream.objective = "nsp"  # pairs with another document cannot
     with pytest.raises(UserError, match="'lonely' has no example for rows of 32 tokens; set its"):
-        TrainBatches(store, config)
+        TrainBatches(store, parse(config).stream)

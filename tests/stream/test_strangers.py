@@ -5,13 +5,14 @@ import numpy as np
 from flax import nnx
 
 from bert_jax import model as model_lib
+from bert_jax.config import parse
 from bert_jax.stream.batches import TrainBatches
 from tests.architectures import MODERN
 
 
 def test_a_document_of_a_packed_row_is_predicted_from_itself_alone(store, config):
     config.stream.sequence_length = 64
-    batch = TrainBatches(store, config).batch(3)
+    batch = TrainBatches(store, parse(config).stream).batch(3)
     structure, _ = model_lib.abstract(MODERN)
     params = model_lib.initialize(MODERN, jax.random.key(0))
     predict = jax.jit(lambda batch: nnx.merge(structure, params)(batch).mlm_logits)

@@ -8,13 +8,12 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers import hugging_face
 from bert_jax.corpus.tokenizers.base import Tokenizer, is_unspaced_utf8
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 SETTINGS = TokenizerSettings(
     kind="wordpiece",
