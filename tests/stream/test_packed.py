@@ -61,6 +61,19 @@ def test_segments_are_framed_pieces_of_one_document(parts, length, epoch):
             assert np.array_equal(positions[segments == segment], np.arange(len(piece)))
 
 
+def test_the_example_of_the_docstring():
+    a, b, c, d, e, f, g, h = range(5, 13)
+    split = numbered_split([[[4], [4]]])
+    assert epoch_of(split, 8, 0)["input_ids"].tolist() == [
+        [CLS, a, b, c, d, SEP, 0, 0],
+        [CLS, e, f, g, h, SEP, 0, 0],
+    ]
+    assert epoch_of(split, 8, 1)["input_ids"].tolist() == [
+        [CLS, c, d, SEP, CLS, e, f, SEP],
+        [CLS, g, h, SEP, CLS, a, b, SEP],
+    ]
+
+
 def test_cuts_move_between_epochs():
     split = random_split(3, 60, 1)
     first_tokens = {epoch_of(split, 32, epoch)["input_ids"][1].tobytes() for epoch in range(20)}
