@@ -13,7 +13,7 @@ from bert_jax.corpus.store import Shard, Split
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream import shards
 from bert_jax.stream.randomness import Draw, below
-from bert_jax.stream.rows import Batch, framed_rows
+from bert_jax.stream.rows import Batch
 from bert_jax.stream.windows import DocumentWindows
 
 # Random numbers of a row: one for each choice (is it short, its length, the border, the label, the
@@ -149,7 +149,7 @@ class PairExamples:
         del epoch  # every epoch draws anew
         random = draw("pairs", _CHOICES + 2 * _COIN_WORDS)
         choices = random[:, :_CHOICES].T
-        coins_a, coins_b = np.split(random[:, _CHOICES:], 2, axis=1)
+        coins = random[:, _CHOICES:].reshape(-1, _COIN_WORDS)  # of A, of B, row after row
         longest = self._length - 3
         is_short = choices[0] < self._short_fraction * 2**32
         target = np.where(is_short, 2 + below(choices[1], longest - 1), longest)
@@ -163,8 +163,9 @@ class PairExamples:
             b = other.where(is_false, b)
 
         a_kept, b_kept = truncated_lengths(a.length, b.length, target)
-        a_begin = a.begin + coin_flips(a.length - a_kept, coins_a)
-        b_begin = b.begin + coin_flips(b.length - b_kept, coins_b)
+        cut_off = np.stack([a.length - a_kept, b.length - b_kept], axis=1)
+        a_front, b_front = coin_flips(cut_off.reshape(-1), coins).reshape(-1, 2).T
+        a_begin, b_begin = a.begin + a_front, b.begin + b_front
 
         # A and B are each read into a whole row, at the column where they belong, and one row is
         # made of the two: no index for each token. Around them is other text, which [CLS], [SEP]
@@ -172,15 +173,22 @@ class PairExamples:
         first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
         a_row = self._texts.read(a.shard, a_begin - 1)
         b_row = self._texts.read(b.shard, b_begin - first_sep - 1)
-        is_second = np.arange(self._length, dtype=np.int32) > first_sep[:, None].astype(np.int32)
-        ids = np.where(is_second, b_row, a_row).astype(np.int32)
+        column = np.arange(self._length, dtype=np.int32)
+        is_b = column > first_sep[:, None].astype(np.int32)
+        is_token = column <= second_sep[:, None].astype(np.int32)
+        ids = np.where(is_b, b_row, a_row).astype(np.int32)
         row = np.arange(len(index))
         ids[:, 0] = self._vocabulary.cls_id
         ids[row, first_sep] = self._vocabulary.sep_id
         ids[row, second_sep] = self._vocabulary.sep_id
-        rows = framed_rows(ids, second_sep + 1, self._vocabulary)
-        np.multiply(is_second, rows["segment_ids"], out=rows["token_type_ids"])
-        return {**rows, "next_sentence_label": is_false.astype(np.int32)}
+        np.copyto(ids, self._vocabulary.pad_id, where=~is_token)
+        return {
+            "input_ids": ids,
+            "token_type_ids": (is_b & is_token).astype(np.int32),
+            "position_ids": column * is_token,
+            "segment_ids": is_token.astype(np.int32),
+            "next_sentence_label": is_false.astype(np.int32),
+        }
 
     def _chunks(
         self,
@@ -235,13 +243,10 @@ class PairExamples:
     def _locate(self, shard: Int64[np.ndarray, "B"], local: Int64[np.ndarray, "B"]) -> _Documents:
         """Documents by their shard and their number in it."""
         groups = shards.by_shard(len(self._documents), shard)
-        return _Documents(
-            groups,
-            shards.take(self._documents, groups, local) + 1,
-            shards.take(self._documents, groups, local + 1) - 1,
-            shards.take(self._document_sentences, groups, local),
-            shards.take(self._document_sentences, groups, local + 1),
-        )
+        borders = np.stack([local, local + 1], axis=1)
+        begin, end = shards.take(self._documents, groups, borders).T
+        sentence_begin, sentence_end = shards.take(self._document_sentences, groups, borders).T
+        return _Documents(groups, begin + 1, end - 1, sentence_begin, sentence_end)
 
     def _sentence_from(
         self, groups: shards.Groups, token: Int64[np.ndarray, "B"]

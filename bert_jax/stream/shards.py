@@ -1,6 +1,5 @@
 """Reads of a whole batch at once from the memory maps of many shards."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,9 +60,12 @@ def by_shard(count: int, shard: Int64[np.ndarray, "B"]) -> Groups:
     if count == 1:
         return [(0, slice(None))]
     order = np.argsort(shard, kind="stable")
-    ordered = shard[order]
-    borders = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1)).tolist()
-    return [(int(ordered[begin]), order[begin:end]) for begin, end in itertools.pairwise(borders)]
+    sizes = np.bincount(shard, minlength=count)
+    ends = np.cumsum(sizes)
+    return [
+        (index, order[ends[index] - sizes[index] : ends[index]])
+        for index in np.flatnonzero(sizes).tolist()
+    ]
 
 
 def take(
