@@ -84,10 +84,9 @@ def choose(
     begins = np.flatnonzero(is_begin)
     word = (np.cumsum(is_begin, dtype=np.int32) - 1).reshape(ids.shape)
     if unit == "word":
-        word_score = score.reshape(-1)[begins]
-        numbers = _numbers(word_score.take(word), is_ordinary)
-        size = np.diff(begins, append=ids.size).take(word)
-        order = _words_that_fit(numbers, size, num_to_predict)
+        numbers = _numbers(score.take(begins).take(word), is_ordinary)
+        size = np.diff(begins, append=ids.size)
+        order = _words_that_fit(numbers, word, size, num_to_predict)
         return _first(order, num_to_predict, predictions)
     order = np.sort(_numbers(score, is_ordinary & is_begin))
     length = 1 + np.searchsorted(_SPAN_BOUNDS, draw("spans", ids.shape[1]), side="right")
@@ -102,14 +101,16 @@ def choose(
 
 def _words_that_fit(
     numbers: UInt32[np.ndarray, "B L"],
-    size: Int64[np.ndarray, "B L"],
+    word: Int32[np.ndarray, "B L"],
+    size: Int64[np.ndarray, "words"],
     num_to_predict: Int64[np.ndarray, "B"],
 ) -> UInt32[np.ndarray, "B L"]:
     """The sorted numbers without the words that the end of the choice would cut.
 
     Args:
       numbers: of the tokens; the tokens of a word have one score. Changed here.
-      size: tokens of the word of each token.
+      word: the word of each token.
+      size: tokens of each word.
       num_to_predict: how many of the sorted numbers will be chosen.
     """
     order = np.sort(numbers)
@@ -124,7 +125,7 @@ def _words_that_fit(
         # once all later ones that are longer than what is left.
         left = num_to_predict[rows] - np.count_nonzero(order[rows] < cut, axis=1)
         score = numbers[rows] & is_score
-        is_dropped = (score == cut) | ((score > cut) & (size[rows] > left[:, None]))
+        is_dropped = (score == cut) | ((score > cut) & (size.take(word[rows]) > left[:, None]))
         numbers[rows] = np.where(is_dropped, _NEVER, numbers[rows])
         order[rows] = np.sort(numbers[rows])
     return order

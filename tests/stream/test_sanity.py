@@ -22,7 +22,7 @@ def store_of(tokens: np.ndarray) -> MemoryStore:
 def test_text_in_one_long_word_trains_with_every_unit(config, unit):
     config.stream.mask_unit = unit
     config.stream.phases = ({"until": 0.5}, {"until": 1.0, "sequence_length": 16})
-    # Ids that are multiples of 3 go on with a word: DNA, in pieces.
+    # Ids that are multiples of 3 continue a word, as the tokens of DNA do.
     tokens = 6 + 3 * np.random.default_rng(0).integers(0, 15, 3000)
     batches = TrainBatches(store_of(tokens), config)
     check_predictions(batches, vocabulary())

@@ -1,4 +1,4 @@
-"""From the stream's segment_ids to the model's predictions: documents of a row are strangers."""
+"""From the stream's segment_ids to the model's predictions: documents do not see each other."""
 
 import jax
 import numpy as np
@@ -25,8 +25,8 @@ def test_a_document_of_a_packed_row_is_predicted_from_itself_alone(store, config
     for document in range(segments.max() + 1):  # 0 is the padding
         ids = np.where(segments == document, 5 + (batch["input_ids"] + 1) % 50, batch["input_ids"])
         after = predict(batch | {"input_ids": ids})
-        others = is_counted & (segment_of != document)
-        np.testing.assert_array_equal(after[others], before[others])
-        own = segment_of == document
-        if document and own.any():
-            assert not np.allclose(after[own], before[own])
+        of_others = is_counted & (segment_of != document)
+        np.testing.assert_array_equal(after[of_others], before[of_others])
+        of_document = segment_of == document
+        if document and of_document.any():
+            assert not np.allclose(after[of_document], before[of_document])

@@ -9,13 +9,14 @@ from bert_jax.stream.units import LONGEST_SPAN, SPAN_SHARES, UNITS, choose
 from tests.stream.tiny_stores import CLS, SEP, draw, vocabulary
 
 LENGTH = 48
+STARTS_WORD = vocabulary().starts_word.tolist()
 
 
 def random_rows(seed: int, rows: int = 6) -> tuple[np.ndarray, np.ndarray]:
     """Ids and which are ordinary; the last two rows have words of up to the whole row."""
     generator = np.random.default_rng(seed)
     ids = generator.choice([5, 6, 9, 12, SEP], (rows, LENGTH), p=[0.3, 0.1, 0.2, 0.3, 0.1])
-    ids[-2:, generator.integers(LENGTH) :] = 6  # goes on with a word
+    ids[-2:, generator.integers(LENGTH) :] = 6  # continues a word
     ids[-1] = 6
     ids[:, 0] = CLS
     return ids.astype(np.int32), ~vocabulary().is_special[ids]
@@ -31,10 +32,10 @@ def chosen(unit: str, ids: np.ndarray, ordinary: np.ndarray, wanted: np.ndarray,
 def words_of(ids: np.ndarray, ordinary: np.ndarray) -> list[list[int]]:
     """The columns of each word of a row, read token by token as google-research/bert does."""
     words: list[list[int]] = []
-    for column, piece in enumerate(ids):
+    for column, token in enumerate(ids):
         if not ordinary[column]:
             continue
-        if column and ordinary[column - 1] and not vocabulary().starts_word[piece]:
+        if column and ordinary[column - 1] and not STARTS_WORD[token]:
             words[-1].append(column)
         else:
             words.append([column])
@@ -61,7 +62,7 @@ def in_random_order(words: list[list[int]], random: np.ndarray) -> list[list[int
     ("unit", "expected"), [("token", {5, 4, 2}), ("word", {5, 6, 1}), ("span", {5, 2, 3})]
 )
 def test_the_example_of_the_docstring(unit, expected):
-    ids = np.array([[CLS, 5, 5, 6, 6, 5, 5, SEP]], np.int32)  # 5 begins a word, 6 goes on with it
+    ids = np.array([[CLS, 5, 5, 6, 6, 5, 5, SEP]], np.int32)  # 5 begins a word, 6 continues it
     scores = np.array([[5, 6, 3, 9, 2, 1, 4, 7]], np.uint32)
     four_words = np.uint32(np.cumsum(SPAN_SHARES)[3] * 2**32 - 1)
     lengths = np.array([[0, 0, four_words, 0, 0, 0, 0, 0]], np.uint32)
@@ -120,7 +121,7 @@ def test_spans_are_chosen_as_by_spanberts_procedure(seed, wanted):
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_rows_of_one_long_word_are_masked_token_by_token(unit):
-    ids = np.full((4000, 24), 6, np.int32)  # 6 goes on with a word
+    ids = np.full((4000, 24), 6, np.int32)  # 6 continues a word
     ids[:, 0], ids[:, 20:] = CLS, 0
     ordinary = ~vocabulary().is_special[ids]
     found = chosen(unit, ids, ordinary, np.full(len(ids), 3), 0)
@@ -156,7 +157,7 @@ def test_every_token_is_reached(unit):
 
 
 def test_words_have_equal_chances():
-    ids = np.full((20_000, 16), 6, np.int32)  # 6 goes on with a word, 5 begins one
+    ids = np.full((20_000, 16), 6, np.int32)  # 6 continues a word, 5 begins one
     ids[:, [1, 2, 5, 7, 8, 9, 12, 13]] = 5
     ids[:, [0, 15]] = CLS, SEP
     ordinary = ~vocabulary().is_special[ids]
