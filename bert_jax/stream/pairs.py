@@ -201,8 +201,8 @@ class PairExamples:
         shard = window.shard
         document = self._locate(shard, window.document)
         size = document.text_end - document.text_begin
-        window_begin = document.text_begin + size * window.number // window.count
-        window_end = document.text_begin + size * (window.number + 1) // window.count
+        window_begin = document.text_begin + size * window.number // window.num_windows
+        window_end = document.text_begin + size * (window.number + 1) // window.num_windows
 
         # Sentences first ... last - 1: those that begin in the window, and at least two.
         first = self._sentence_from(document.groups, window_begin)

@@ -1,6 +1,7 @@
 """Is there anything to learn in the batches of a run? A check before training."""
 
 import numpy as np
+from jaxtyping import Int64
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
@@ -26,9 +27,8 @@ def check_predictions(batches: TrainBatches, vocabulary: Vocabulary) -> None:
       UserError: says how many rows, and why.
     """
     for phase in batches.phases:
-        rows = np.arange(min(_ROWS, phase.global_batch_size))
         found = [
-            batches.batch(step, lambda _, rows=rows: rows)
+            batches.batch(step, _first_rows)
             for step in range(phase.start, min(phase.start + _STEPS, phase.stop))
         ]
         if not found or "masked_weights" not in found[0]:
@@ -46,3 +46,7 @@ def check_predictions(batches: TrainBatches, vocabulary: Vocabulary) -> None:
             f"({unknown:.0%} [UNK]), which are never masked; give config.tokenizer.path a "
             "tokenizer that covers the text of config.corpus.source, or leave it empty to train one"
         )
+
+
+def _first_rows(global_batch_size: int) -> Int64[np.ndarray, "rows"]:
+    return np.arange(min(_ROWS, global_batch_size))

@@ -36,8 +36,8 @@ class Windows:
         for index, rows in by_shard(len(self._views), shard):
             result[rows] = self._views[index][begin[rows]]
         for row in outside.tolist():
-            index = np.arange(start[row], start[row] + self._length)
-            result[row] = self._arrays[shard[row]].take(index, mode="wrap")
+            token = np.arange(start[row], start[row] + self._length)
+            result[row] = self._arrays[shard[row]].take(token, mode="wrap")
         return result
 
 

@@ -17,12 +17,12 @@ BLOCK = 16  # documents for each number that is kept
 
 
 class Window(NamedTuple):
-    """Of each row: window `number` of the `count` windows of a document."""
+    """Of each row: window `number` of the `num_windows` windows of a document."""
 
     shard: Int64[np.ndarray, "B"]
     document: Int64[np.ndarray, "B"]  # its number in the shard
     number: Int64[np.ndarray, "B"]
-    count: Int64[np.ndarray, "B"]
+    num_windows: Int64[np.ndarray, "B"]
 
 
 class DocumentWindows:
