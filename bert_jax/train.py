@@ -25,6 +25,7 @@ from bert_jax.run.progress import Reporter
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
+from bert_jax.stream.sanity import check_predictions
 from bert_jax.training import sharding
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.evaluation import evaluate
@@ -49,6 +50,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     # --- The corpus: a token store, made now if it is not there yet.
     store = prepare(settings, directory)
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
+    check_predictions(stream, store.vocabulary)
     if jax.process_index() == 0:
         workdir.claim(directory, config, store)
 
