@@ -27,7 +27,7 @@ def test_text_in_one_long_word_trains_with_every_unit(config, unit):
     tokens = 6 + 3 * np.random.default_rng(0).integers(0, 15, 3000)
     batches = TrainBatches(store_of(tokens), parse(config).stream)
     check_predictions(batches, vocabulary())
-    for phase in batches.phases:
+    for phase in batches.settings.phases:
         batch = batches.batch(phase.start)
         used = np.count_nonzero(batch["segment_ids"], axis=1)
         assert np.array_equal(batch["masked_weights"].sum(axis=1), np.rint(0.15 * used))
