@@ -7,6 +7,7 @@ run that was interrupted; a run is a function of its config, its corpus and the 
 
 import functools
 import itertools
+import os
 import time
 from pathlib import Path
 
@@ -36,13 +37,18 @@ def train(config: ConfigDict, directory: Path) -> None:
     """Run, or go on with, the training that `config` describes, in `directory`.
 
     Raises:
-      UserError: something in the config, the corpus or the directory has to be mended first.
+      UserError: something in the config, the corpus or the directory has to be fixed first.
     """
     # --- Refuse what cannot work, before any work is done.
     mesh = sharding.make_mesh(config.mesh)
     check(config, mesh)
-    workdir.check(directory, config)
+    with workdir.lock(directory):  # until the end: a second process would delete what this writes
+        workdir.check(directory, config)
+        train_locked(config, directory, mesh)
 
+
+def train_locked(config: ConfigDict, directory: Path, mesh: jax.sharding.Mesh) -> None:
+    """`train`, in a directory that no other run can use meanwhile."""
     # --- The corpus: a token store, made now if it is not there yet.
     store = prepare(config, directory)
     stream = TrainBatches(store, config)  # refuses a corpus that the objective cannot be had from
@@ -60,7 +66,7 @@ def train(config: ConfigDict, directory: Path) -> None:
 
     # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
     # finished before any of them can finish it: opening the checkpoints waits for all.
-    finished = finish.is_finished(directory)
+    finished = finish.is_finished(directory, config.total_steps)
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, config.keep_checkpoints)
     first_step = checkpoints.latest_step() or 0
     if first_step == config.total_steps and finished:
@@ -122,7 +128,7 @@ def prepare(config: ConfigDict, directory: Path) -> TokenStore:
     place = corpus_directory(directory, config)
     while jax.process_index() != 0 and not (place / MANIFEST).is_file():
         time.sleep(0.5)
-    return build_store(config, place)
+    return workdir.open_store(directory, config, place) or build_store(config, place)
 
 
 def define_flags() -> None:
@@ -139,6 +145,8 @@ def main() -> None:
     """Run the command."""
     if flags.FLAGS.distributed:
         sharding.start_distributed()
+    else:
+        command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
     train(command_line.config(), command_line.workdir())
 
