@@ -27,7 +27,9 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "The folder to make. Default: <workdir>/hf")
     command_line.define_as_local("out")
     flags.DEFINE_integer("step", None, "The checkpoint to export. Default: the newest")
-    flags.DEFINE_string("format", "safetensors", "safetensors, or bin: a PyTorch state dict")
+    flags.DEFINE_enum(
+        "format", "safetensors", ["safetensors", "bin"], "Of the weights; bin: a PyTorch state dict"
+    )
     flags.DEFINE_bool(
         "check", True, "Compare the logits of the folder under transformers with ours"
     )

@@ -8,32 +8,37 @@ from bert_jax import train as train_module
 from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
 from bert_jax.config import load_config as load_config_file
-from tests.runs import tiny, train
+from tests import commands
+from tests.runs import ROOT, command
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 3 MB: enough for the corpus of a tiny run, too little for its first checkpoint."""
+    """A disk of 9 MB: enough for the corpus of a tiny run, too little for its first checkpoint."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
     yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(
-    corpus, small_disk, capsys
-):
-    config = tiny(corpus, **{"total_steps": 5, "model.hidden_size": 128})
-    with pytest.raises(SystemExit):
-        command_line._guarded(lambda: train(config, small_disk / "run"))
-    (error,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(corpus, small_disk):
+    wide = ("--config.model.hidden_size=256", "--config.model.num_attention_heads=4")
+    flags = (corpus, f"--workdir={small_disk}/run", "--config.total_steps=5", *wide)
+
+    def start():
+        return subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+
+    done = start()
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "disk" in error
     assert "full" in error
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    assert "Held-out at step 5" in train(config, small_disk / "run").said
+    assert "Held-out at step 5" in start().stdout
 
 
 @pytest.mark.parametrize(
@@ -61,4 +66,17 @@ def test_settings_that_cannot_work_are_refused_before_any_work(field, value, mes
     (config[group] if group else config)[name] = value
     with pytest.raises(UserError, match=message):
         train_module.train(config, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_of_several_tasks_does_not_train_by_itself(tmp_path, monkeypatch):
+    def define():
+        command_line.define_config()
+        train_module.define_flags()
+
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    flags = (f"--config={ROOT}/configs/bert.py:tiny", f"--workdir={tmp_path}/run")
+    error = commands.run(define, train_module.main, *flags).error()
+    assert "SLURM_NTASKS=4" in error
+    assert "--distributed" in error
     assert not list(tmp_path.iterdir())

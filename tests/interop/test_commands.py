@@ -107,7 +107,11 @@ def test_convert_needs_to_know_what_to_do(monkeypatch):
     ("command", "args", "message"),
     [
         (EXPORT, ["--workdir=nowhere"], "--workdir=nowhere"),
-        (EXPORT, ["--workdir={run}", "--format=onnx"], "--format=onnx: choose one of safetensors"),
+        (
+            EXPORT,
+            ["--workdir={run}", "--format=onnx"],
+            "--format=onnx: value should be one of <safetensors|bin>",
+        ),
         (EXPORT, ["--workdir={run}", "--out={run}"], "holds files that no export wrote"),
         (FILL, ["--workdir={run}", "--text=no mask"], "'no mask' has no [MASK]"),
         (FILL, ["--workdir={run}"], "there is no text"),

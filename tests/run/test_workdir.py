@@ -31,7 +31,7 @@ def test_a_run_with_a_checkpoint_refuses_another_config_and_shows_the_difference
         workdir.check(tmp_path, default_config())
 
 
-def test_a_first_try_without_a_checkpoint_binds_nobody(tmp_path, other):
+def test_a_directory_without_a_checkpoint_takes_any_config(tmp_path, other):
     begin(tmp_path, other, checkpoint=False)
     workdir.check(tmp_path, default_config())
 
@@ -55,7 +55,7 @@ def test_where_a_run_computes_and_how_often_it_logs_may_change(tmp_path):
     workdir.check(tmp_path, config)
 
 
-def test_a_head_that_learns_otherwise_is_another_run(tmp_path):
+def test_a_head_with_another_loss_is_another_run(tmp_path):
     begin(tmp_path, json.loads(to_json(default_config())), checkpoint=True)
     config = default_config()
     config.model.head = "sampled"
