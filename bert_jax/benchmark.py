@@ -18,6 +18,7 @@ import jax
 from absl import flags
 
 from bert_jax.common import command_line, compile_cache, memory
+from bert_jax.common.atomic import write_text
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse, to_json
 from bert_jax.performance import capacity, peers, profiling
@@ -33,7 +34,6 @@ from bert_jax.performance.measuring import (
     real,
     synthetic,
 )
-from bert_jax.run.workdir import write_whole
 from bert_jax.stream.phases import Phase
 from bert_jax.training.sharding import parts_of_batch
 
@@ -215,7 +215,7 @@ def main() -> None:
     print(f"{report['machine']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
     report |= beside_peers(source, selected) if FLAGS.compare else alone(settings, source, selected)
     if FLAGS.json:
-        write_whole(Path(FLAGS.json), json.dumps(report, indent=1) + "\n")
+        write_text(Path(FLAGS.json), json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
+from bert_jax.common.renamed import RENAMED, RENAMED_FIELDS
 from bert_jax.corpus import settings as corpus_settings
 from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import Phase, parse_phases
@@ -280,7 +281,7 @@ def from_dict(values: Mapping[str, Any]) -> ConfigDict:
       UserError: `values` has a field that this version does not know, or one of another type.
     """
     config = default_config()
-    for name, value in flatten(values).items():
+    for name, value in flatten_saved(values).items():
         group, _, field = name.rpartition(".")
         target = config.get(group, config)
         if (group and group not in config) or field not in target:
@@ -295,6 +296,17 @@ def from_dict(values: Mapping[str, Any]) -> ConfigDict:
 def to_json(config: ConfigDict) -> str:
     """The resolved config as JSON text, one field a line."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def flatten_saved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`flatten` of a run's `config.json`, with the present names of fields that were renamed."""
+    flat = {RENAMED.get(name, name): value for name, value in flatten(values).items()}
+    if "stream.phases" in flat:
+        flat["stream.phases"] = [
+            {RENAMED_FIELDS.get(name, name): value for name, value in phase.items()}
+            for phase in flat["stream.phases"]
+        ]
+    return flat
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

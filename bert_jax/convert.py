@@ -1,7 +1,7 @@
-"""Hand a run over to PyTorch: `python -m bert_jax.convert export --workdir=DIR --out=hf/`.
+"""Export a run to Hugging Face: `python -m bert_jax.convert export --workdir=DIR --out=hf/`.
 
-Writes a folder that `transformers` loads as it is, compares its logits and token ids with ours, and
-says what to type next.
+Writes a folder that `transformers` loads without changes, compares its logits and token ids with
+ours, and prints the lines that load it in Python.
 """
 
 import sys
@@ -23,17 +23,20 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Define the flags of `export`."""
-    flags.DEFINE_string("workdir", None, "The run to export", required=True)
+    command_line.define_workdir("The run to export", required=True)
     flags.DEFINE_string("out", None, "The folder to make. Default: <workdir>/hf")
+    command_line.define_as_local("out")
     flags.DEFINE_integer("step", None, "The checkpoint to export. Default: the newest")
-    flags.DEFINE_string("format", "safetensors", "safetensors, or bin: a PyTorch state dict")
+    flags.DEFINE_enum(
+        "format", "safetensors", ["safetensors", "bin"], "Of the weights; bin: a PyTorch state dict"
+    )
     flags.DEFINE_bool(
         "check", True, "Compare the logits of the folder under transformers with ours"
     )
 
 
 def export() -> None:
-    """Run the command."""
+    """Write the folder, check it, print what it holds and how to load it."""
     directory = Path(FLAGS.workdir)
     out = Path(FLAGS.out) if FLAGS.out else directory / HUGGING_FACE
     run = load_run(directory, FLAGS.step)
@@ -54,9 +57,10 @@ def export() -> None:
 def _comparison(out: Path, params: Params, model: ModelConfig) -> str:
     if not FLAGS.check:
         return "not compared (--nocheck)."
-    if not parity.is_possible():
-        return "not compared, because torch or transformers is not installed."
-    difference = parity.verify(out, params, model)
+    try:
+        difference = parity.verify(out, params, model)
+    except parity.NotComparedError as error:
+        return f"not compared: {error}."
     return f"at most {difference:.1e} from ours under transformers, padded and packed."
 
 
@@ -68,6 +72,6 @@ if __name__ == "__main__":
     define_flags()
     if sys.argv[1:2] == ["export"]:
         del sys.argv[1]
-    elif not {"--help", "--helpfull", "-h", "-help"} & set(sys.argv):
+    elif not set(command_line.HELP) & set(sys.argv):
         sys.exit("error: say what to do: python -m bert_jax.convert export --workdir=DIR --out=DIR")
     command_line.run(export)

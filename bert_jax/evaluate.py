@@ -24,7 +24,7 @@ ROWS_PER_DEVICE = 32
 
 def define_flags() -> None:
     """Define the command's flags."""
-    flags.DEFINE_string("workdir", None, "The run to evaluate", required=True)
+    command_line.define_workdir("The run to evaluate", required=True)
     flags.DEFINE_integer("step", None, "The checkpoint to load. Default: the newest")
     flags.DEFINE_enum("split", "heldout", ["heldout", "train"], "The split to evaluate on")
 

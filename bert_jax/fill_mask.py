@@ -1,6 +1,6 @@
 """Predict masked words: `python -m bert_jax.fill_mask --workdir=DIR --text='Paris is [MASK].'`.
 
-Prints the likeliest pieces for each [MASK] of each `--text`; without `--text`, of each line of the
+Prints the most probable tokens for each [MASK] of each `--text`; without `--text`, of each line of
 standard input.
 """
 
@@ -21,15 +21,13 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Define the command's flags."""
-    flags.DEFINE_string("workdir", None, "The run to load", required=True)
+    command_line.define_workdir("The run to load", required=True)
     flags.DEFINE_integer("step", None, "The checkpoint to load. Default: the newest")
     flags.DEFINE_multi_string("text", [], "A text with [MASK] in it; may be given several times")
     flags.DEFINE_integer("top", 5, "Predictions for each [MASK]", lower_bound=1)
 
 
 def main() -> None:
-    """Run the command."""
     run = load_run(Path(FLAGS.workdir), FLAGS.step)
     tokenizer = Tokenizer.load(run.tokenizer_directory)
     mask = tokenizer.piece(tokenizer.vocabulary.mask_id)
@@ -41,15 +39,15 @@ def main() -> None:
 
 
 def _typed_lines(mask: str) -> Iterator[list[str]]:
-    """The lines of the standard input, as they come."""
+    """The lines of standard input, one at a time as they are typed."""
     if sys.stdin.isatty():
         print(f"Type texts with {mask}, one a line; Ctrl-D ends.", file=sys.stderr)
-    found = False
+    is_empty = True
     for line in sys.stdin:
         if line.strip():
-            found = True
+            is_empty = False
             yield [line.strip()]
-    if not found:
+    if is_empty:
         raise UserError(f"there is no text: give --text='... {mask} ...', or lines to read")
 
 

@@ -18,12 +18,12 @@ import jax
 from absl import flags
 
 from bert_jax.common import command_line, console
+from bert_jax.common.atomic import write_text
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops, hlo, scaling, topology
 from bert_jax.performance.topology import GIB, Slice
-from bert_jax.run.workdir import write_whole
 from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
 from bert_jax.training.preflight import attention_names, check, vocab_size
@@ -252,7 +252,7 @@ def main() -> None:
     plans = plan(parse(command_line.config()), Slice.parse(flags.FLAGS.topology))
     console.say(describe(plans))
     if flags.FLAGS.json:
-        write_whole(Path(flags.FLAGS.json), to_json(plans))
+        write_text(Path(flags.FLAGS.json), to_json(plans))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ that was interrupted; a run is a function of its config, its corpus and the step
 """
 
 import functools
+import os
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bert_jax.run.progress import Reporter
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
+from bert_jax.stream.sanity import check_predictions
 from bert_jax.training import sharding
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.evaluation import evaluate
@@ -40,15 +42,24 @@ def train(config: ConfigDict, directory: Path) -> None:
     """
     # --- Check everything that can be checked before any work is done.
     settings = parse(config)
-    phases = settings.stream.phases
     mesh = sharding.make_mesh(settings.training.mesh)
-    planned = settings.models(vocab_size(settings.corpus.tokenizer))
-    check(settings.training, phases, planned, mesh)
-    workdir.check(directory, config)
+    models = settings.models(vocab_size(settings.corpus.tokenizer))
+    check(settings.training, settings.stream.phases, models, mesh)
+    with workdir.lock(directory):  # until the end: a second process would delete what this writes
+        workdir.check(directory, config)
+        train_locked(config, settings, directory, mesh)
+
+
+def train_locked(
+    config: ConfigDict, settings: RunSettings, directory: Path, mesh: jax.sharding.Mesh
+) -> None:
+    """`train`, in a directory that no other run can use meanwhile."""
+    phases = settings.stream.phases
 
     # --- The corpus: a token store, made now if it is not there yet.
     store = prepare(settings, directory)
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
+    check_predictions(stream, store.vocabulary)
     if jax.process_index() == 0:
         workdir.claim(directory, config, store)
 
@@ -65,7 +76,7 @@ def train(config: ConfigDict, directory: Path) -> None:
 
     # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
     # finished before any of them can finish it: opening the checkpoints waits for all.
-    finished = finish.is_finished(directory)
+    finished = finish.is_finished(directory, settings.total_steps)
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, settings.keep_checkpoints)
     first_step = checkpoints.latest_step() or 0
     if first_step == settings.total_steps and finished:
@@ -134,7 +145,8 @@ def prepare(settings: RunSettings, directory: Path) -> TokenStore:
     place = settings.store_directory(directory)
     while jax.process_index() != 0 and not (place / MANIFEST).is_file():
         time.sleep(0.5)
-    return build_store(settings.corpus, place, settings.objective.needs)
+    existing = workdir.open_store(directory, settings, place)
+    return existing or build_store(settings.corpus, place, settings.objective.needs)
 
 
 def define_flags() -> None:
@@ -150,6 +162,8 @@ def define_flags() -> None:
 def main() -> None:
     if flags.FLAGS.distributed:
         sharding.start_distributed()
+    else:
+        command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
     train(command_line.config(), command_line.workdir())
 

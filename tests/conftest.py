@@ -33,9 +33,17 @@ def compile_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """The flag that names some pages of real English as the corpus of a run."""
+    """Some pages of real English, as the source of a run's corpus."""
     from tests.runs import pages
 
     path = tmp_path_factory.mktemp("corpus") / "pages.txt"
     path.write_text(pages())
-    return f"--config.corpus.source=text:{path}"
+    return f"text:{path}"
+
+
+@pytest.fixture(scope="session")
+def finished(corpus, tmp_path_factory):
+    """A finished run of 20 steps in two phases; to be read, or copied, not changed."""
+    from tests.runs import tiny, train
+
+    return train(tiny(corpus), tmp_path_factory.mktemp("finished") / "run")

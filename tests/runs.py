@@ -1,51 +1,113 @@
-"""Runs of the train command on a tiny encoder, as a user starts them."""
+"""Runs of a tiny encoder: in this process, and of the command as a user starts it."""
 
+import contextlib
+import io
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 from pydoc_data import topics
+from typing import NamedTuple
 
+import jax
+from ml_collections import ConfigDict
+
+from bert_jax import train as train_module
+from bert_jax.config import load_config
 from bert_jax.run import metrics
 
 ROOT = Path(__file__).parent.parent
 TIMINGS = ("tokens_per_second", "sequences_per_second", "data_wait_fraction")
 
-TINY = [
-    "--config=configs/bert.py:tiny",
-    "--config.total_steps=20",
-    "--config.warmup_steps=4",
-    "--config.global_batch_size=8",
-    "--config.log_every=1",
-    "--config.eval_every=10",
-    "--config.checkpoint_every=5",
-    "--config.tokenizer.vocab_size=300",
-    "--config.corpus.heldout_fraction=0.2",
-    "--config.corpus.workers=1",
-    "--config.model.hidden_size=32",
-    "--config.model.intermediate_size=64",
-    "--config.model.max_position_embeddings=64",
-    "--config.stream.phases[0].sequence_length=32",
-    "--config.stream.phases[1].sequence_length=64",
-]
+FIELDS = {
+    "total_steps": 20,
+    "warmup_steps": 4,
+    "global_batch_size": 8,
+    "log_every": 1,
+    "eval_every": 10,
+    "checkpoint_every": 5,
+    "tokenizer.vocab_size": 300,
+    "corpus.heldout_fraction": 0.2,
+    "corpus.workers": 1,
+    "model.hidden_size": 32,
+    "model.intermediate_size": 64,
+    "model.max_position_embeddings": 64,
+}
+LENGTHS = (32, 64)  # tokens a row in the two phases
 
 
-def command(*flags, launcher=(sys.executable, "-m", "bert_jax.train")):
-    return [*launcher, *TINY, *map(str, flags)]
+def tiny(source: str, **fields: object) -> ConfigDict:
+    """The config of a tiny run; `fields` as in `total_steps=5`."""
+    config = load_config(str(ROOT / "configs" / "bert.py"), "tiny")
+    for name, value in {**FIELDS, "corpus.source": source, **fields}.items():
+        group, _, field = name.rpartition(".")
+        (config[group] if group else config)[field] = value
+    for phase, length in zip(config.stream.phases, LENGTHS, strict=True):
+        phase["sequence_length"] = length
+    return config
 
 
-def environment():
-    """One device a process, and this virtual environment's python for the launcher."""
+def command(source: str, *flags, launcher=(sys.executable, "-m", "bert_jax.train")):
+    """The command that trains `tiny(source)`."""
+    fields = {**FIELDS, "corpus.source": source} | {
+        f"stream.phases[{phase}].sequence_length": length for phase, length in enumerate(LENGTHS)
+    }
+    values = [f"--config.{name}={value}" for name, value in fields.items()]
+    return [*launcher, "--config=configs/bert.py:tiny", *values, *map(str, flags)]
+
+
+class Run(NamedTuple):
+    workdir: Path
+    said: str  # on the standard output
+    logged: str  # by JAX: what it compiled
+
+
+def train(config: ConfigDict, workdir: Path) -> Run:
+    """A run in this process, with its eight devices; reads programs that an earlier one compiled.
+
+    The programs are kept in the directory that commands started by the tests use as well.
+    """
+    said, logged = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(logged)
+    logging.getLogger("jax").addHandler(handler)
+    try:
+        with jax.log_compiles(), contextlib.redirect_stdout(said), kept_programs():
+            train_module.train(config, workdir)
+    finally:
+        logging.getLogger("jax").removeHandler(handler)
+    return Run(workdir, said.getvalue(), logged.getvalue())
+
+
+@contextlib.contextmanager
+def kept_programs():
+    """Keep compiled programs, for this block alone: other tests count what is compiled."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {
+        "jax_compilation_cache_dir": os.environ["JAX_COMPILATION_CACHE_DIR"],
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    compilation_cache.reset_cache()
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def launched(source: str, *flags, processes: int, expect: int = 0) -> str:
+    """What a run of several processes with one device each prints."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    flags = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
-    return os.environ | {"XLA_FLAGS": " ".join(flags), "PATH": path}
-
-
-def train(*flags, expect=0, launcher=(sys.executable, "-m", "bert_jax.train")):
+    xla = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
     run = subprocess.run(
-        command(*flags, launcher=launcher),
+        command(source, *flags, launcher=("launch/local.sh", str(processes))),
         cwd=ROOT,
-        env=environment(),
+        env=os.environ | {"XLA_FLAGS": " ".join(xla), "PATH": path},
         capture_output=True,
         text=True,
         check=False,

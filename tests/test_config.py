@@ -1,14 +1,12 @@
 """Settings: strict names and types, and the way through JSON and back."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config, flatten, from_dict, load_config, to_json
+from bert_jax.config import default_config, flatten, from_dict, load_config, parse, to_json
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = [
@@ -48,22 +46,23 @@ def test_flatten_names_every_field():
     assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--config.sed=3", "no field 'sed': did you mean 'seed'"),
-        ("--config.model.hiden_size=3", "no field 'hiden_size': did you mean 'hidden_size'"),
-        ("--config.total_steps=many", "config.total_steps=many"),
-        ("--config=nowhere.py", "nowhere.py"),
-        ("--wrkdir=x", "wrkdir"),
-        ("extra", "'extra' is not a flag"),
-    ],
-)
-def test_a_wrong_flag_ends_in_one_clear_line(flag, message):
-    command = [sys.executable, "-m", "bert_jax.train", "--config=configs/quickstart.py", flag]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
-    assert run.returncode == 1
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert "Traceback" not in run.stderr
+def test_former_names_of_an_older_run_are_read_under_the_new_ones():
+    values = default_config().to_dict()
+    stream, optimizer = values["stream"], values["optimizer"]
+    del stream["mask_replace_prob"], stream["random_replace_prob"], optimizer["final_lr_fraction"]
+    stream |= {"mask_share": 0.7, "random_share": 0.2, "phases": [{"until": 1.0, "mask_share": 1}]}
+    optimizer["final_learning_rate"] = 0.1
+    config = from_dict(values)
+    assert config.stream.mask_replace_prob == 0.7
+    assert config.stream.random_replace_prob == 0.2
+    assert config.stream.phases == ({"until": 1.0, "mask_replace_prob": 1},)
+    assert config.optimizer.final_lr_fraction == 0.1
+
+
+def test_a_phase_with_a_former_name_is_told_the_new_one():
+    config = default_config()
+    config.stream.phases = ({"until": 1.0, "mask_share": 0.5},)
+    with pytest.raises(
+        UserError, match=r"phases\[0\]\.mask_share is now called 'mask_replace_prob'"
+    ):
+        parse(config)

@@ -1,49 +1,44 @@
-"""What the command refuses, in one line; nothing is half-written, and the mended command runs."""
+"""What the command refuses, in one line, before any work is done."""
 
 import subprocess
 
 import pytest
 
 from bert_jax import train as train_module
+from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
 from bert_jax.config import load_config as load_config_file
-from tests.runs import train
-
-
-def test_what_is_refused_ends_in_one_line_and_leaves_no_run(corpus, tmp_path):
-    workdir = tmp_path / "run"
-    source = f"--config.corpus.source=text:{tmp_path}/nowhere/*.txt"
-    said = train(source, f"--workdir={workdir}", expect=1)
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "nowhere" in errors[0]
-    assert "Traceback" not in said
-    assert not (workdir / "config.json").exists()
-    # The mended command is not tripped up by the first try.
-    train(corpus, f"--workdir={workdir}", "--config.total_steps=5")
+from tests import commands
+from tests.runs import ROOT, command
 
 
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 9 MB: enough for the corpus of a tiny run, too little for its first checkpoint."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(place)]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(corpus, small_disk):
     wide = ("--config.model.hidden_size=256", "--config.model.num_attention_heads=4")
     flags = (corpus, f"--workdir={small_disk}/run", "--config.total_steps=5", *wide)
-    said = train(*flags, expect=1)
-    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+
+    def start():
+        return subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+
+    done = start()
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "disk" in error
     assert "full" in error
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    assert "Held-out at step 5" in train(*flags)
+    assert "Held-out at step 5" in start().stdout
 
 
 @pytest.mark.parametrize(
@@ -66,9 +61,22 @@ def test_settings_that_cannot_work_are_refused_before_any_work(field, value, mes
     config.model.max_position_embeddings = 64
     config.stream.phases = ()
     config.stream.sequence_length = 64
-    config.corpus.source = "text:/nowhere"  # would be refused next
+    config.corpus.source = "text:/nowhere"  # is refused next
     group, _, name = field.rpartition(".")
     (config[group] if group else config)[name] = value
     with pytest.raises(UserError, match=message):
         train_module.train(config, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_of_several_tasks_does_not_train_by_itself(tmp_path, monkeypatch):
+    def define():
+        command_line.define_config()
+        train_module.define_flags()
+
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    flags = (f"--config={ROOT}/configs/bert.py:tiny", f"--workdir={tmp_path}/run")
+    error = commands.run(define, train_module.main, *flags).error()
+    assert "SLURM_NTASKS=4" in error
+    assert "--distributed" in error
     assert not list(tmp_path.iterdir())

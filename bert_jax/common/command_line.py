@@ -1,11 +1,11 @@
-"""What all commands share: flags, and errors in one line."""
+"""What all commands share: flags, help, and errors in one line."""
 
 import errno
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,9 +15,15 @@ from ml_collections import ConfigDict, config_flags
 
 from bert_jax.common import platforms
 from bert_jax.common.errors import UserError
+from bert_jax.common.renamed import RENAMED_FIELDS
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # --help of a command lists the flags defined for it here
+
+
+HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+# Variables in which those who start several tasks of one job put how many there are.
+TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
 
 
 def define_config() -> None:
@@ -25,9 +31,21 @@ def define_config() -> None:
     config_flags.DEFINE_config_file(
         "config", None, "Config file, with an argument after a colon: configs/bert.py:tiny"
     )
-    flags.mark_flag_as_required("config")
-    flags.DEFINE_string(
-        "workdir", None, "Where the run lives. Default: runs/<config file>[-<argument>]"
+    define_workdir("Where the run lives. Default: runs/<config file>[-<argument>]")
+
+
+def define_workdir(help: str, required: bool = False) -> None:
+    """Define `--workdir`, which is a directory of a mounted file system."""
+    flags.DEFINE_string("workdir", None, help, required=required)
+    define_as_local("workdir")
+
+
+def define_as_local(flag: str) -> None:
+    """Reject URLs such as gs://bucket/run, which would be taken for a local path."""
+    flags.register_validator(
+        flag,
+        lambda value: not re.match(r"[A-Za-z][\w+.-]*:/", value or ""),
+        message="URLs are not supported here: give a path of a local or mounted file system",
     )
 
 
@@ -36,7 +54,7 @@ def define_compile_cache() -> None:
     flags.DEFINE_string(
         "compile_cache",
         None,
-        "Directory of compiled programs, for later starts; 'off': none. Default: "
+        "Directory that keeps compiled programs for later starts; 'off': none. Default: "
         "JAX_COMPILATION_CACHE_DIR, else ~/.cache/bert_jax/compiled",
     )
 
@@ -54,20 +72,44 @@ def workdir() -> Path:
     return Path("runs") / "-".join(filter(None, [Path(file).stem, arg]))
 
 
+def expect_one_process(environ: Mapping[str, str]) -> None:
+    """Raise if this process is one of several tasks, each of which would train by itself.
+
+    Raises:
+      UserError: names the variable that counts the tasks.
+    """
+    for name in TASKS:
+        count = environ.get(name, "")
+        if count.isdigit() and int(count) > 1:
+            raise UserError(
+                f"{name}={count}: this is one of {count} tasks. Add --distributed so that they "
+                f"train one run together, or start a single task (with SLURM: srun --ntasks=1), "
+                f"or unset {name}"
+            )
+
+
 def run(main: Callable[[], None]) -> None:
-    """Parse the flags and run `main`; what the user can mend ends in one line and status 1."""
-    logging.set_verbosity(logging.WARNING)  # Orbax tells a lot otherwise, TensorFlow too
+    """Parse the flags and run `main`; an error the user can fix is one line and exit status 1.
+
+    `--help` prints the command's docstring and its flags.
+    """
+    logging.set_verbosity(logging.WARNING)  # Orbax and TensorFlow log each step of their work
     platforms.hide_missing_tpu()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here
+    if asked := [arg for arg in sys.argv[1:] if arg in HELP]:
+        app.usage(shorthelp="--helpfull" not in asked, writeto_stdout=True)
+        sys.exit(0)  # absl's own exits with 1
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
         rest = FLAGS(argv)
-        if "config" in FLAGS and FLAGS.config is not None:
-            FLAGS.config.lock()  # raises now where the file could not be loaded
+        if "config" in FLAGS:
+            if FLAGS.config is None:
+                raise UserError(f"--config=FILE[:argument] is missing; {_known_configs()}")
+            FLAGS.config.lock()  # raises now if the file could not be loaded
     except (UserError, flags.Error):
         raise
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -77,13 +119,26 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
+def _known_configs() -> str:
+    """The config files in `configs/`: of the working directory, else of the repository."""
+    for root in (Path("configs"), Path(__file__).parents[2] / "configs"):
+        if files := sorted(path for path in root.rglob("*.py") if path.stem != "__init__"):
+            return f"there are {', '.join(map(str, files))}"
+    return "config files are in the directory configs of the repository"
+
+
 def _config_problem(message: str) -> str:
-    """One line from what ml_collections says of a bad config file or field."""
+    """One line for an error of ml_collections about a bad config file or field."""
+    if match := re.search(r"No such file or directory: '(.*?)'", message):
+        return f"--config: {match[1]} does not exist; {_known_configs()}"
+    for old, new in RENAMED_FIELDS.items():
+        if re.search(rf"[\"'.]{old}[\"']", message):
+            return f"the config field {old!r} is now called {new!r}: rename it"
     if match := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', message):
         return f"the config has no field {match[2]!r}: did you mean {match[1]!r}?"
     if match := re.search(r"Key \"(.*?)\" does not exist|^\"?'(\w+)'", message):
         field = match[1] or match[2]
-        return f"the config has no field {field!r}: bert_jax/config.py lists all there are"
+        return f"the config has no field {field!r}: bert_jax/config.py lists all fields"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return f"--config: {lines[-1]}"
 
@@ -94,7 +149,8 @@ def _guarded(action: Callable):
     except UserError as error:
         _leave(f"error: {error}")
     except flags.Error as error:
-        _leave(f"error: {str(error).strip().splitlines()[-1]}\nRun with --help for the flags.")
+        text = str(error).strip().splitlines()[-1].removeprefix("flag ")
+        _leave(f"error: {text}\nRun with --help for the flags.")
     except KeyboardInterrupt:
         _leave("stopped", status=130)
     except Exception as error:
@@ -102,9 +158,9 @@ def _guarded(action: Callable):
         texts = [os.strerror(number) for number in full]
         if getattr(error, "errno", 0) in full or any(text in str(error) for text in texts):
             place = getattr(error, "filename", None) or "the workdir"
-            _leave(  # on a line of its own: other threads may be in the middle of theirs
+            _leave(  # after a line end: another thread may be in the middle of a line
                 f"\nerror: the disk that holds {place} is full: free some space and run the same "
-                "command again; it goes on from the last thing that was written whole"
+                "command again; it continues from the last file that is complete"
             )
         if jax.distributed.is_initialized():
             _leave(traceback.format_exc())
@@ -112,8 +168,8 @@ def _guarded(action: Callable):
 
 
 def _leave(message: str, status: int = 1) -> NoReturn:
-    """Exit; at once where others would otherwise be waited for at the exit."""
-    sys.stderr.write(message + "\n")  # in one piece
+    """Exit; without waiting for the other processes, which wait for this one."""
+    sys.stderr.write(message + "\n")  # one call: lines of other processes are not mixed in
     sys.stderr.flush()
     if jax.distributed.is_initialized():
         os._exit(status)

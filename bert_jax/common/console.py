@@ -1,9 +1,9 @@
-"""What library code prints: each line once, however many processes there are."""
+"""Console output of library code: once, not once for each process of a run."""
 
 import jax
 
 
 def say(text: str) -> None:
-    """Print a line at once; with several processes, only the first one does."""
+    """Print and flush a line; with several processes, only the first one prints."""
     if jax.process_index() == 0:
         print(text, flush=True)

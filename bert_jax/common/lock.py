@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +96,8 @@ def _signed(file: int, path: Path) -> int:
     """`file`, with this process written into it; removed again where the disk is full."""
     try:
         os.ftruncate(file, 0)
-        os.write(file, json.dumps(_me()).encode())
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        os.write(file, json.dumps(_me() | {"since": since}).encode())
     except OSError:
         path.unlink(missing_ok=True)
         os.close(file)
@@ -171,7 +173,8 @@ def _holder(path: Path) -> str:
         holder = {}
     if not holder:
         return f"lock: {path}"
-    return f"process {holder['pid']} on {holder['host']}; lock: {path}"
+    since = holder.get("since", "an unknown time")
+    return f"process {holder['pid']} on {holder['host']}, since {since}; lock: {path}"
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,1 +1,1 @@
-"""What a trained encoder is used for: filling masks."""
+"""Using a trained encoder: filling masks."""

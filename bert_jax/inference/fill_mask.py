@@ -1,4 +1,4 @@
-"""What a model says for the [MASK]s of a text."""
+"""Predictions for the [MASK]s of a text."""
 
 import dataclasses
 import functools
@@ -14,13 +14,13 @@ from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.model import ModelConfig, abstract
 
-MOST_ROWS = 16  # texts that are computed together
-REPLACEMENT = "\ufffd"  # what decoding makes of bytes that are no text
+MAX_ROWS = 16  # texts in one batch
+REPLACEMENT = "\ufffd"  # decoding puts it for bytes that are not UTF-8
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A piece for one [MASK], as the vocabulary and as a reader spells it, and its probability."""
+    """A token for one [MASK]: as in the vocabulary, as readable text, and its probability."""
 
     piece: str
     text: str
@@ -30,22 +30,24 @@ class Prediction:
 def fill_mask(
     params: Any, model_config: ModelConfig, tokenizer: Tokenizer, texts: Sequence[str], top: int = 5
 ) -> list[list[list[Prediction]]]:
-    """The `top` likeliest pieces for each [MASK] of each text, the likeliest first.
+    """The `top` most probable tokens for each [MASK] of each text, the most probable first.
 
-    Texts are computed together in a few fixed shapes, so that calls after the first compile
-    nothing new unless a text is much longer. Special pieces are never predicted.
+    Texts are computed in batches of a few fixed shapes, so that later calls compile nothing unless
+    a text is much longer. Special tokens are never predicted.
 
     Raises:
-      UserError: a text holds no [MASK], or more tokens than the model takes.
+      UserError: a text has no [MASK], or more tokens than the model takes.
     """
     rows = [_encode(text, tokenizer, model_config) for text in texts]
     top = min(top, int((~tokenizer.vocabulary.is_special).sum()))
     filled = []
-    for start in range(0, len(rows), MOST_ROWS):
-        chunk = rows[start : start + MOST_ROWS]
+    for start in range(0, len(rows), MAX_ROWS):
+        chunk = rows[start : start + MAX_ROWS]
         batch = _batch(chunk, tokenizer, model_config)
         special = np.flatnonzero(tokenizer.vocabulary.is_special).astype(np.int32)
-        probabilities, ids = jax.device_get(_likeliest(model_config, top, params, batch, special))
+        probabilities, ids = jax.device_get(
+            _most_probable(model_config, top, params, batch, special)
+        )
         for row, ids_of_row, of_row in zip(chunk, ids, probabilities, strict=False):
             masks = np.count_nonzero(row == tokenizer.vocabulary.mask_id)
             pairs = zip(ids_of_row[:masks], of_row[:masks], strict=True)
@@ -54,9 +56,9 @@ def fill_mask(
 
 
 def readable(text: str, filled: list[list[Prediction]], mask: str = "[MASK]") -> str:
-    """The text and, below it, the predictions for each of its masks, one line a mask."""
-    places = [f"{mask} {i + 1}" for i in range(len(filled))] if len(filled) > 1 else [mask]
-    return "\n".join([text.strip(), *_lines(places, filled)])
+    """The text and, below it, a line for each of its masks with the predictions."""
+    names = [f"{mask} {i + 1}" for i in range(len(filled))] if len(filled) > 1 else [mask]
+    return "\n".join([text.strip(), *_lines(names, filled)])
 
 
 def _predictions(
@@ -69,16 +71,16 @@ def _predictions(
     ]
 
 
-def _lines(places: list[str], filled: list[list[Prediction]]) -> Iterator[str]:
-    for place, predictions in zip(places, filled, strict=True):
+def _lines(names: list[str], filled: list[list[Prediction]]) -> Iterator[str]:
+    for name, predictions in zip(names, filled, strict=True):
         shown = "   ".join(f"{p.text} {p.probability:.1%}" for p in predictions)
-        yield f"  {place}: {shown}"
+        yield f"  {name}: {shown}"
 
 
 def _spell(tokenizer: Tokenizer, id: int) -> str:
-    """A piece without the mark of its space; one that goes on with a word begins with ##.
+    """A token as text without its space; ## in front if it continues a word of an alphabet.
 
-    What is no text of its own, such as a space or a part of a character, is left as it is.
+    A token that is not text by itself, such as a space or a part of a character, is unchanged.
     """
     text = tokenizer.decode([id]).strip()
     if not text or REPLACEMENT in text:
@@ -92,7 +94,7 @@ def _encode(text: str, tokenizer: Tokenizer, config: ModelConfig) -> Int[np.ndar
     ids = tokenizer.encode_with_specials(text)
     if vocabulary.mask_id not in ids:
         raise UserError(
-            f"the text {text[:80]!r} holds no {tokenizer.piece(vocabulary.mask_id)}: put one where "
+            f"the text {text[:80]!r} has no {tokenizer.piece(vocabulary.mask_id)}: put one where "
             "a word is to be predicted"
         )
     row = np.concatenate([[vocabulary.cls_id], ids, [vocabulary.sep_id]]).astype(np.int32)
@@ -107,11 +109,11 @@ def _encode(text: str, tokenizer: Tokenizer, config: ModelConfig) -> Int[np.ndar
 def _batch(
     rows: list[Int[np.ndarray, "_"]], tokenizer: Tokenizer, config: ModelConfig
 ) -> dict[str, Int[np.ndarray, "..."]]:
-    """One batch (contract C5) of `rows`, its sizes rounded up to powers of two."""
+    """One batch (`bert_jax.stream.rows`) of `rows`, its sizes rounded up to powers of two."""
     vocabulary = tokenizer.vocabulary
-    masks = [np.flatnonzero(row == vocabulary.mask_id) for row in rows]
+    positions = [np.flatnonzero(row == vocabulary.mask_id) for row in rows]
     length = min(_round_up(max(map(len, rows)), 32), config.max_position_embeddings)
-    predictions = _round_up(max(map(len, masks)), 4)
+    predictions = _round_up(max(map(len, positions)), 4)
     shape = (_round_up(len(rows), 1), length)
     batch = {
         "input_ids": np.full(shape, vocabulary.pad_id, np.int32),
@@ -120,10 +122,10 @@ def _batch(
         "segment_ids": np.zeros(shape, np.int32),
         "masked_positions": np.zeros((shape[0], predictions), np.int32),
     }
-    for index, (row, places) in enumerate(zip(rows, masks, strict=True)):
+    for index, (row, masked) in enumerate(zip(rows, positions, strict=True)):
         batch["input_ids"][index, : len(row)] = row
         batch["segment_ids"][index, : len(row)] = 1
-        batch["masked_positions"][index, : len(places)] = places
+        batch["masked_positions"][index, : len(masked)] = masked
     return batch
 
 
@@ -132,7 +134,7 @@ def _round_up(size: int, least: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _likeliest(
+def _most_probable(
     config: ModelConfig, top: int, params: Any, batch: Any, special: Int[Array, "S"]
 ) -> tuple[Float[Array, "B P top"], Int[Array, "B P top"]]:
     logits = nnx.merge(abstract(config)[0], params)(batch).mlm_logits

@@ -1,7 +1,8 @@
-"""Whether the exported files compute under `transformers` what the model computes here."""
+"""Checks that an exported folder gives the same logits under `transformers` as the model here."""
 
 import dataclasses
 import functools
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,21 +11,39 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
+from packaging.version import Version
 
 from bert_jax.common.errors import UserError
 from bert_jax.interop import configs
 from bert_jax.model import ModelConfig, Outputs, abstract
 
-TOLERANCE = (
-    1e-4  # of a float32 logit; of larger ones than 1 this share, as rounding grows with them
-)
+# Largest difference of a logit in float32: absolute up to a logit of 1, relative above.
+TOLERANCE = 1e-4
+OLDEST = "5.20"  # release of transformers that the comparison is tested with
 
 Batch = dict[str, np.ndarray]
+TorchLogits = tuple[Float[np.ndarray, "B L V"], Float[np.ndarray, "B 2"] | None]
 
 
-def is_possible() -> bool:
-    """Whether torch and transformers are installed."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+class NotComparedError(UserError):
+    """The libraries installed here cannot do the comparison, which says nothing of the folder."""
+
+
+def require_libraries() -> None:
+    """Import torch and transformers.
+
+    Raises:
+      NotComparedError: one of them is missing, or broken: importing it may then raise anything.
+    """
+    for name in ("torch", "transformers"):
+        try:
+            if importlib.util.find_spec(name) is None:
+                raise NotComparedError(f"{name} is not installed")
+            importlib.import_module(name)
+        except NotComparedError:
+            raise
+        except Exception as error:
+            raise NotComparedError(f"{name} cannot be imported ({_in_one_line(error)})") from error
 
 
 class Comparison(NamedTuple):
@@ -45,18 +64,46 @@ def verify(folder: Path, params: Any, config: ModelConfig) -> float:
     Compared on random ids, in rows with padding and in rows of several documents.
 
     Raises:
-      UserError: it is more than rounding.
+      NotComparedError: torch or transformers is missing, broken or too old.
+      UserError: transformers cannot load the folder, or the difference is more than rounding.
     """
-    model = load(folder, config)
-    found = [compare(model, params, config, make(config)) for make in (padded_batch, packed_batch)]
-    for comparison in found:
+    require_libraries()
+    batches = [padded_batch(config), packed_batch(config)]
+    try:
+        model = load(folder, config)
+        theirs = [torch_logits(model, config, batch) for batch in batches]
+    except Exception as error:  # other releases lack classes, take other arguments, ...
+        version, reason = _version(), _in_one_line(error)
+        if Version(version) < Version(OLDEST):
+            raise NotComparedError(
+                f"transformers {version} is older than {OLDEST} and cannot compute the folder "
+                f"({reason}): upgrade it with `pip install --upgrade transformers`"
+            ) from error
+        raise UserError(
+            f"transformers {version} cannot compute {folder}: {reason}; report this as a bug"
+        ) from error
+    comparisons = [
+        _comparison(our_logits(config, params, batch), logits, batch)
+        for batch, logits in zip(batches, theirs, strict=True)
+    ]
+    for comparison in comparisons:
         if not comparison.is_close:
             raise UserError(
                 f"the logits of {folder} under transformers differ from ours by "
                 f"{comparison.difference:.2g}, which is more than rounding: do not use it, and "
                 "report this as a bug"
             )
-    return max(comparison.difference for comparison in found)
+    return max(comparison.difference for comparison in comparisons)
+
+
+def _version() -> str:
+    import transformers
+
+    return getattr(transformers, "__version__", "0")
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def load(folder: Path, config: ModelConfig) -> Any:
@@ -69,9 +116,13 @@ def load(folder: Path, config: ModelConfig) -> Any:
 
 
 def compare(model: Any, params: Any, config: ModelConfig, batch: Batch) -> Comparison:
-    """All logits of `batch` that are not padding's, of both heads where there are two."""
-    ours = _our_logits(dataclasses.replace(config, compute_dtype="float32"), params, batch)
-    mlm_logits, nsp_logits = torch_logits(model, config, batch)
+    """All logits of `batch` except those at padding, of both heads if there are two."""
+    ours, theirs = our_logits(config, params, batch), torch_logits(model, config, batch)
+    return _comparison(ours, theirs, batch)
+
+
+def _comparison(ours: Outputs, theirs: TorchLogits, batch: Batch) -> Comparison:
+    mlm_logits, nsp_logits = theirs
     is_text = batch["segment_ids"] > 0
     pairs = [(np.asarray(ours.mlm_logits)[is_text], mlm_logits[is_text])]
     if ours.nsp_logits is not None and nsp_logits is not None:
@@ -83,7 +134,7 @@ def compare(model: Any, params: Any, config: ModelConfig, batch: Batch) -> Compa
 
 
 def padded_batch(config: ModelConfig) -> Batch:
-    """Random rows of two segments, each but the first with padding at its end."""
+    """Two random rows of two segments, the second with padding at its end."""
     length = _length(config)
     rows = np.array([[1] * length, [1] * (length - length // 4) + [0] * (length // 4)])
     positions = np.broadcast_to(np.arange(length), rows.shape)
@@ -91,20 +142,20 @@ def padded_batch(config: ModelConfig) -> Batch:
 
 
 def packed_batch(config: ModelConfig) -> Batch:
-    """Random rows of several documents, each with positions of its own, and padding in one."""
+    """Two random rows of several documents, whose positions start at 0; one row ends in padding."""
     length = _length(config)
     first, second = length // 5, length - length // 3
     rows = np.zeros((2, length), np.int64)
     rows[0, :first], rows[0, first:second], rows[0, second:] = 1, 2, 3
     rows[1, :second], rows[1, second : length - 2] = 1, 2
-    begins = np.diff(rows, axis=1, prepend=-1) != 0
-    place = np.arange(length)
-    positions = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+    is_first = np.diff(rows, axis=1, prepend=-1) != 0
+    column = np.arange(length)
+    positions = column - np.maximum.accumulate(np.where(is_first, column, 0), axis=1)
     return _batch(config, rows, positions)
 
 
 def _length(config: ModelConfig) -> int:
-    """Long enough for local windows of the usual widths to cut something off."""
+    """Tokens of a row: longer than a local window, so that the window matters."""
     return min(config.max_position_embeddings, max(64, 2 * config.local_attention), 512)
 
 
@@ -121,18 +172,29 @@ def _batch(config: ModelConfig, segment_ids: np.ndarray, position_ids: np.ndarra
     }
 
 
+def our_logits(config: ModelConfig, params: Any, batch: Batch) -> Outputs:
+    """Our logits in full float32, on any device.
+
+    By default a product of float32 matrices takes inputs of 10 bits (TF32) on A100 and H100 and of
+    8 bits (bfloat16) on TPUs, which is off by 1e-3 and more: the highest precision turns that off.
+    It is asked for rather than computing on the CPU because a process may have no CPU backend
+    (JAX_PLATFORMS=cuda); the XLA backend of attention obeys it, the kernels need not.
+    """
+    config = dataclasses.replace(config, compute_dtype="float32", attention_backend="xla")
+    with jax.default_matmul_precision("highest"):
+        return _forward(config, params, batch)
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _our_logits(config: ModelConfig, params: Any, batch: Any) -> Outputs:
+def _forward(config: ModelConfig, params: Any, batch: Any) -> Outputs:
     return nnx.merge(abstract(config)[0], params)(batch)
 
 
-def torch_logits(
-    model: Any, config: ModelConfig, batch: Batch
-) -> tuple[Float[np.ndarray, "B L V"], Float[np.ndarray, "B 2"] | None]:
-    """The logits of `transformers` for a batch, in its own way with padding and packing.
+def torch_logits(model: Any, config: ModelConfig, batch: Batch) -> TorchLogits:
+    """The logits of `transformers` for a batch.
 
-    Rows of one document go in as users give them, with a mask of the padding; rows of several with
-    a mask of which token sees which.
+    Rows of one document are passed as users pass them, with a mask of the padding; rows of several
+    documents with a mask of which token sees which.
     """
     import torch
 
@@ -148,14 +210,14 @@ def torch_logits(
         same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
         mask = _additive(torch, same)
         if model.config.model_type == "modernbert":
-            place = np.arange(segment_ids.shape[1])
-            near = np.abs(place[:, None] - place[None, :]) <= model.config.local_attention // 2
+            column = np.arange(segment_ids.shape[1])
+            near = np.abs(column[:, None] - column[None, :]) <= model.config.local_attention // 2
             mask = {"full_attention": mask, "sliding_attention": _additive(torch, same & near)}
     with torch.no_grad():
-        found = model(**inputs, attention_mask=mask)
+        outputs = model(**inputs, attention_mask=mask)
     if not config.next_sentence:
-        return found.logits.numpy(), None
-    return found.prediction_logits.numpy(), found.seq_relationship_logits.numpy()
+        return outputs.logits.numpy(), None
+    return outputs.prediction_logits.numpy(), outputs.seq_relationship_logits.numpy()
 
 
 def _additive(torch: Any, visible: np.ndarray) -> Any:

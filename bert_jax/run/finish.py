@@ -1,4 +1,4 @@
-"""The end of a run: a Hugging Face folder, a few predictions, what to type next, the report."""
+"""The end of a run: export to Hugging Face, print sample predictions, write the report."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,45 +13,60 @@ from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import hugging_face, parity
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.run import metrics, report
+from bert_jax.run import metrics, report, workdir
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
 SHOWN = 4  # sentences with a masked word
-LENGTHS = range(9, 25)  # in pieces: long enough to give a context, short enough to read
+LENGTHS = range(9, 25)  # tokens of a sentence: enough context, short enough to read
 
 
 def finish(directory: Path, store: TokenStore) -> None:
-    """Write what a finished run leaves behind, and show what it learned."""
-    run = load_run(directory)  # by all processes, since Orbax lets them wait for each other
+    """Export to Hugging Face, print sample predictions, write the report and `finished.json`.
+
+    A failed check of the export becomes a warning in the report: the run itself is complete.
+    """
+    run = load_run(directory)  # by all processes: Orbax makes them wait for each other
     if jax.process_index() != 0:
         return
-    folder = directory / HUGGING_FACE
+    warnings = export(run, directory / HUGGING_FACE)
+    show_predictions(run, store.split("heldout"))
+    report.write(directory, warnings)
+    workdir.mark_finished(directory, run.step, warnings)
+    say_next_steps(directory)
+
+
+def export(run: Run, folder: Path) -> list[str]:
+    """Export a run to `folder`, compare its logits, and return the warnings."""
     try:
         hugging_face.export(run.params, run.model, run.tokenizer_directory, folder)
-    except UserError as error:  # an encoder that no class of transformers computes is still ours
+    except UserError as error:  # no class of transformers computes some encoders
         console.say(f"\nNot exported: {error}")
+        return []
+    console.say(f"\nExported {folder}.")
+    try:
+        difference = parity.verify(folder, run.params, run.model)
+    except parity.NotComparedError as error:
+        console.say(f"Its logits were not compared with transformers: {error}.")
+    except UserError as error:
+        return [f"the check of the export failed: {error}"]
     else:
-        console.say(f"\nExported {folder}.")
-        if parity.is_possible():
-            difference = parity.verify(folder, run.params, run.model)
-            console.say(f"Its logits under transformers are within {difference:.0e} of ours.")
-    show_predictions(run, store.split("heldout"))
-    say_next_steps(directory)
-    report.write(directory)  # last: it tells that all of this is done
+        console.say(f"Its logits under transformers are within {difference:.0e} of ours.")
+    return []
 
 
-def is_finished(directory: Path) -> bool:
-    """Whether `finish` came to its end."""
-    return (directory / report.FILE).exists()
+def is_finished(directory: Path, total_steps: int) -> bool:
+    """Whether a run of `total_steps` was exported and reported in `directory`."""
+    finished = workdir.read_finished(directory)
+    return finished is not None and finished["step"] == total_steps
 
 
 def show_predictions(run: Run, split: Split) -> None:
-    """Print held-out sentences with one word masked, and what the model fills in."""
+    """Print held-out sentences with one word masked, and the model's predictions for it."""
     tokenizer = Tokenizer.load(run.tokenizer_directory)
     examples = list(masked_sentences(split, tokenizer, SHOWN))
     if not examples:
         return
-    texts, mask = [text for text, _ in examples], mask_piece(tokenizer)
+    texts, mask = [text for text, _ in examples], mask_text(tokenizer)
     filled = fill_mask(jax.device_put(run.params), run.model, tokenizer, texts, top=4)
     console.say("\nHeld-out sentences, one word masked, and the model's guesses:")
     for (text, word), predictions in zip(examples, filled, strict=True):
@@ -59,12 +74,12 @@ def show_predictions(run: Run, split: Split) -> None:
 
 
 def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator[tuple[str, str]]:
-    """Sentences spread over a split with a whole word masked, and the word; always the same ones.
+    """Up to `count` sentences of a split with a word masked, and that word; always the same ones.
 
-    The word is one piece long and stands in the second half of its sentence.
+    The word is one token long and in the second half of its sentence.
     """
     vocabulary = tokenizer.vocabulary
-    mask = mask_piece(tokenizer)
+    mask = mask_text(tokenizer)
     for sentence in _sentences(split):
         if not count:
             return
@@ -79,13 +94,13 @@ def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator
             count -= 1
 
 
-def mask_piece(tokenizer: Tokenizer) -> str:
-    """How the tokenizer spells the mask: `[MASK]`, or `<mask>` in some that are brought along."""
+def mask_text(tokenizer: Tokenizer) -> str:
+    """The mask as the tokenizer writes it: `[MASK]`, or `<mask>` in some imported ones."""
     return tokenizer.piece(tokenizer.vocabulary.mask_id)
 
 
 def _sentences(split: Split) -> Iterator[np.ndarray]:
-    """Every 97th sentence, so that few neighbours come from one document."""
+    """Every 97th sentence, so that few of them are from one document."""
     for shard in split.shards:
         offsets = shard.sentence_offsets
         for index in range(0, len(offsets) - 1, 97):
@@ -93,12 +108,12 @@ def _sentences(split: Split) -> Iterator[np.ndarray]:
 
 
 def say_next_steps(directory: Path) -> None:
-    """What was reached, and what to type next."""
+    """Print the last held-out figures, the commands to use next, and the run's warnings."""
     evaluations = [record for record in metrics.read(directory) if record["split"] != "train"]
     if evaluations:
         last = evaluations[-1]
         console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
-    folder, mask = directory / HUGGING_FACE, mask_piece(Tokenizer.load(directory / TOKENIZER))
+    folder, mask = directory / HUGGING_FACE, mask_text(Tokenizer.load(directory / TOKENIZER))
     lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
     if folder.is_dir():
         lines = f"and from PyTorch, with the folder {folder}:\n\n{lines}"
@@ -111,3 +126,5 @@ def say_next_steps(directory: Path) -> None:
         f"    python -m bert_jax.evaluate --workdir={directory}\n"
         f"{lines}"
     )
+    for warning in (workdir.read_finished(directory) or {"warnings": []})["warnings"]:
+        console.say(f"\nWarning: {warning}")

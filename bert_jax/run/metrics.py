@@ -1,10 +1,9 @@
-"""What a run reports: device-side sums turned into figures, and the writers that keep them."""
+"""What a run reports: figures computed from sums, and where they are written and read."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,8 +12,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
+from bert_jax.common import console
+from bert_jax.common.atomic import write_text
 from bert_jax.model import Totals
 
+FILE = "metrics.jsonl"
 Figures = Mapping[str, float | int | str]
 
 
@@ -39,11 +41,11 @@ class Writers:
     """Writes each record to metrics.jsonl, TensorBoard and the console."""
 
     def __init__(self, workdir: Path, total_steps: int, first_step: int):
-        """Go on after `first_step`: what an interrupted run wrote beyond it is dropped."""
-        self._path = workdir / "metrics.jsonl"
-        _keep_until(self._path, first_step)
-        self._lines: TextIO = self._path.open("a", buffering=1)
-        # Records written one by one: tensorboard's own event writer would import TensorFlow.
+        """Continue after `first_step`: drops what an interrupted run wrote after it."""
+        path = workdir / FILE
+        _keep_until(path, first_step)
+        self._lines: TextIO = path.open("a", buffering=1)
+        # Events are written here because tensorboard's own writer imports TensorFlow.
         events = workdir / "tensorboard" / f"events.out.tfevents.{time.time_ns()}.bert_jax"
         events.parent.mkdir(exist_ok=True)
         self._tensorboard = RecordWriter(events.open("wb"))
@@ -53,7 +55,7 @@ class Writers:
         self._console = Console(total_steps, first_step)
 
     def write(self, step: int, split: str, figures: Figures) -> None:
-        """Keep the figures of `split` ("train" or an evaluation split) at `step`."""
+        """Write the figures of `split` ("train" or an evaluation split) at `step`."""
         print(json.dumps({"step": step, "split": split, **figures}), file=self._lines)
         values = [
             Summary.Value(tag=f"{split}/{name}", simple_value=value)
@@ -64,7 +66,6 @@ class Writers:
         self._console.show(step, split, figures)
 
     def close(self) -> None:
-        """Flush and close everything."""
         self._lines.close()
         self._tensorboard.close()
         self._console.close()
@@ -76,10 +77,9 @@ class Writers:
 
 
 class Console:
-    """A progress bar on a terminal, one plain line a record elsewhere."""
+    """A progress bar on a terminal; elsewhere a plain line for each record."""
 
     def __init__(self, total_steps: int, first_step: int):
-        """Start the clock for the time left."""
         self._total_steps = total_steps
         self._first_step = first_step
         self._began = time.monotonic()
@@ -88,7 +88,6 @@ class Console:
             self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
 
     def show(self, step: int, split: str, figures: Figures) -> None:
-        """Show one record."""
         text = describe(figures)
         if self._bar is None:
             left = "" if split != "train" else f"  {self._time_left(step)} left"
@@ -100,7 +99,6 @@ class Console:
             self._bar.write(f"step {step}/{self._total_steps}  {split}  {text}")
 
     def close(self) -> None:
-        """Leave the bar where it stands."""
         if self._bar is not None:
             self._bar.close()
 
@@ -130,20 +128,36 @@ def describe(figures: Figures) -> str:
 
 
 def read(workdir: Path) -> list[dict]:
-    """The records of a run's metrics.jsonl, oldest first."""
-    path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The records of a run's metrics.jsonl, oldest first; says which lines are damaged."""
+    return [record for _, record in _records(workdir / FILE)]
+
+
+def _records(path: Path) -> Iterator[tuple[bytes, dict]]:
+    """The complete lines of a metrics file, and the record in each.
+
+    What follows the last line end was cut short by a kill, or is just being written. A damaged
+    line is left out: a record is for reading only, and no reason to stop a run.
+    """
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            record = json.loads(line)
+            is_record = isinstance(record["step"], int) and isinstance(record["split"], str)
+        except (ValueError, KeyError, TypeError):
+            is_record = False
+        if is_record:
+            yield line + b"\n", record
+        else:
+            console.say(
+                f"Note: {path}, line {number} is damaged and left out of curves and reports: "
+                f"{line[:60].decode(errors='replace')!r}"
+            )
 
 
 def _keep_until(path: Path, step: int) -> None:
-    """Drop the records after `step`, and a last line that was cut short."""
+    """Drop the records after `step`, and lines that are damaged or were cut short."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
-            break
-        kept.append(line)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text("".join(kept))
-    os.replace(unfinished, path)
+    kept = [line for line, record in _records(path) if record["step"] <= step]
+    write_text(path, b"".join(kept).decode())

@@ -1,4 +1,4 @@
-"""The learning curves of a run, as a picture and as a page that stands by itself."""
+"""The report of a run: learning curves and figures in one HTML file without other files."""
 
 import html
 import io
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bert_jax.common.atomic import write_text
 from bert_jax.run import metrics
-from bert_jax.run.workdir import load_config, write_whole
+from bert_jax.run.workdir import load_config
 
 FILE = "report.html"
 Records = Sequence[Mapping[str, Any]]
@@ -20,8 +21,10 @@ _PAGE = """<!doctype html>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; color: #222 }}
 td, th {{ padding: 0.1em 1.5em 0.1em 0; text-align: left; font-variant-numeric: tabular-nums }}
 svg {{ width: 100%; height: auto }} pre {{ background: #f5f5f5; padding: 1em; overflow: auto }}
+.warning {{ background: #fff3cd; padding: 0.5em 1em }}
 </style>
 <h1>{title}</h1>
+{warnings}
 {picture}
 <h2>Held-out figures</h2>
 {table}
@@ -30,22 +33,30 @@ svg {{ width: 100%; height: auto }} pre {{ background: #f5f5f5; padding: 1em; ov
 """
 
 
-def write(workdir: Path) -> Path:
-    """Write `report.html` of the run in `workdir` and return its path."""
+def write(workdir: Path, warnings: Sequence[str] = ()) -> Path:
+    """Write `report.html` of the run in `workdir` and return its path.
+
+    Args:
+      workdir: of the run.
+      warnings: what the reader must know first; shown at the top.
+    """
     records = metrics.read(workdir)
     page = _PAGE.format(
         title=html.escape(f"Training run {workdir}"),
+        warnings="\n".join(
+            f'<p class="warning">Warning: {html.escape(text)}</p>' for text in warnings
+        ),
         picture=learning_curves(records),
         table=_table([record for record in records if record["split"] != "train"]),
         config=html.escape(json.dumps(load_config(workdir).to_dict(), indent=2)),
     )
     path = workdir / FILE
-    write_whole(path, page)
+    write_text(path, page)
     return path
 
 
 def learning_curves(records: Records) -> str:
-    """Loss and masked-token accuracy over the steps, training and held-out, as an SVG element."""
+    """Masked-token loss and accuracy against the step, one curve a split, as an SVG element."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -60,9 +71,10 @@ def learning_curves(records: Records) -> str:
             strict=True,
         ):
             for split in dict.fromkeys(record["split"] for record in records):
-                curve = [(r["step"], r[name]) for r in records if r["split"] == split]
+                points = [r for r in records if r["split"] == split and name in r]
+                steps, values = [r["step"] for r in points], [r[name] for r in points]
                 style = "-" if split == "train" else "o-"
-                axis.plot(*zip(*curve, strict=True), style, label=split, linewidth=1.2)
+                axis.plot(steps, values, style, label=split, linewidth=1.2)
             axis.set_xlabel("step")
             axis.set_ylabel(label)
             axis.grid(alpha=0.3)

@@ -1,35 +1,45 @@
-"""A run's directory: whose it is, and what the other commands need of it.
+"""A run's directory: its files, its lock, and loading the run that is in it.
 
 * `config.json`, the resolved config; with `tokenizer/` and `checkpoints/` it is all that is needed
   to convert, fine-tune or fill masks
 * `tokenizer/`
 * `checkpoints/<step>/`, the newest few
-* `corpus/`, the token store, unless config.corpus.directory says where it is
+* `corpus/`, the token store, unless config.corpus.directory names another place
 * `metrics.jsonl`, one object a line, and TensorBoard's files in `tensorboard/`
 * `hf/`, the last checkpoint as a Hugging Face folder
-* `report.html`, the learning curves; written last, so it tells that the run is finished
+* `report.html`, the learning curves
+* `finished.json`, written last: the step at which the run was exported and reported, and warnings
+* `lock`, while a process trains here
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
+from bert_jax.common import console
+from bert_jax.common.atomic import write_text
 from bert_jax.common.errors import UserError
+from bert_jax.common.lock import exclusive
 from bert_jax.config import (
     RunSettings,
     default_config,
     flatten,
+    flatten_saved,
     from_dict,
     is_same_run,
     parse,
     to_json,
 )
-from bert_jax.corpus.store import TokenStore
+from bert_jax.corpus.sources import changed_files
+from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.training import checkpoint
@@ -38,20 +48,44 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer"
 CHECKPOINTS = "checkpoints"
 HUGGING_FACE = "hf"
+FINISHED = "finished.json"
+LOCK = "lock"
+SHOWN_FILES = 5  # changed source files that a message names
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Keep other runs out of `workdir` during the block.
+
+    Of several processes of one run, the first one holds the lock.
+
+    Raises:
+      UserError: a live process of another run holds it; nothing in `workdir` was touched.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    refusal = (
+        f"--workdir={workdir} is in use by another run: wait until that ends, stop it, or give "
+        "this one another --workdir"
+    )
+    with exclusive(workdir / LOCK, refusal):
+        yield
 
 
 def check(workdir: Path, config: ConfigDict) -> None:
-    """Refuse a directory that holds another run; one without a checkpoint binds nobody yet.
+    """Raise if the directory has checkpoints of an incompatible config.
 
     Raises:
       UserError: the message shows the fields that differ.
     """
     path = workdir / CONFIG
-    if not path.exists() or not _has_checkpoint(workdir):
+    if not path.exists() or not has_checkpoints(workdir):
         return
-    # A field that came later had its default before.
+    # A field that is missing was added later, and the run had its default.
     default, new = (flatten(json.loads(to_json(c))) for c in (default_config(), config))
-    old = default | flatten(json.loads(path.read_text()))
+    old = default | flatten_saved(_read_config(path))
     different = [
         f"{name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
@@ -65,30 +99,69 @@ def check(workdir: Path, config: ConfigDict) -> None:
 
 
 def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
-    """Make `workdir` the directory of the run of this config on this token store.
+    """Write the config and the tokenizer of a run that starts or continues in `workdir`.
 
     Raises:
-      UserError: the run there was begun with another tokenizer.
+      UserError: the run there began with another tokenizer.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    if not _has_checkpoint(workdir):
+    steps = checkpoint.saved_steps(workdir / CHECKPOINTS)
+    if not steps:
         shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)
+    if steps[-1:] != [config.total_steps]:
+        (workdir / FINISHED).unlink(missing_ok=True)  # of an earlier run in this directory
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
     path, text = workdir / CONFIG, to_json(config)
     if not path.exists() or path.read_text() != text:
-        write_whole(path, text)
+        write_text(path, text)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader finds all of it or what was there before."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+def open_store(workdir: Path, settings: RunSettings, directory: Path) -> TokenStore | None:
+    """The token store in `directory` for a run that has checkpoints; None for any other run.
+
+    Such a run continues on the store that it began with, whatever happened to the source files
+    since: the checkpoint has the store's fingerprint. Says which of them changed.
+
+    Raises:
+      UserError: the store is damaged, or of another format version.
+    """
+    if not has_checkpoints(workdir) or not (directory / MANIFEST).is_file():
+        return None
+    store = TokenStore.open(directory)
+    changes = changed_files(settings.corpus.source, store.manifest["sources"])
+    if changes:
+        more = len(changes) - SHOWN_FILES
+        console.say(
+            f"Note: source files changed since the token store {directory} was made: "
+            f"{'; '.join(changes[:SHOWN_FILES])}{f'; and {more} more' if more > 0 else ''}. "
+            "The run continues on the store as it is; to train on the changed files, start a new "
+            "run with another --workdir (and config.corpus.directory)"
+        )
+    return store
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a run in `workdir` saved at least one checkpoint."""
+    return bool(checkpoint.saved_steps(workdir / CHECKPOINTS))
+
+
+def mark_finished(workdir: Path, step: int, warnings: list[str]) -> None:
+    """Record that the run was exported and reported at `step`, its last, and with what warnings."""
+    text = json.dumps({"step": step, "warnings": warnings}, indent=2)
+    write_text(workdir / FINISHED, text + "\n")
+
+
+def read_finished(workdir: Path) -> dict[str, Any] | None:
+    """What `mark_finished` recorded: `step` and `warnings`. None: the run is not finished."""
+    try:
+        return json.loads((workdir / FINISHED).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained run as the commands after training need it."""
+    """A trained run, as the commands after training need it."""
 
     workdir: Path
     settings: RunSettings
@@ -98,7 +171,6 @@ class Run:
 
     @property
     def tokenizer_directory(self) -> Path:
-        """Where the run's tokenizer is."""
         return self.workdir / TOKENIZER
 
 
@@ -106,12 +178,12 @@ def load_config(workdir: Path) -> ConfigDict:
     """The resolved config of the run in `workdir`.
 
     Raises:
-      UserError: `workdir` holds no run.
+      UserError: `workdir` holds no run, or its config cannot be read.
     """
     path = workdir / CONFIG
     if not path.is_file():
         raise UserError(f"--workdir={workdir}: {path} is missing, so no run was begun there")
-    return from_dict(json.loads(path.read_text()))
+    return from_dict(_read_config(path))
 
 
 def load_run(workdir: Path, step: int | None = None) -> Run:
@@ -125,17 +197,23 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     _, abstract_params = abstract(settings.model_config(size))
     step, params = checkpoint.restore_params(workdir / CHECKPOINTS, step, abstract_params)
     model = settings.model_config(size, settings.stream.phase_before(step))
-    # What is used may be of any length, in any type, on other devices than the run was trained on.
+    # Inputs may have any length, and the devices may be others than those of the training.
     model = dataclasses.replace(model, attention_backend="auto", rows="packed")
     return Run(workdir, settings, model, step, params)
 
 
-def _has_checkpoint(workdir: Path) -> bool:
-    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): restore it from a copy; it holds the config that the "
+            "run began with"
+        ) from error
 
 
 def _keep_tokenizer(kept: Path, tokenizer: Path) -> None:
-    """Copy the tokenizer beside the checkpoints, so that they are usable without the corpus."""
+    """Copy the tokenizer next to the checkpoints, so that they are usable without the corpus."""
     if not kept.exists():
         unfinished = kept.with_name(kept.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -145,15 +223,15 @@ def _keep_tokenizer(kept: Path, tokenizer: Path) -> None:
 
 
 def expect_same_tokenizer(kept: Path, tokenizer: Path) -> None:
-    """Refuse a token store of another tokenizer than the run's.
+    """Raise if a token store's tokenizer is not the run's.
 
     Raises:
-      UserError: a file differs; names it.
+      UserError: names the file that differs.
     """
     for path in sorted(tokenizer.iterdir()):
         twin = kept / path.name
         if not twin.exists() or twin.read_bytes() != path.read_bytes():
             raise UserError(
-                f"{twin} differs from {path}: the corpus was prepared anew since the run began; "
+                f"{twin} differs from {path}: the corpus was prepared again after the run began; "
                 "use another --workdir, or the token store that the run began with"
             )

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
+from bert_jax.common.renamed import RENAMED_FIELDS
 from bert_jax.stream.units import UNITS
 from bert_jax.stream.weights import parse_weights
 
@@ -56,6 +57,11 @@ def phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
         return f"config.{name}" if name in run else f"config.stream.{name}"
 
     for name, value in values.items():
+        if name in RENAMED_FIELDS:
+            raise UserError(
+                f"config.stream.phases[{index}].{name} is now called {RENAMED_FIELDS[name]!r}: "
+                "rename it"
+            )
         if name not in PHASE_FIELDS:
             raise UserError(
                 f"config.stream.phases[{index}] has the unknown field {name!r}; there are "

@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax behind a small door."""
+"""Thin wrapper around Orbax's CheckpointManager."""
 
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,28 @@ from bert_jax.training.step import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one run, `<directory>/<step>`, each whole or not there at all."""
+    """The checkpoints of one run, `<directory>/<step>`, each complete or absent."""
 
     def __init__(self, directory: Path, keep: int):
-        """Open, or begin, the checkpoints in `directory`, of which the newest `keep` stay."""
+        """Open or create `directory`; the newest `keep` checkpoints are kept, older ones deleted.
+
+        Removes what a killed process left half-written, so no other process may be saving here.
+        """
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.LatestN(keep),
-            cleanup_tmp_directories=True,  # what a killed process left half-written
+            cleanup_tmp_directories=True,
         )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def latest_step(self) -> int | None:
-        """The newest step saved, None in a new run."""
+        """The newest step saved; None in a new run."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, stream: dict[str, str]) -> None:
-        """Save the state at its step; the files are written while training goes on.
+        """Start saving the state at its step; the files are written while training continues.
 
         Args:
-          state: of the run.
+          state: step, parameters and optimizer state.
           stream: the identity of the stream that it was trained on, kept as metadata.
         """
         self._manager.save(
@@ -52,23 +55,28 @@ class Checkpoints:
         return TrainState(**restored)
 
     def wait(self) -> None:
-        """Until what was saved is on disk."""
+        """Block until every save is on disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait for the writing and let go of the directory."""
+        """Wait for the writing, then release the directory."""
         self._manager.close()
+
+
+def saved_steps(directory: Path) -> list[int]:
+    """The steps of the complete checkpoints in `directory`, ascending."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
 
 
 def restore_params(
     directory: Path, step: int | None, abstract_params: Any
 ) -> tuple[int, dict[str, Any]]:
-    """The parameters saved at `step`, or at the newest one, as host arrays; and which step it is.
+    """The step (`step`, or the newest) and the parameters saved at it, as host arrays.
 
     Raises:
       UserError: there is no checkpoint, or none of that step.
     """
-    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+    steps = saved_steps(directory)
     if not steps:
         raise UserError(f"{directory} holds no checkpoint: train the run first")
     if step is None:

@@ -28,7 +28,9 @@ def without_flock(monkeypatch, number):
 
 def test_a_second_holder_is_refused_with_the_first_ones_name(path):
     with exclusive(path, "in use"):
-        refusal = rf"^in use \(process {os.getpid()} on \S+; lock: {path}(\.lease)?\)$"
+        refusal = (
+            rf"^in use \(process {os.getpid()} on \S+, since [\d: +-]+; lock: {path}(\.lease)?\)$"
+        )
         with pytest.raises(UserError, match=refusal), exclusive(path, "in use"):
             pass
         assert any(path.parent.iterdir())  # the one that was refused removed nothing

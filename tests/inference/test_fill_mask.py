@@ -55,10 +55,10 @@ def test_a_text_gets_the_same_predictions_alone_and_among_others(classic, redraw
 def test_other_texts_compile_nothing_new(modern, redrawn, tokenizer):
     params = jax.device_put(redrawn(modern))
     fill_mask(params, modern, tokenizer, ["a [MASK] text"])
-    compiled = fill_mask_module._likeliest._cache_size()
+    compiled = fill_mask_module._most_probable._cache_size()
     for text in ("another [MASK]", "[MASK] and [MASK] and the rest of it", "one more [MASK] here"):
         fill_mask(params, modern, tokenizer, [text])
-    assert fill_mask_module._likeliest._cache_size() == compiled
+    assert fill_mask_module._most_probable._cache_size() == compiled
 
 
 def test_probabilities_of_all_ordinary_pieces_sum_to_one(modern, redrawn, tokenizer):
@@ -71,8 +71,8 @@ def test_probabilities_of_all_ordinary_pieces_sum_to_one(modern, redrawn, tokeni
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no mask here", r"holds no \[MASK\]"),
-        ("", r"holds no \[MASK\]"),
+        ("no mask here", r"has no \[MASK\]"),
+        ("", r"has no \[MASK\]"),
         ("word " * 80 + "[MASK]", "the model takes at most 64"),
     ],
 )

@@ -1,7 +1,7 @@
-"""`convert export` and `fill_mask` on a run, as a user starts them."""
+"""`convert export` and `fill_mask` on a run."""
 
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bert_jax import convert, fill_mask
 from bert_jax.config import default_config, to_json
+from bert_jax.interop import parity
 from bert_jax.interop.hugging_face import load_params
 from bert_jax.model import ModelConfig
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.step import TrainState
+from tests import commands
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +44,19 @@ def run(tmp_path_factory, tokenizer_directory, redrawn) -> Path:
     return workdir
 
 
-def python(module: str, *args: object, input: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"bert_jax.{module}", *map(str, args)]
-    return subprocess.run(command, input=input, capture_output=True, text=True, timeout=120)
+EXPORT = (convert.define_flags, convert.export)
+FILL = (fill_mask.define_flags, fill_mask.main)
 
 
 def test_export_says_what_it_wrote_and_what_to_type_next(run, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    done = python("convert", "export", f"--workdir={run}", f"--out={tmp_path / 'hf'}")
-    assert done.returncode == 0, done.stderr
-    assert "BertForPreTraining at step 7" in done.stdout
-    assert "model.safetensors" in done.stdout
-    assert "from ours under transformers" in done.stdout
-    lines = done.stdout.partition("installed:\n")[2]
+    done = commands.run(*EXPORT, f"--workdir={run}", f"--out={tmp_path / 'hf'}")
+    assert done.status == 0, done.err
+    assert "BertForPreTraining at step 7" in done.out
+    assert "model.safetensors" in done.out
+    assert "from ours under transformers" in done.out
+    lines = done.out.partition("installed:\n")[2]
     code = "\n".join(line.removeprefix("    ") for line in lines.splitlines())
     names: dict = {}
     exec(code, names)
@@ -68,37 +70,50 @@ def test_export_says_what_it_wrote_and_what_to_type_next(run, tmp_path):
 def test_an_earlier_step_can_be_exported_as_a_state_dict(run, tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "hf"
-    done = python(
-        "convert", "export", f"--workdir={run}", f"--out={out}", "--step=3", "--format=bin",
-        "--nocheck",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "not compared (--nocheck)" in done.stdout
+    flags = (f"--workdir={run}", f"--out={out}", "--step=3", "--format=bin")
+    done = commands.run(*EXPORT, *flags, "--nocheck")
+    assert done.status == 0, done.err
+    assert "not compared (--nocheck)" in done.out
     assert (out / "pytorch_model.bin").exists()
     np.testing.assert_array_equal(load_params(out)[1]["mlm_head"]["bias"], 3)
 
 
 def test_masks_are_filled_from_the_flags_and_from_the_standard_input(run):
     texts = ["--text=A [MASK] statement.", "--text=[MASK] and [MASK]"]
-    by_flag = python("fill_mask", f"--workdir={run}", "--top=2", *texts)
-    assert by_flag.returncode == 0, by_flag.stderr
-    assert by_flag.stdout.count("%") == 6
+    by_flag = commands.run(*FILL, f"--workdir={run}", "--top=2", *texts)
+    assert by_flag.status == 0, by_flag.err
+    assert by_flag.out.count("%") == 6
     typed = "A [MASK] statement.\n\n[MASK] and [MASK]\n"
-    by_line = python("fill_mask", f"--workdir={run}", "--top=2", input=typed)
-    assert by_line.stdout == by_flag.stdout
+    by_line = commands.run(*FILL, f"--workdir={run}", "--top=2", input=typed)
+    assert by_line.out == by_flag.out
 
 
-EXPORT, FILL = ("convert", "export"), ("fill_mask",)
+def test_a_check_that_fails_is_an_error(run, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(parity, "TOLERANCE", 0.0)
+    done = commands.run(*EXPORT, f"--workdir={run}", f"--out={tmp_path / 'hf'}")
+    assert "differ from ours by" in done.error()
+
+
+def test_convert_needs_to_know_what_to_do(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["convert"])
+    monkeypatch.delitem(sys.modules, "bert_jax.convert")  # runs as the main module
+    with commands.defined(), pytest.raises(SystemExit, match=r"^error: .*bert_jax\.convert export"):
+        runpy.run_module("bert_jax.convert", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.parametrize(
     ("command", "args", "message"),
     [
-        (("convert",), [], "error: say what to do: python -m bert_jax.convert export"),
         (EXPORT, ["--workdir=nowhere"], "--workdir=nowhere"),
-        (EXPORT, ["--workdir={run}", "--format=onnx"], "--format=onnx: choose one of safetensors"),
+        (
+            EXPORT,
+            ["--workdir={run}", "--format=onnx"],
+            "--format=onnx: value should be one of <safetensors|bin>",
+        ),
         (EXPORT, ["--workdir={run}", "--out={run}"], "holds files that no export wrote"),
-        (FILL, ["--workdir={run}", "--text=no mask"], "'no mask' holds no [MASK]"),
+        (FILL, ["--workdir={run}", "--text=no mask"], "'no mask' has no [MASK]"),
         (FILL, ["--workdir={run}"], "there is no text"),
         (FILL, ["--workdir={empty}", "--text=[MASK]"], "holds no checkpoint"),
     ],
@@ -108,10 +123,6 @@ def test_bad_input_ends_in_one_line_and_changes_nothing(run, tmp_path, command, 
     shutil.copytree(run, empty, ignore=shutil.ignore_patterns("checkpoints"))
     (empty / "checkpoints").mkdir()
     before = sorted(run.rglob("*"))
-    done = python(*command, *(arg.format(run=run, empty=empty) for arg in args))
-    assert done.returncode == 1
-    assert message in done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "Traceback" not in done.stderr
+    done = commands.run(*command, *(arg.format(run=run, empty=empty) for arg in args))
+    assert message in done.error()
     assert sorted(run.rglob("*")) == before

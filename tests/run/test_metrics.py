@@ -44,6 +44,31 @@ def test_a_resumed_run_drops_what_was_written_beyond_its_checkpoint(tmp_path, ca
     assert [record["step"] for record in metrics.read(tmp_path)] == list(range(1, 11))
 
 
+DAMAGED = [
+    b'{"step": 3, "spl\x00\x00',
+    b"\xff\xfe\r",
+    b"[1]",
+    b'{"step": "3", "split": "train"}',
+    b"",
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_line_is_named_and_left_out(tmp_path, capsys, damaged):
+    write(tmp_path, 0, range(1, 6))
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = damaged
+    path.write_bytes(b"\n".join(lines))
+    capsys.readouterr()
+    assert [record["step"] for record in metrics.read(tmp_path)] == [1, 2, 4, 5]
+    assert f"{path}, line 3 is damaged" in capsys.readouterr().out
+    write(tmp_path, 4, [5])  # and a run goes on
+    assert f"{path}, line 3 is damaged" in capsys.readouterr().out
+    assert [record["step"] for record in metrics.read(tmp_path)] == [1, 2, 4, 5]
+    assert capsys.readouterr().out == ""
+
+
 def test_tensorboard_holds_every_figure(tmp_path, capsys):
     write(tmp_path, 0, [1, 2])
     (path,) = (tmp_path / "tensorboard").iterdir()

@@ -1,12 +1,14 @@
-"""Whose directory it is: a run with a checkpoint binds, a first try does not."""
+"""Which run may use a directory: its config, its lock, its token store, and when it is finished."""
 
 import json
 
 import pytest
 
+from bert_jax import train as train_module
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config, to_json
-from bert_jax.run import workdir
+from bert_jax.config import default_config, parse, to_json
+from bert_jax.run import finish, workdir
+from tests.corpus.corpora import build_store, documents, write_text
 
 
 def begin(directory, values, *, checkpoint):
@@ -28,7 +30,7 @@ def test_a_run_with_a_checkpoint_refuses_another_config_and_shows_the_difference
         workdir.check(tmp_path, default_config())
 
 
-def test_a_first_try_without_a_checkpoint_binds_nobody(tmp_path, other):
+def test_a_directory_without_a_checkpoint_takes_any_config(tmp_path, other):
     begin(tmp_path, other, checkpoint=False)
     workdir.check(tmp_path, default_config())
 
@@ -52,7 +54,7 @@ def test_where_a_run_computes_and_how_often_it_logs_may_change(tmp_path):
     workdir.check(tmp_path, config)
 
 
-def test_a_head_that_learns_otherwise_is_another_run(tmp_path):
+def test_a_head_with_another_loss_is_another_run(tmp_path):
     begin(tmp_path, json.loads(to_json(default_config())), checkpoint=True)
     config = default_config()
     config.model.head = "sampled"
@@ -63,3 +65,91 @@ def test_a_head_that_learns_otherwise_is_another_run(tmp_path):
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"config\.json is missing"):
         workdir.load_run(tmp_path)
+
+
+def test_a_config_of_an_older_version_has_former_names(tmp_path):
+    values = json.loads(to_json(default_config()))
+    values["stream"]["mask_share"] = values["stream"].pop("mask_replace_prob")
+    begin(tmp_path, values, checkpoint=True)
+    config = default_config()
+    workdir.check(tmp_path, config)
+    config.stream.mask_replace_prob = 0.7
+    with pytest.raises(UserError, match=r"mask_replace_prob was 0\.8 and is now 0\.7"):
+        workdir.check(tmp_path, config)
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    begin(tmp_path, {}, checkpoint=True)
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        workdir.check(tmp_path, default_config())
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        workdir.load_config(tmp_path)
+
+
+def test_a_directory_in_use_is_refused_and_nothing_in_it_touched(tmp_path):
+    config = default_config()
+    config.model.next_sentence = False
+    with workdir.lock(tmp_path / "run"):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(UserError, match=r"run is in use by another run: wait .*process \d+ on"):
+            train_module.train(config, tmp_path / "run")
+        assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with workdir.lock(tmp_path / "run"):
+        pass
+
+
+@pytest.fixture(scope="module")
+def corpus_config(tmp_path_factory):
+    """A config of two small files that match a glob, and of a store of them."""
+    place = tmp_path_factory.mktemp("files")
+    write_text(place / "a.txt", documents(60))
+    write_text(place / "b.txt", documents(60, seed=1))
+    config = default_config()
+    config.corpus.source = f"text:{place}/*.txt"
+    config.corpus.directory = str(place / "store")
+    config.corpus.heldout_fraction, config.corpus.workers = 0.2, 1
+    config.tokenizer.vocab_size = 200
+    build_store(config, place / "store")
+    return config, place
+
+
+def test_a_run_with_checkpoints_goes_on_when_its_source_files_changed(
+    corpus_config, tmp_path, capsys
+):
+    config, place = corpus_config
+    begin(tmp_path, {}, checkpoint=True)
+    before = train_module.prepare(parse(config), tmp_path).fingerprint
+    assert capsys.readouterr().out == ""
+    write_text(place / "new.txt", documents(3))
+    (place / "a.txt").unlink()
+    try:
+        assert train_module.prepare(parse(config), tmp_path).fingerprint == before
+        said = capsys.readouterr().out
+        assert f"new.txt had no bytes and has {(place / 'new.txt').stat().st_size} now" in said
+        assert "a.txt had" in said
+        assert "continues on the store as it is" in said
+        with pytest.raises(UserError, match="is another one"):  # a run that has not begun
+            train_module.prepare(parse(config), tmp_path / "other")
+    finally:
+        (place / "new.txt").unlink()
+        write_text(place / "a.txt", documents(60))
+
+
+def test_finished_is_said_by_its_file_and_not_by_a_report_of_an_earlier_run(
+    corpus_config, tmp_path
+):
+    config, _ = corpus_config
+    store = train_module.prepare(parse(config), tmp_path)
+    (tmp_path / "report.html").write_text("of an earlier run")
+    assert not finish.is_finished(tmp_path, config.total_steps)
+    workdir.mark_finished(tmp_path, config.total_steps, [])
+    assert finish.is_finished(tmp_path, config.total_steps)
+    assert not finish.is_finished(tmp_path, config.total_steps + 1)
+    (tmp_path / workdir.CHECKPOINTS / str(config.total_steps)).mkdir(parents=True)
+    workdir.claim(tmp_path, config, store)
+    assert finish.is_finished(tmp_path, config.total_steps)
+    # The checkpoints are deleted to train again: what was finished is so no more.
+    (tmp_path / workdir.CHECKPOINTS / str(config.total_steps)).rmdir()
+    workdir.claim(tmp_path, config, store)
+    assert not finish.is_finished(tmp_path, config.total_steps)

@@ -44,24 +44,24 @@ def deal(mixture: Mixture, begin: int, end: int) -> tuple[np.ndarray, np.ndarray
 def test_every_source_has_its_share_at_every_point(weights, count):
     mixture = Mixture(tuple(weights), (0,) * len(weights))
     source, _ = deal(mixture, 0, count)
-    had = np.cumsum(source[:, None] == np.arange(len(weights)), axis=0)
+    counts = np.cumsum(source[:, None] == np.arange(len(weights)), axis=0)
     wanted = np.arange(1, count + 1)[:, None] * np.array(weights) / sum(weights)
-    assert np.all(abs(had - wanted) <= len(weights) / 2)
+    assert np.all(abs(counts - wanted) <= len(weights) / 2)
     assert mixture.counts(count) == np.bincount(source, minlength=len(weights)).tolist()
-    assert not had[:, np.array(weights) == 0].any()
+    assert not counts[:, np.array(weights) == 0].any()
 
 
 @settings(max_examples=80, deadline=None)
 @given(weights, st.integers(0, 10**15), st.integers(0, 300))
-def test_a_source_goes_on_from_any_place_without_a_gap(weights, begin, count):
+def test_a_source_continues_from_any_point_without_a_gap(weights, begin, count):
     first = tuple(range(100, 100 + len(weights)))
     mixture = Mixture(tuple(weights), first)
     source, number = deal(mixture, begin, begin + count)
-    before, behind = mixture.counts(begin), mixture.counts(begin + count)
+    before, after = mixture.counts(begin), mixture.counts(begin + count)
     assert sum(before) == begin
-    for own in range(len(weights)):
-        begins, ends = first[own] + before[own], first[own] + behind[own]
-        assert number[source == own].tolist() == list(range(begins, ends))
+    for index in range(len(weights)):
+        begins, ends = first[index] + before[index], first[index] + after[index]
+        assert number[source == index].tolist() == list(range(begins, ends))
 
 
 def sizes_at(split: Split, objective: str, length: int) -> dict[str, int]:
@@ -153,14 +153,12 @@ def test_without_weights_sources_make_no_difference(mixed, config):
 
 
 def test_a_source_can_be_evaluated_alone(tmp_path):
-    from bert_jax.corpus.build import build_store
-    from bert_jax.corpus.settings import from_config
-    from tests.corpus.corpora import documents, tiny_config, write_text
+    from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
     for name in ("first", "second"):
         write_text(tmp_path / f"{name}.txt", documents(60, seed=len(name)))
     mixture = f"x=text:{tmp_path}/first.txt + y=text:{tmp_path}/second.txt"
-    store = build_store(from_config(tiny_config(mixture)), tmp_path / "store")
+    store = build_store(tiny_config(mixture), tmp_path / "store")
     whole, x, y = (store.split(name) for name in ("heldout", "heldout/x", "heldout/y"))
     assert x.num_documents > 0 < y.num_documents
     assert x.num_documents + y.num_documents == whole.num_documents
@@ -202,7 +200,7 @@ def test_a_source_without_examples_at_the_length_is_refused(mixed, config):
     )
     store = MemoryStore(Path("m"), {}, {"train": lonely})
     config.stream.weights = "a=1, lonely=0.1"
-    TrainBatches(store, parse(config).stream)  # packed rows can be had from one document
-    config.stream.objective = "nsp"  # pairs with another document cannot
+    TrainBatches(store, parse(config).stream)  # packed rows need only one document
+    config.stream.objective = "nsp"  # pairs need two
     with pytest.raises(UserError, match="'lonely' has no example for rows of 32 tokens; set its"):
         TrainBatches(store, parse(config).stream)

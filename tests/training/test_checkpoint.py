@@ -1,4 +1,4 @@
-"""Checkpoints: exact, on any mesh, whole or not there at all."""
+"""Checkpoints: exact, on any mesh, complete or absent."""
 
 import jax
 import numpy as np
@@ -39,7 +39,7 @@ def saved(tmp_path_factory):
     return directory, state
 
 
-def test_a_state_returns_to_the_bit_on_another_mesh(saved):
+def test_a_state_is_restored_bit_for_bit_on_another_mesh(saved):
     directory, state = saved
     checkpoints = Checkpoints(directory, keep=2)
     assert checkpoints.latest_step() == 3
@@ -75,13 +75,14 @@ def test_a_run_without_checkpoints_is_refused(tmp_path):
         restore_params(tmp_path, None, {})
 
 
-def test_what_a_killed_process_left_half_written_is_in_nobodys_way(saved, tmp_path):
+def test_what_a_killed_process_left_half_written_is_removed(saved, tmp_path):
     _, state = saved
     half = tmp_path / "3.orbax-checkpoint-tmp"
     half.mkdir()
     (half / "data").write_text("half")
     checkpoints = Checkpoints(tmp_path, keep=2)
     assert checkpoints.latest_step() is None
-    checkpoints.save(state, STREAM)
+    checkpoints.save(state, STREAM)  # after the removal, which takes its time
+    assert not half.exists()
     checkpoints.close()
     assert restore_params(tmp_path, None, state.params)[0] == 3

@@ -1,0 +1,110 @@
+"""Flags: help, wrong ones in one clear line, and what a process may be started as."""
+
+import runpy
+import sys
+
+import pytest
+from absl import flags
+
+from bert_jax import convert, evaluate, fill_mask
+from bert_jax.common import command_line
+from bert_jax.common.errors import UserError
+from tests import commands
+from tests.runs import ROOT
+
+TRAIN = (command_line.define_config, lambda: None)
+CONFIG = f"--config={ROOT}/configs/bert.py:tiny"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.sed=3", "no field 'sed': did you mean 'seed'"),
+        ("--config.model.hiden_size=3", "no field 'hiden_size': did you mean 'hidden_size'"),
+        ("--config.total_steps=many", "config.total_steps=many"),
+        ("--config=nowhere.py", "nowhere.py does not exist; there are configs/bert.py, "),
+        ("--wrkdir=x", "wrkdir"),
+        ("extra", "'extra' is not a flag"),
+        ("--config.stream.mask_share=0.5", "'mask_share' is now called 'mask_replace_prob'"),
+        ("--config.stream.random_share=0", "'random_share' is now called 'random_replace_prob'"),
+        (
+            "--config.optimizer.final_learning_rate=0.1",
+            "'final_learning_rate' is now called 'final_lr_fraction'",
+        ),
+        (
+            "--config.stream.phases[0].mask_share=0.5",
+            "'mask_share' is now called 'mask_replace_prob'",
+        ),
+        ("--workdir=gs://bucket/run", "--workdir=gs://bucket/run: URLs are not supported"),
+    ],
+)
+def test_a_wrong_flag_ends_in_one_clear_line(flag, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert message in commands.run(*TRAIN, CONFIG, flag).error()
+
+
+def test_a_config_file_with_a_former_name_is_told_the_new_one(tmp_path):
+    text = "from bert_jax.config import default_config\ndef get_config(arg=''):\n"
+    text += "    config = default_config()\n    config.stream.mask_share = 0.5\n    return config\n"
+    (tmp_path / "old.py").write_text(text)
+    error = commands.run(*TRAIN, f"--config={tmp_path}/old.py").error()
+    assert "'mask_share' is now called 'mask_replace_prob'" in error
+
+
+def test_without_a_config_those_that_exist_are_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # then those of the repository
+    error = commands.run(*TRAIN).error()
+    assert "--config=FILE[:argument] is missing" in error
+    for name in ("bert.py", "modernbert.py", "quickstart.py"):
+        assert f"configs/{name}" in error
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
+@pytest.mark.parametrize(
+    ("define", "main"),
+    [
+        (evaluate.define_flags, evaluate.main),
+        (fill_mask.define_flags, fill_mask.main),
+        (convert.define_flags, convert.export),
+    ],
+)
+def test_a_url_is_no_directory_of_a_run(define, main, url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = commands.run(define, main, f"--workdir={url}").error()
+    assert error.startswith(f"error: --workdir={url}: URLs are not supported")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("directory", ["/a/run", "run", "a:b", "./gs:", "C/D://"])
+def test_a_path_is_one(directory):
+    def check():
+        assert command_line.workdir().name
+
+    assert commands.run(command_line.define_config, check, CONFIG, f"--workdir={directory}")[0] == 0
+
+
+def test_help_shows_the_command_first_and_is_no_failure(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["fill_mask", "--help"])
+    monkeypatch.delitem(sys.modules, "bert_jax.fill_mask")  # runs as the main module
+    with commands.defined(), pytest.raises(SystemExit) as end:
+        runpy.run_module("bert_jax.fill_mask", run_name="__main__", alter_sys=True)
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Predict masked words: `python -m bert_jax.fill_mask --workdir=DIR")
+    for flag in ("--step", "--text", "--top"):
+        assert f"\n  {flag}: " in said
+
+
+@pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JAX_NUM_PROCESSES"])
+def test_one_of_several_tasks_is_refused(name):
+    with pytest.raises(UserError, match=rf"{name}=4.*Add --distributed"):
+        command_line.expect_one_process({name: "4"})
+
+
+@pytest.mark.parametrize("environ", [{}, {"SLURM_NTASKS": "1"}, {"SLURM_NTASKS": ""}])
+def test_a_single_task_may_run(environ):
+    command_line.expect_one_process(environ)
+
+
+def test_the_flags_of_other_tests_are_gone():
+    assert "workdir" not in flags.FLAGS
