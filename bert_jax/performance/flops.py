@@ -13,7 +13,7 @@ from bert_jax.model.heads import HEADS
 from bert_jax.model.products import contract
 from bert_jax.performance.topology import CHIPS
 
-# Dense peak in FLOP/s of one device by the start of its `device_kind`, from the makers' data
+# Dense peak in FLOP/s of one device by the start of its `device_kind`, from the vendors' data
 # sheets: bfloat16, and float32 as JAX runs it by default on NVIDIA (TF32).
 PEAKS = {
     "NVIDIA H200": {"bfloat16": 989e12, "float32": 494e12},
@@ -38,11 +38,11 @@ def training(model: ModelConfig, sequence_length: int, predictions: int) -> floa
 
 
 def of_batch(model: ModelConfig, batch: Mapping[str, np.ndarray]) -> float:
-    """FLOPs of one training step for what a batch (contract C5) really holds.
+    """FLOPs of one training step for the contents of a batch.
 
-    Its tokens without the padding, its documents, each of which attends to itself alone, and its
-    predictions without the free places. A step that computes more (the padding, or attention
-    between the documents of a row) gets no credit for it.
+    Counted are its tokens without padding, the attention within each document, and the predictions
+    in use. A step that computes more (padding, or attention between the documents of a row) gets no
+    credit for it.
     """
     segments = batch["segment_ids"]
     numbers = segments + (segments.max(initial=0) + 1) * np.arange(len(segments))[:, None]

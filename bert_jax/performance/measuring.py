@@ -40,7 +40,7 @@ class Source:
     """Where the batches come from.
 
     Attributes:
-      vocab_size: pieces of their tokenizer.
+      vocab_size: size of their tokenizer's vocabulary.
       batches: those of a phase, without an end unless it says otherwise.
     """
 
@@ -171,7 +171,7 @@ def ahead(items: Iterable[T], size: int = 4) -> Iterator[T]:
 
 
 class Runner:
-    """A run's training step on its mesh, with the state that it goes on from."""
+    """A run's training step on its mesh, and its current state."""
 
     def __init__(self, settings: RunSettings, source: Source):
         """Draw the parameters; the batch sizes must divide over the mesh."""
@@ -214,7 +214,7 @@ class Runner:
         options.python_tracer_level = 0
         text = step.as_text()
         if text is None:
-            raise ValueError("the compiler does not tell its program")
+            raise ValueError("the compiler does not report its program")
         waited = computed = 0.0
         with tempfile.TemporaryDirectory() as trace:
             jax.profiler.start_trace(trace, profiler_options=options)
