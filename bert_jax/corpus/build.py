@@ -49,7 +49,7 @@ from bert_jax.corpus.workers import Engine, Workers
 PLAN = "plan.json"
 
 # Settings that older stores do not list, and what they were.
-_LATER = {"lines": "paragraph", "options": ""}
+_LATER = {"lines": "paragraph", "options": "", "bad_records": "refuse", "quoting": "auto"}
 
 
 _FULL = {

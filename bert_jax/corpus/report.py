@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS
+from bert_jax.corpus.readers.paths import shown
 from bert_jax.corpus.store import SPLITS
 from bert_jax.corpus.tokenizers.sentencepiece import SPACE
 
@@ -95,7 +96,7 @@ def page(facts: dict[str, Any]) -> str:
 def _sources(sources: list[dict[str, Any]]) -> str:
     rows = [
         [
-            source["name"],
+            shown(source["name"]),
             source["bytes"],
             *_counts(source),
         ]

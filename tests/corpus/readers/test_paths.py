@@ -15,7 +15,8 @@ from pyarrow import parquet
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.readers import files
-from bert_jax.corpus.readers.paths import find_files, open_binary
+from bert_jax.corpus.readers.listing import find_files
+from bert_jax.corpus.readers.paths import open_binary
 from tests.corpus.corpora import FILES_APART, contents, documents, third, tiny_config, write_text
 
 TEXTS = documents(120)
