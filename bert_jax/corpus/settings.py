@@ -115,8 +115,9 @@ def from_config(config: ConfigDict) -> Settings:
         raise UserError(
             f"config.tokenizer.kind={tokenizer.kind!r}: write one of {', '.join(TOKENIZER_KINDS)}"
         )
-    settings = Settings(reading=reading, tokenizer=tokenizer, **_fields(Settings, config.corpus))
-    return dataclasses.replace(settings, source=source, options=options)
+    others = _fields(Settings, config.corpus)
+    others.update(source=source, options=options)
+    return Settings(reading=reading, tokenizer=tokenizer, **others)
 
 
 def source_text(value: Any) -> tuple[str, dict[str, dict[str, str]]]:
@@ -179,12 +180,16 @@ def options_text(value: Any, own: Mapping[str, Mapping[str, str]]) -> str:
     Raises:
       UserError: it is no options, or gives one twice.
     """
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _from_json("options", value)
     if isinstance(value, str) and not own:
         return value
     if isinstance(value, ConfigDict):
         value = value.to_dict()
     given = parse_options(value) if isinstance(value, str) else value
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(
+        isinstance(fields, Mapping) for fields in given.values()
+    ):
         raise UserError(
             f"config.corpus.options={value!r}: write text, or a dict as in {{'web': {{'field': "
             "'body'}}"
@@ -211,7 +216,7 @@ def parse_options(options: str) -> dict[str, dict[str, str]]:
     """The fields by source of `config.corpus.options`: `web: field=body, language=de; wiki: ...`.
 
     Args:
-      options: such text, or the same as JSON: `{"web": {"field": "body", "language": "de"}}`.
+      options: what `options_text` gave: such text, or JSON.
 
     Raises:
       UserError: it cannot be read so, or has a field that is not one of a source.
@@ -221,10 +226,10 @@ def parse_options(options: str) -> dict[str, dict[str, str]]:
     else:
         by_source = _parse_grammar(options)
     for source, fields in by_source.items():
-        for name, value in fields.items() if isinstance(fields, dict) else [("", fields)]:
+        for name, value in fields.items():
             if name not in OPTIONS:
                 raise UserError(
-                    f"config.corpus.options: {source!r} has no option {name or value!r}; there is: "
+                    f"config.corpus.options: {source!r} has no option {name!r}; there is: "
                     f"{', '.join(OPTIONS)}"
                 )
             if not isinstance(value, str):

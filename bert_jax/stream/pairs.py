@@ -124,7 +124,9 @@ class PairExamples:
         if not any(self.sizes.values()):
             raise UserError(
                 f"config.stream.objective={objective!r} needs documents of two sentences, there "
-                "is none in one of the splits; set config.corpus.split_sentences=True or "
+                "is none in one of the splits: add documents or raise "
+                "config.corpus.heldout_fraction; if every document is one sentence, see whether "
+                "config.corpus.documents and lines are right and split_sentences is on; or set "
                 "config.stream.objective='packed'"
             )
 

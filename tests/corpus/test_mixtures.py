@@ -103,17 +103,18 @@ def test_sources_may_be_a_list_and_options_a_dict():
         (
             [{"source": "text:a", "field": "x"}],
             "text:a: field=y",
-            "'field' of 'text:a' is 'y', and",
+            "'field' of 'text:a' is 'y'",
         ),
         ("text:a", ["field=x"], r"config\.corpus\.options=\['field=x'\]: write text, or a dict"),
-        ("text:a", {"text:a": "field=x"}, "'text:a' has no option 'field=x'"),
+        ("text:a", {"text:a": "field=x"}, "write text, or a dict as in {'web': {'field': 'body'}}"),
         ("text:a", {"text:a": {"field": 5}}, "field=5 of 'text:a': write a string"),
         (
             "text:a",
             {"text:a": {"bad_records": "drop"}},
-            "bad_records='drop': write one of refuse, s",
+            "bad_records='drop': write one of",
         ),
         ("text:a", "{", "is no JSON"),
+        ("text:a", '{"text:a": 5}', "write text, or a dict as in"),
     ],
 )
 def test_sources_and_options_of_other_types_are_refused(source, options, message):
