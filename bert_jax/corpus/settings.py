@@ -173,7 +173,7 @@ def _one_source(source: Any) -> tuple[str, str, dict[str, str]]:
 
 
 def options_text(value: Any, own: Mapping[str, Mapping[str, str]]) -> str:
-    """`config.corpus.options` as text, with the options `own` that stand with the sources.
+    """`config.corpus.options` as text, with the options `own` that were given with the sources.
 
     Text stays as it is if there are none to add. Of a dict, or with some to add, it is JSON.
 

@@ -125,9 +125,9 @@ class PairExamples:
             raise UserError(
                 f"config.stream.objective={objective!r} needs documents of two sentences, there "
                 "is none in one of the splits: add documents or raise "
-                "config.corpus.heldout_fraction; if every document is one sentence, see whether "
-                "config.corpus.documents and lines are right and split_sentences is on; or set "
-                "config.stream.objective='packed'"
+                "config.corpus.heldout_fraction; if all documents are one sentence, see whether "
+                "config.corpus.documents, lines and config.corpus.split_sentences are right; or "
+                "set config.stream.objective='packed'"
             )
 
     def shard_of(self, index: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:

@@ -1,6 +1,6 @@
 """Text sources: each reader lists the parts of a source, each part yields its documents.
 
-`READERS` has all kinds of sources by the name that stands before the colon. To add one, write a
+`READERS` has all kinds of sources by the name before the colon. To add one, write a
 file like `jsonl.py` and register it here.
 """
 

@@ -148,6 +148,6 @@ def not_utf8(name: str, offset: int, error: UnicodeDecodeError) -> UserError:
     byte = error.object[error.start]
     return UserError(
         f"{shown(name)} is not UTF-8 text: byte 0x{byte:02x} at offset {offset + error.start}; "
-        "convert it (text files: iconv -f ENCODING -t UTF-8), leave it out of config.corpus.source, or choose "
-        "config.corpus.invalid_utf8: replace or drop"
+        "convert it (text files: iconv -f ENCODING -t UTF-8), leave it out of "
+        "config.corpus.source, or choose config.corpus.invalid_utf8: replace or drop"
     )
