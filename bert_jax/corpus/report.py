@@ -86,7 +86,8 @@ def page(facts: dict[str, Any]) -> str:
             ["text", "times"], [[entry["text"], entry["times"]] for entry in facts["repeated"]]
         ),
         by_source=_table(
-            ["", *_COUNTED], [[name, *_counts(own)] for name, own in facts["by_source"].items()]
+            ["", *_COUNTED],
+            [[shown(name), *_counts(own)] for name, own in facts["by_source"].items()],
         ),
         sources=_sources(facts["sources"]),
         samples="".join(_sample(pieces) for pieces in facts["samples"]),

@@ -140,7 +140,7 @@ def list_bundles(settings: Settings) -> list[Bundle]:
     for source in sources:
         reading = settings.of(source.name).reading
         parts = READERS[source.kind].list_parts(source.location, reading)
-        for name in dict.fromkeys(part.name for part in parts):
+        for name in dict.fromkeys(part.name for part in parts if len(sources) > 1):
             if origin.setdefault(_real(name), source) is not source:
                 raise UserError(
                     f"config.corpus.source: {shown(name)} is in {source} and in "
@@ -184,10 +184,11 @@ def changed_files(mixture: str, stored: list[dict[str, Any]]) -> list[str]:
             if not found:
                 return []  # the store needs its sources no more
             now |= {file.path: file.size for file in found}
-    read = set(map(_real, now))
-    for name in before.keys() - now.keys():
-        if _real(name) in read:  # by another link, which a store of before listed as well
-            now[name] = os.path.getsize(name)
+    if unlisted := before.keys() - now.keys():
+        read = set(map(_real, now))
+        for name in unlisted:
+            if _real(name) in read:  # by another link; older stores list each link to a file
+                now[name] = os.path.getsize(name)
     return [
         f"{shown(name)} had {before.get(name, 'no')} bytes and has {now.get(name, 'none')} now"
         for name in sorted(now.keys() | before.keys())

@@ -155,6 +155,17 @@ def test_a_store_made_before_a_setting_existed_is_opened(tmp_path):
         build_store(config, tmp_path / "store")
 
 
+def test_a_store_that_lists_two_links_to_a_file_is_opened(tmp_path):
+    path = write_text(tmp_path / "texts" / "a.txt", documents(60))
+    (tmp_path / "texts" / "b.txt").symlink_to(path)
+    config = tiny_config(f"text:{tmp_path}/texts")
+    store = build_store(config, tmp_path / "store")
+    (first,) = store.manifest["sources"]
+    store.manifest["sources"].append(first | {"name": f"{tmp_path}/texts/b.txt"})
+    write_json(store.directory / "manifest.json", store.manifest)
+    build_store(config, tmp_path / "store")
+
+
 def test_every_source_is_kept_once_and_its_shards_are_known(tmp_path):
     first = write_text(tmp_path / "first.txt", documents(150))
     second = write_text(tmp_path / "second.txt", documents(400, seed=5))

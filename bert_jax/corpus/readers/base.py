@@ -62,19 +62,14 @@ class BadRecordError(Exception):
     """Why one record of a file cannot be read, without its place."""
 
 
-def refuse_or_skip(reading: Reading, place: str, reason: BadRecordError | str) -> None:
-    """Does nothing where bad records are skipped; the part then yields None for this one.
+def refused(place: str, reason: BadRecordError | str) -> UserError:
+    """The message for a record that is not skipped.
 
     Args:
-      reading: says what becomes of bad records.
       place: file and line of the record.
       reason: what is wrong with it.
-
-    Raises:
-      UserError: bad records are refused.
     """
-    if reading.bad_records == "refuse":
-        raise UserError(
-            f"{place}: {reason}. Fix it, or skip and count such records "
-            "(config.corpus.bad_records='skip')"
-        )
+    return UserError(
+        f"{place}: {reason}. Fix it, or skip and count such records "
+        "(config.corpus.bad_records='skip')"
+    )

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.readers.base import refuse_or_skip
+from bert_jax.corpus.readers.base import refused
 from bert_jax.corpus.readers.fields import name_list
 from bert_jax.corpus.readers.files import FilePart, FileRange, file_ranges
 from bert_jax.corpus.readers.lines import RECORD_LINE, paragraphs, split_lines, with_line_feeds
@@ -54,23 +54,26 @@ class TablePart(FilePart):
         is_header = self.range.start == 0
         for row in rows:
             if isinstance(row, csv.Error):
-                self._refuse_or_skip(rows, f"a row that cannot be read ({row})")
-                yield None
-            elif is_header:
-                is_header = False
+                reason = f"a row that cannot be read ({row})"
             elif len(row) != table.width:
                 reason = f"{len(row)} cells, and the first row has {table.width}"
-                self._refuse_or_skip(rows, reason)
-                yield None
             else:
-                yield paragraphs(row[table.column])
+                if not is_header:
+                    yield paragraphs(row[table.column])
+                is_header = False
+                continue
+            if self.reading.bad_records == "refuse":
+                raise self._refused(rows.line, reason)
+            yield None
 
-    def _refuse_or_skip(self, rows: "_Rows", reason: str) -> None:
-        before = self.range.line_number(self.range.start) - 1 if self.range.start else 0
-        other = "off" if self.table.is_quoted else "on"
-        reason += f"; if cells are {'not ' * self.table.is_quoted}in double quotes, set "
-        reason += f"config.corpus.quoting={other!r}"
-        refuse_or_skip(self.reading, f"{shown(self.name)}, line {before + rows.line}", reason)
+    def _refused(self, line: int, reason: str) -> UserError:
+        if self.range.start:
+            line += self.range.line_number(self.range.start) - 1
+        if self.table.is_quoted:
+            fix = "if cells are not in double quotes, set config.corpus.quoting='off'"
+        else:
+            fix = "if cells are in double quotes, set config.corpus.quoting='on'"
+        return refused(f"{shown(self.name)}, line {line}", f"{reason}; {fix}")
 
 
 def list_csv_parts(location: str, reading: Reading) -> list[TablePart]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.readers.base import BadRecordError, refuse_or_skip
+from bert_jax.corpus.readers.base import BadRecordError, refused
 from bert_jax.corpus.readers.fields import text_of
 from bert_jax.corpus.readers.files import FilePart, file_ranges
 from bert_jax.corpus.readers.lines import RECORD_LINE, lines_of_bytes
@@ -37,8 +37,9 @@ class JsonPart(FilePart):
                 try:
                     yield self._document(line, offset)
                 except BadRecordError as error:
-                    place = f"{shown(self.name)}, line {self.range.line_number(offset)}"
-                    refuse_or_skip(self.reading, place, error)
+                    if self.reading.bad_records == "refuse":
+                        line_number = self.range.line_number(offset)
+                        raise refused(f"{shown(self.name)}, line {line_number}", error) from error
                     yield None
 
     def _document(self, line: bytes, offset: int) -> list[str]:

@@ -227,7 +227,7 @@ def listed_parts(source):
 
 def test_a_name_in_another_encoding_is_shown_escaped_in_the_report(tmp_path):
     path = write_text(tmp_path / "texts" / "caf\udce9.txt", documents(60))
-    config = tiny_config(f"text:{tmp_path}/texts")
+    config = tiny_config(f"text:{path}")
     store = build_store(config, tmp_path / "store")
     page = (store.directory / "report.html").read_text(encoding="utf-8")
     assert r"caf\xe9.txt" in page
