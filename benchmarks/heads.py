@@ -31,7 +31,7 @@ from bert_jax.training import sharding
 from bert_jax.training.step import compile_steps
 
 FLAGS = flags.FLAGS
-FIRST = 5  # ids below are special pieces
+FIRST = 5  # ids below are special tokens
 ROWS, LENGTH, PREDICTIONS = 32, 64, 10
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     """Run the benchmark and print its tables."""
     memory.keep_freed_memory()
     costs = {name: dataclasses.asdict(cost) for name, cost in measure_costs().items()}
-    print(f"{FLAGS.vocabulary:,} pieces, {FLAGS.predictions} predictions, width {FLAGS.width}")
+    print(f"{FLAGS.vocabulary:,} tokens, {FLAGS.predictions} predictions, width {FLAGS.width}")
     print(f"{'head':10}{'time':>10}{'memory':>10}{'parameters':>14}")
     for name, cost in costs.items():
         time_text = f"{cost['milliseconds']:.0f} ms"

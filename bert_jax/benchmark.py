@@ -2,7 +2,7 @@
 
 Compiles the step that `bert_jax.train` runs and times it, in each phase of the run or in that of
 `--phase`, on random batches or on real ones (`--batches=real --workdir=DIR`); needs neither a
-corpus nor TensorFlow. Tells speed, arithmetic, memory and where the time goes. `--largest_batch`
+corpus nor TensorFlow. Prints speed, arithmetic, memory and the time of each part. `--largest_batch`
 looks for the largest batch that fits; `--compare` runs `transformers` on the same batches, in
 turns. What each figure means is in docs/step.md.
 """
@@ -68,7 +68,7 @@ def table(measurements: Sequence[Measurement]) -> str:
 
 
 def _figures(found: Measurement) -> dict[str, str]:
-    """What the table says of a phase, by the line's name."""
+    """The column of a phase: cell by line name."""
     values = found.summary()
     median, low, high, best = (
         1e3 * values[f"step_seconds_{name}"] for name in ("median", "p10", "p90", "best")
@@ -134,7 +134,7 @@ def find_largest(runner: Runner, phase: Phase, limit_gib: float | None) -> capac
 
 
 def define_flags() -> None:
-    """Define what this command has beyond the config."""
+    """Define the flags of this command besides the config."""
     flags.DEFINE_integer("steps", 20, "Steps to time, in each phase; with --compare in each turn")
     flags.DEFINE_integer("phase", None, "Measure this phase alone: 0, 1, ...; default: all")
     flags.DEFINE_enum("batches", "synthetic", ["synthetic", "real"], "real: from --workdir's store")
@@ -149,7 +149,7 @@ def define_flags() -> None:
 
 
 def check_flags() -> None:
-    """Refuse values that make no sense.
+    """Check the values of the flags.
 
     Raises:
       UserError: names the flag.
@@ -162,7 +162,7 @@ def check_flags() -> None:
 
 
 def beside_peers(source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
-    """Print and return the figures of all sides, phase by phase; the devices are theirs alone."""
+    """Print and return the figures of all sides, phase by phase; this process uses no device."""
     results = []
     for phase in selected:
         tokens = mean_tokens(list(itertools.islice(source.batches(phase), BATCHES)))
@@ -194,7 +194,7 @@ def alone(settings: RunSettings, source: Source, selected: Sequence[Phase]) -> d
 
 
 def main() -> None:
-    """Run the command."""
+    """Measure, print and write what the flags ask for."""
     check_flags()
     if peers.is_ours(FLAGS.side):
         memory.keep_freed_memory()  # as in training; the peers are as their users have them

@@ -1,8 +1,8 @@
 """Plan a run on TPUs: `python -m bert_jax.plan --config=configs/bert.py:large --topology=v5e:4x4`.
 
 Compiles the run's training step for a slice of TPU chips on this machine, which needs none of them,
-and tells what a chip holds, computes and exchanges, whether it fits, how long a step should take,
-and how that scales. Compiled and predicted, not run; the formulas are in docs/scaling.md.
+and prints what a chip holds, computes and exchanges, whether that fits, how long a step should
+take, and how that scales. Compiled and predicted, not run; the formulas are in docs/scaling.md.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Plan:
       attention: the backends that compute it.
       flops: matrix products by the model's count (`bert_jax.performance.flops`).
       compiler_flops: all that the compiler counts.
-      bytes_accessed: bytes of all operands and results, wherever they lie, as the compiler counts.
+      bytes_accessed: bytes of all operands and results, in any memory, as the compiler counts.
       memory_traffic: bytes to and from the main memory (`hlo.memory_traffic`).
       collectives: the exchanges.
       compile_seconds: on this machine.
@@ -108,7 +108,7 @@ def compiled(
     model: ModelConfig,
     compiler_options: Mapping[str, Any] | None = None,
 ) -> jax.stages.Compiled:
-    """The training step of a phase, compiled for a mesh whose devices need not be there.
+    """The training step of a phase, compiled for a mesh of devices that this machine need not have.
 
     Raises:
       UserError: the step does not fit into a device's memory.
@@ -138,7 +138,7 @@ def _plan(
     seconds = time.perf_counter() - start
     text, memory, cost = step.as_text(), step.memory_analysis(), step.cost_analysis()
     if not (text and memory and cost):
-        raise ValueError("the TPU compiler does not tell its program, its memory or its cost")
+        raise ValueError("the TPU compiler does not report its program, its memory or its cost")
     row = flops.training(model, phase.sequence_length, phase.max_predictions)
     work = scaling.Work(
         flops=row * phase.global_batch_size / grid.chips,
@@ -186,7 +186,7 @@ def describe(plans: Sequence[Plan]) -> str:
 
 
 def _figures(plan: Plan) -> dict[str, str]:
-    """What the table says of a plan, by the line's name."""
+    """The column of a plan: cell by line name."""
     chips = math.prod(plan.mesh.values())
     times = plan.times
     figures = {
@@ -248,7 +248,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Run the command."""
+    """Print the plans, and write them where --json says."""
     plans = plan(parse(command_line.config()), Slice.parse(flags.FLAGS.topology))
     console.say(describe(plans))
     if flags.FLAGS.json:

@@ -11,8 +11,9 @@ import pytest
 from absl.testing import flagsaver
 
 from bert_jax import benchmark
+from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config
+from bert_jax.config import default_config, parse
 from bert_jax.performance import capacity, profiling
 from bert_jax.performance.measuring import INPUT, real
 
@@ -99,9 +100,9 @@ def test_a_second_start_reads_what_the_first_compiled(first, tmp_path):
 
 
 def test_a_phase_that_is_not_there_is_refused():
-    assert [phase.index for phase in benchmark.chosen(default_config(), None)] == [0]
+    assert [phase.index for phase in benchmark.chosen(parse(default_config()), None)] == [0]
     with pytest.raises(UserError, match="--phase=1: the config's phases are 0 to 0"):
-        benchmark.chosen(default_config(), 1)
+        benchmark.chosen(parse(default_config()), 1)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_flags_that_make_no_sense_are_refused(given, message):
 
 def test_real_batches_need_a_store(tmp_path):
     with pytest.raises(UserError, match=r"no token store in .* bert_jax\.prepare"):
-        real(default_config(), tmp_path)
+        real(parse(default_config()), tmp_path)
 
 
 def test_the_largest_batch_is_found_between_two_sizes():
@@ -159,4 +160,8 @@ def test_beside_transformers_both_sides_learn_the_same_batches(tmp_path):
     assert [ours["side"], peer["side"]] == ["bert_jax", "eager_float32"]
     assert len(peer["rounds"][0]) == 2
     assert peer["times_ours"][0] > 0
-    assert "eager_float32" in said
+    assert peer["step_seconds_median"] > 0
+    lines = said.splitlines()
+    for name in ("bert_jax", "eager_float32"):  # as it goes, before the table
+        assert any(line.startswith(f"{name}: the first step took") for line in lines)
+        assert any(line.startswith(f"round 1 of 1: {name}") for line in lines)

@@ -13,6 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from bert_jax.common import platforms
 from bert_jax.common.errors import UserError
 from bert_jax.common.renamed import RENAMED_FIELDS
 
@@ -93,6 +94,7 @@ def run(main: Callable[[], None]) -> None:
     `--help` prints the command's docstring and its flags.
     """
     logging.set_verbosity(logging.WARNING)  # Orbax and TensorFlow log each step of their work
+    platforms.hide_missing_tpu()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here
     if asked := [arg for arg in sys.argv[1:] if arg in HELP]:

@@ -1,11 +1,11 @@
 """Compiled programs kept on disk, so that a second start of a run compiles nothing.
 
 A program that is read again is the one that was written, byte for byte, so a resumed run computes
-what the interrupted one would have. (On GPUs that is more than a new compilation promises, which
-picks its kernels by timing them.) JAX keys the programs by their operations, shapes, devices,
-compiler flags and versions; a directory below the one that is named is called after the processor,
-for which programs for CPUs are compiled (not where JAX_COMPILATION_CACHE_DIR names it: that is
-JAX's own). It can be deleted at any time.
+what the interrupted one would have. (On GPUs a new compilation does not promise that: it picks
+kernels by timing them.) JAX keys the programs by their operations, shapes, devices, compiler flags
+and versions; a subdirectory is named after the processor, for which programs for CPUs are compiled
+(except where JAX_COMPILATION_CACHE_DIR names the directory: JAX uses that one as it is). The
+directory can be deleted at any time.
 """
 
 import hashlib
@@ -20,12 +20,15 @@ OFF = "off"
 
 
 def use(directory: str | None) -> str | None:
-    """Keep the programs that this process compiles, and read those that are kept; tells where.
+    """Keep the programs that this process compiles, and read those that are kept.
 
     Programs that compile in less than a second are not kept (JAX's default).
 
     Args:
       directory: None: the default; "off": keep and read nothing.
+
+    Returns:
+      The directory; None with "off".
     """
     if directory == OFF:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -53,7 +56,7 @@ class Watch:
     """Counts the programs that this process reads instead of compiling them, inside `with`."""
 
     def __init__(self):
-        """None so far."""
+        """Starts at zero."""
         self.read = 0
 
     def __enter__(self) -> "Watch":

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig
+from bert_jax.model.heads import HEADS
 
 Architecture = Literal["BertForPreTraining", "BertForMaskedLM", "ModernBertForMaskedLM"]
 
@@ -47,10 +48,11 @@ def architecture(config: ModelConfig) -> Architecture:
             "config.model.token_types is 0: no class of transformers has it together with "
             "norm='post' (BERT has 2), so the model cannot be exported"
         )
-    if config.head == "adaptive":
+    if not HEADS[config.head].is_exportable:
+        exportable = ", ".join(name for name, head in HEADS.items() if head.is_exportable)
         raise UserError(
-            "config.model.head is 'adaptive': no class of transformers has such a head, so the "
-            "model cannot be exported (sampled and blocked heads can)"
+            f"config.model.head is {config.head!r}: no class of transformers has such a head, so "
+            f"the model cannot be exported (those that can: {exportable})"
         )
     if family is MODERNBERT:
         return "ModernBertForMaskedLM"

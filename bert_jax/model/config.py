@@ -1,7 +1,6 @@
-"""The choices that make an encoder, checked once."""
+"""The architecture of an encoder and its heads, checked once."""
 
 import dataclasses
-import itertools
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -16,9 +15,8 @@ CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "attention_backend": ("auto", *BACKENDS),
     "rows": ("packed", "padded"),
-    "rematerialization": ("none", "dots", "full"),  # what the backward pass computes again
+    "rematerialization": ("none", "dots", "full"),  # what the backward pass recomputes
     "layers": ("unrolled", "scanned"),  # one program for all layers, or a loop over them
-    "head": ("full", "blocked", "adaptive", "sampled"),  # the masked-language head's softmax
 }
 SIZES = (
     "vocab_size",
@@ -32,10 +30,10 @@ SIZES = (
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One encoder: the fields of `config.model`, the size of the vocabulary, and what rows hold.
+    """One encoder: the fields of `config.model`, the size of the vocabulary, and the kind of rows.
 
     Raises:
-      UserError: a choice is not known, a size is not positive, or sizes do not go together.
+      UserError: an unknown choice, a size that is not positive, or sizes that do not fit together.
     """
 
     vocab_size: int
@@ -60,7 +58,7 @@ class ModelConfig:
     local_rope_theta: float
     compute_dtype: str
     attention_backend: str = "auto"
-    rows: str = "packed"  # what always holds; padded: never more than one document a row
+    rows: str = "packed"  # padded: never more than one document a row
     rematerialization: str = "none"
     layers: str = "unrolled"
     head: str = "blocked"
@@ -73,13 +71,12 @@ class ModelConfig:
 
         Args:
           model: the group.
-          vocab_size: pieces of the tokenizer.
-          rows: `packed` where a row may hold several documents, `padded` where it never does.
+          vocab_size: number of tokens in the tokenizer's vocabulary.
+          rows: `packed`: a row may hold several documents; `padded`: it never does.
         """
         return cls(vocab_size=vocab_size, rows=rows, **model.to_dict())
 
     def __post_init__(self):
-        """Refuse what no encoder can have."""
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UserError(
@@ -122,29 +119,14 @@ class ModelConfig:
                 f"config.model.global_every is {self.global_every}: set it to 1 or more "
                 "(every n-th layer stays global)"
             )
+        self._check_head()
 
-        if self.head == "sampled" and not 1 <= self.sampled_negatives < self.vocab_size:
-            raise UserError(
-                f"config.model.sampled_negatives is {self.sampled_negatives}: choose between 1 and "
-                f"the vocabulary's {self.vocab_size} pieces"
-            )
-        ends = (0, *self.adaptive_cutoffs, self.vocab_size)
-        if any(one >= other for one, other in itertools.pairwise(ends)):
-            raise UserError(
-                f"config.model.adaptive_cutoffs is {self.adaptive_cutoffs}: choose rising ids "
-                f"between 0 and the vocabulary's {self.vocab_size} pieces"
-            )
+    def _check_head(self) -> None:
+        from bert_jax.model.heads import HEADS  # which need this module
 
-    @property
-    def cutoffs(self) -> tuple[int, ...]:
-        """The first id of each tail of the adaptive head; by default one that meshes can split."""
-        sizes = (self.vocab_size // 16, self.vocab_size // 4)
-        return self.adaptive_cutoffs or tuple(size // 64 * 64 or size for size in sizes)
-
-    @property
-    def tail_widths(self) -> tuple[int, ...]:
-        """The width of each tail of the adaptive head: a quarter of the one before."""
-        return tuple(max(1, self.hidden_size // 4 ** (i + 1)) for i in range(len(self.cutoffs)))
+        if self.head not in HEADS:
+            raise UserError(f"config.model.head is {self.head!r}: choose one of {', '.join(HEADS)}")
+        HEADS[self.head].check(self)
 
     @property
     def head_size(self) -> int:
@@ -153,11 +135,11 @@ class ModelConfig:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Type of the matrix products."""
+        """Type of the operands of matrix products."""
         return jnp.dtype(self.compute_dtype)
 
     def attention_calls(self, length: int, platform: str) -> set[Call]:
-        """What the layers ask of their attention when they train on rows of `length` tokens."""
+        """The different attention calls of the layers in training on rows of `length` tokens."""
         windows = {self.window(layer) for layer in range(self.num_hidden_layers)}
         return {
             Call(
@@ -173,6 +155,6 @@ class ModelConfig:
         }
 
     def window(self, layer: int) -> int:
-        """Width of the attention window of `layer` in tokens, both sides; 0: all of the row."""
+        """Width of the attention window of `layer` in tokens, both sides; 0: the whole row."""
         is_global = self.local_attention == 0 or layer % self.global_every == 0
         return 0 if is_global else self.local_attention

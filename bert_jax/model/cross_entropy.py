@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary: whole, and in blocks that are never whole.
+"""Cross-entropy over a vocabulary, from whole logits or block by block.
 
 Both give sums, so that parts of a batch add up. Axes: B batch, P predictions of a row, N those of
 all rows, D width, V vocabulary.
@@ -69,21 +69,21 @@ def blocked_cross_entropy(
     labels: Int[Array, "B P"],
     weights: Float[Array, "B P"],
 ) -> Summed:
-    """The cross-entropy of the logits x @ table.T + bias, which never exist whole.
+    """The cross-entropy of the logits x @ table.T + bias, of which only one block exists at a time.
 
     Predictions are taken in blocks. As the loss is a sum, the gradient of a block is known as soon
     as its logits are, and is computed with them: nothing is kept or computed again for the
     backward pass, which only scales. Blocks without a prediction that counts are not computed.
 
     On a mesh each device takes blocks of its own rows and, where `tensor` divides V, of its own
-    part of the vocabulary: no hidden state travels, and the gradient of the table is summed over
-    the devices once, after the last block.
+    part of the vocabulary: hidden states are not exchanged, and the gradient of the table is summed
+    over the devices once, after the last block.
 
     Args:
       x: hidden states, in the type of the matrix products.
-      table: one row a piece.
-      bias: one number a piece.
-      labels: the right pieces.
+      table: one row for each token of the vocabulary.
+      bias: one number for each token of the vocabulary.
+      labels: ids of the original tokens.
       weights: 0 where there is nothing to predict. Constants, as far as gradients go.
     """
     return _sums(x, table, bias, labels, weights, with_gradients=False)[0]
@@ -107,12 +107,12 @@ def _sums(
     mesh = mesh_in_context()
     on_device = functools.partial(_on_device, platform=platform(), with_gradients=with_gradients)
     if mesh is None:
-        return on_device(x, table, bias, labels, weights, pieces=())
+        return on_device(x, table, bias, labels, weights, vocab_axes=())
     tensor = mesh.shape["tensor"]
-    pieces = ("tensor",) if tensor > 1 and table.shape[0] % tensor == 0 else ()
+    vocab_axes = ("tensor",) if tensor > 1 and table.shape[0] % tensor == 0 else ()
 
     def on_mesh(*arguments: Array) -> tuple:
-        found, gradients = on_device(*arguments, pieces=pieces)
+        found, gradients = on_device(*arguments, vocab_axes=vocab_axes)
         sums = jax.lax.psum(found.loss, ROWS), found.correct
         if gradients is None:
             return sums, ()
@@ -121,10 +121,10 @@ def _sums(
 
     found, gradients = jax.shard_map(
         on_mesh,
-        in_specs=(P(ROWS), P(pieces), P(pieces), P(ROWS), P(ROWS)),
+        in_specs=(P(ROWS), P(vocab_axes), P(vocab_axes), P(ROWS), P(ROWS)),
         out_specs=(
             (P(), P(ROWS)),
-            (P(ROWS), P(pieces), P(pieces)) if with_gradients else (),
+            (P(ROWS), P(vocab_axes), P(vocab_axes)) if with_gradients else (),
         ),
         check_vma=False,  # it cannot see what the sums of a loop have in common
     )(x, table, bias, labels, weights)
@@ -142,24 +142,24 @@ def _on_device(
     weights: Float[Array, "B P"],
     platform: str,
     with_gradients: bool,
-    pieces: tuple[str, ...],
+    vocab_axes: tuple[str, ...],
 ) -> Found:
-    """The rows of one device and its part of the vocabulary, which `pieces` is the axis of."""
+    """The rows of one device and its part of the vocabulary (split over `vocab_axes`)."""
     shape, number = weights.shape, weights.size
     x, labels, weights = x.reshape(number, -1), labels.reshape(-1), weights.reshape(-1)
     size = _block_size(platform, number, table.shape[0])
     block = functools.partial(
-        _block, table=table, bias=bias, with_gradients=with_gradients, pieces=pieces
+        _block, table=table, bias=bias, with_gradients=with_gradients, vocab_axes=vocab_axes
     )
     if size >= number:
         found, gradients = block(x, labels, weights)
     else:
-        # Those that count come first, so that the blocks behind them need not be computed.
+        # Predictions that count come first, so that the blocks after them need not be computed.
         order = jnp.argsort(weights == 0, stable=True)
         blocks = -(-number // size)
         rows = _padded(blocks * size, x[order], labels[order], weights[order])
         counted = jnp.count_nonzero(weights)
-        if pieces:  # all devices meet in every block
+        if vocab_axes:  # all devices meet in every block
             counted = jax.lax.pmax(counted, ROWS)
 
         def add(carry: Found, begin: Array) -> Found:
@@ -204,20 +204,20 @@ def _block(
     table: Float[Array, "V D"],
     bias: Float[Array, "V"],
     with_gradients: bool,
-    pieces: tuple[str, ...],
+    vocab_axes: tuple[str, ...],
 ) -> Found:
     """The logits of some predictions, their loss and its gradient; softmax in float32."""
-    first = jax.lax.axis_index(pieces) * table.shape[0] if pieces else 0
+    first = jax.lax.axis_index(vocab_axes) * table.shape[0] if vocab_axes else 0
     logits = contract("nd,vd->nv", x, table, x.dtype, jnp.float32) + bias
     is_label = jnp.arange(table.shape[0]) == (labels - first)[:, None]  # N V
     own = jnp.where(is_label, logits, 0.0).sum(axis=1)
     highest = logits.max(axis=1)
-    if pieces:
-        own, highest = jax.lax.psum(own, pieces), jax.lax.pmax(highest, pieces)
+    if vocab_axes:
+        own, highest = jax.lax.psum(own, vocab_axes), jax.lax.pmax(highest, vocab_axes)
     exponentials = jnp.exp(logits - highest[:, None])
     normalizer = exponentials.sum(axis=1)
-    if pieces:
-        normalizer = jax.lax.psum(normalizer, pieces)
+    if vocab_axes:
+        normalizer = jax.lax.psum(normalizer, vocab_axes)
     losses = highest + jnp.log(normalizer) - own
     found = Summed((losses * weights).sum(), (own >= highest).astype(jnp.float32))
     if not with_gradients:
@@ -225,8 +225,8 @@ def _block(
     probabilities = exponentials * (weights / normalizer)[:, None]
     d_logits = probabilities - jnp.where(is_label, weights[:, None], 0.0)
     d_x = contract("nv,vd->nd", d_logits, table, x.dtype, jnp.float32)
-    if pieces:
-        d_x = jax.lax.psum(d_x, pieces)
+    if vocab_axes:
+        d_x = jax.lax.psum(d_x, vocab_axes)
     d_table = contract("nv,nd->vd", d_logits, x, x.dtype, jnp.float32)
     return found, Gradients(d_x.astype(x.dtype), d_table, d_logits.sum(axis=0))
 
@@ -239,7 +239,7 @@ def _block_size(platform: str, number: int, vocabulary: int) -> int:
 
 
 def _padded(size: int, *arrays: Array) -> tuple[Array, ...]:
-    """The arrays with zeros behind them, each `size` long."""
+    """The arrays with zeros appended, each `size` long."""
     return tuple(
         jnp.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)) for array in arrays
     )

@@ -1,36 +1,55 @@
-"""Dropout from a key that is passed in, never kept."""
+"""Dropout from a key that is an argument, never module state.
+
+The random bits of an element are a hash of its index and the key, so that a kernel that computes a
+block of an array can compute the bits of that block alone.
+"""
 
 import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
     """Zero a share `rate` of `x` and scale up the rest; without a key or a rate, `x` itself.
 
-    The mask is a function of the key and the element's place alone, not of the sharding.
+    The mask is a function of the key and the element's index alone, not of the sharding.
     """
     if key is None or rate == 0.0:
         return x
-    keep = random_bits(key, x.shape) >= jnp.uint32(rate * 2**32)
-    return jnp.where(keep, x / (1.0 - rate), 0.0)
+    return drop(x, rate, random_bits(key, x.shape))
+
+
+def drop(x: Float[Array, "..."], rate: float, bits: UInt32[Array, "..."]) -> Float[Array, "..."]:
+    """Zero `x` where its random bits are below a share `rate` of their range; scale up the rest."""
+    return jnp.where(is_kept(bits, rate), x / (1.0 - rate), 0.0)
+
+
+def is_kept(bits: UInt32[Array, "..."], rate: float) -> Bool[Array, "..."]:
+    """Which elements survive a dropout of this rate."""
+    return bits >= jnp.uint32(rate * 2**32)
 
 
 def random_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """32 bits an element: the element's place, hashed with the key.
+    """32 bits an element: a hash of its index in the flattened array and of the key."""
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        stride = math.prod(shape[axis + 1 :]) % 2**32
+        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+    return hashed(index, *jax.random.key_data(key))
+
+
+def hashed(
+    index: UInt32[Array, "..."], first: UInt32[Array, ""], second: UInt32[Array, ""]
+) -> UInt32[Array, "..."]:
+    """32 bits for each index; `first` and `second` are the two words of a key.
 
     A dozen integer operations, where JAX's threefry takes a hundred, which cost more than the
     layers' matrix products on a CPU. The mixing is MurmurHash3's finaliser (A. Appleby), the second
     word of the key added half-way, so that two keys do not give shifted copies of one stream.
     """
-    first, second = jax.random.key_data(key)
-    place = jnp.zeros(shape, jnp.uint32)
-    for axis in range(len(shape)):
-        stride = math.prod(shape[axis + 1 :]) % 2**32
-        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
-    bits = place * jnp.uint32(0x9E3779B9) + first
+    bits = index * jnp.uint32(0x9E3779B9) + first
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B) + second
     bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
     return bits ^ (bits >> 16)

@@ -1,7 +1,8 @@
 """The transformer encoder (https://arxiv.org/abs/1810.04805; https://arxiv.org/abs/2412.13663).
 
-Axes: B batch, L length, N heads, H head width, D model width, F feed-forward width. The named
-scopes are the parts that the benchmark's profile tells the time of; the innermost one counts.
+Axes: B batch, L length, N heads, H head width, D model width, F feed-forward width. The
+benchmark's profile reports the time of each named scope (`performance.profiling.PARTS`); an
+operation counts for the innermost scope around it.
 """
 
 import math
@@ -15,31 +16,21 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from bert_jax.model.attention import Angles, attend, rotary_angles, rotate
 from bert_jax.model.config import ModelConfig
 from bert_jax.model.dropout import dropout, split_key
+from bert_jax.model.embedding import lookup_few
+from bert_jax.model.norms import make_norm
 from bert_jax.model.placement import ROWS, place
 from bert_jax.model.products import Linear
 from bert_jax.model.stack import apply_layers
 
 
 def truncated_normal(stddev: float) -> nnx.Initializer:
-    """BERT's initialiser: normal, cut at two deviations, no rescaling to make up for the cut."""
+    """BERT's initialiser: normal, cut at two standard deviations, not rescaled after the cut."""
 
     def draw(key, shape, dtype=jnp.float32, out_sharding=None):
         del out_sharding
         return stddev * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
     return draw
-
-
-def layer_norm(config: ModelConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Layer norm over D, always computed in float32."""
-    return nnx.LayerNorm(
-        config.hidden_size,
-        epsilon=config.norm_epsilon,
-        use_bias=config.use_bias,
-        use_fast_variance=False,
-        dtype=jnp.float32,
-        rngs=rngs,
-    )
 
 
 def linear(
@@ -73,10 +64,9 @@ def residual_stddev(config: ModelConfig) -> float:
 
 
 class Embeddings(nnx.Module):
-    """Tokens, and for the classic encoder positions and segments; summed, normed, dropped."""
+    """Sum of the token, position and segment embeddings that the config has; norm and dropout."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw the tables."""
         self.config = config
 
         def table(rows: int) -> nnx.Embed:
@@ -88,7 +78,7 @@ class Embeddings(nnx.Module):
             self.positions = table(config.max_position_embeddings)
         if config.token_types:
             self.token_types = table(config.token_types)
-        self.norm = layer_norm(config, rngs)
+        self.norm = make_norm(config, rngs)
 
     @jax.named_scope("embedding")
     def __call__(
@@ -98,11 +88,10 @@ class Embeddings(nnx.Module):
         position_ids: Int[Array, "B L"],
         dropout_key: PRNGKeyArray | None,
     ) -> Float[Array, "B L D"]:
-        """Embed a batch."""
         config = self.config
         x = self.tokens(input_ids)
         if config.token_types:
-            x += self.token_types(token_type_ids)
+            x += lookup_few(self.token_types.embedding[...], token_type_ids)
         if config.position == "learned":
             x += self.positions(position_ids)
         if config.position == "sinusoidal":
@@ -115,7 +104,6 @@ class Attention(nnx.Module):
     """Multi-head self-attention."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw the projections."""
         heads = (config.num_attention_heads, config.head_size)
         self.config = config
         self.qkv = linear(config, config.hidden_size, (3, *heads), rngs)
@@ -131,7 +119,7 @@ class Attention(nnx.Module):
         *,
         window: int,
     ) -> Float[Array, "B L D"]:
-        """Mix the positions that see each other."""
+        """Project to heads, attend within documents and the window, project back."""
         query, key, value = jnp.unstack(self.qkv(x), axis=2)  # B L N H each
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
@@ -153,7 +141,6 @@ class FeedForward(nnx.Module):
     """GELU, or GeGLU (https://arxiv.org/abs/2002.05202), with the exact (erf) GELU of BERT."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw the two maps."""
         self.config = config
         width = config.intermediate_size
         inner = width if config.feed_forward == "gelu" else (2, width)
@@ -162,7 +149,6 @@ class FeedForward(nnx.Module):
 
     @jax.named_scope("feed_forward")
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        """Transform each position by itself."""
         inner = self.input(x)  # B L F, or B L 2 F
         if self.config.feed_forward == "gelu":
             return self.output(gelu(inner))
@@ -173,7 +159,8 @@ class FeedForward(nnx.Module):
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """GELU, x Phi(x) (https://arxiv.org/abs/1606.08415) by the error function, computed in float32.
 
-    As PyTorch writes it; `jax.nn.gelu` takes the complementary function, twice as long on a CPU.
+    As PyTorch writes it; `jax.nn.gelu` uses the complementary error function, which takes twice as
+    long on a CPU.
     """
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
@@ -183,14 +170,16 @@ class Layer(nnx.Module):
     """Attention and feed-forward, each with a norm and a residual path."""
 
     def __init__(self, config: ModelConfig, index: int, *, rngs: nnx.Rngs):
-        """Draw layer `index`."""
+        """Args: index counts the layers from 0."""
         self.config = config
         self.attention = Attention(config, rngs=rngs)
-        # The embeddings are normed, so a pre-norm encoder's first layer needs no norm (ModernBERT).
-        if config.norm == "post" or index > 0:
-            self.attention_norm = layer_norm(config, rngs)
+        # The embeddings end with a norm, so that ModernBERT's first layer has none before its
+        # attention: a pre-norm encoder's layer 0 has no parameters for it.
+        self.has_attention_norm = config.norm == "post" or index > 0
+        if self.has_attention_norm:
+            self.attention_norm = make_norm(config, rngs)
         self.feed_forward = FeedForward(config, rngs=rngs)
-        self.feed_forward_norm = layer_norm(config, rngs)
+        self.feed_forward_norm = make_norm(config, rngs)
 
     @jax.named_scope("norm")
     def __call__(
@@ -202,7 +191,7 @@ class Layer(nnx.Module):
         *,
         window: int,
     ) -> Float[Array, "B L D"]:
-        """One layer on."""
+        """Apply attention and feed-forward with norms and residuals."""
         config = self.config
         keys = split_key(dropout_key, 3)
 
@@ -213,10 +202,11 @@ class Layer(nnx.Module):
         def feed_forward(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
             return dropout(self.feed_forward(x), config.dropout, keys[2])
 
+        # Norms compute and return float32; what enters a product or the next layer is rounded.
         if config.norm == "post":
             x = self.attention_norm(x + attention(x)).astype(config.dtype)
             return self.feed_forward_norm(x + feed_forward(x)).astype(config.dtype)
-        normed = self.attention_norm(x) if hasattr(self, "attention_norm") else x
+        normed = self.attention_norm(x) if self.has_attention_norm else x
         x = x + attention(normed.astype(config.dtype))
         return x + feed_forward(self.feed_forward_norm(x).astype(config.dtype))
 
@@ -225,14 +215,13 @@ class Encoder(nnx.Module):
     """Embeddings and the stack of layers."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw all parameters."""
         self.config = config
         self.embeddings = Embeddings(config, rngs=rngs)
         self.layers = nnx.List(
             [Layer(config, index, rngs=rngs) for index in range(config.num_hidden_layers)]
         )
         if config.norm == "pre":
-            self.final_norm = layer_norm(config, rngs)
+            self.final_norm = make_norm(config, rngs)
 
     def __call__(
         self,
@@ -242,7 +231,7 @@ class Encoder(nnx.Module):
         segment_ids: Int[Array, "B L"],
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L D"]:
-        """Hidden states of a batch (contract C5); those of padding mean nothing."""
+        """Hidden states of a batch; those at padding have no meaning."""
         config = self.config
         keys = split_key(dropout_key, config.num_hidden_layers + 1)
         windows = {config.window(index) for index in range(config.num_hidden_layers)}

@@ -1,17 +1,27 @@
-"""The pretraining heads: masked words, with a choice of softmax, and sentence pairs."""
+"""The pretraining heads: masked tokens, with a choice of softmax, and sentence pairs.
+
+A softmax head is one class here and its entry in HEADS; what the rest of the package needs to know
+about it (how its parameters are sharded, its FLOPs, whether it can be exported) are attributes and
+static methods of the class.
+"""
+
+import itertools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from bert_jax.common.errors import UserError
 from bert_jax.model.config import ModelConfig
 from bert_jax.model.cross_entropy import (
     Totals,
     blocked_cross_entropy,
     cross_entropy,
 )
-from bert_jax.model.encoder import gelu, layer_norm, linear, truncated_normal
+from bert_jax.model.encoder import gelu, linear, truncated_normal
+from bert_jax.model.norms import make_norm
 from bert_jax.model.products import Linear, contract
 from bert_jax.model.sampled_softmax import sampled_cross_entropy
 
@@ -20,23 +30,43 @@ class FullHead(nnx.Module):
     """Transform, GELU, norm, and the token table as the decoder (tied), with a bias of its own.
 
     The logits of all predictions exist at once. The other heads are this one with another softmax.
+
+    Attributes:
+      is_exportable: `transformers` has a class that computes the same logits.
+      sharding: (regex of a parameter's name, axis of the mesh for each axis of the parameter) for
+        parameters that this head does not have.
     """
 
+    is_exportable: ClassVar[bool] = True
+    sharding: ClassVar[tuple[tuple[str, tuple[str | None, ...]], ...]] = ()
+
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw the transform."""
         self.config = config
         self.transform = linear(config, config.hidden_size, config.hidden_size, rngs)
-        self.norm = layer_norm(config, rngs)
+        self.norm = make_norm(config, rngs)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
 
+    @staticmethod
+    def check(config: ModelConfig) -> None:
+        """Refuse fields of the config that this head cannot use.
+
+        Raises:
+          UserError: names the field, its value and the fix.
+        """
+
+    @staticmethod
+    def products(config: ModelConfig) -> int:
+        """Dot products of width D that the softmax needs for one prediction in training."""
+        return config.vocab_size
+
     def features(self, hidden: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
-        """What the softmax is computed from."""
+        """The input of the softmax."""
         return self.norm(gelu(self.transform(hidden))).astype(self.config.dtype)
 
     def logits(
         self, hidden: Float[Array, "B P D"], table: Float[Array, "V D"]
     ) -> Float[Array, "B P V"]:
-        """Whole logits over the vocabulary, in float32."""
+        """Logits over the whole vocabulary, in float32."""
         return _scores(self.features(hidden), table) + self.bias[...]
 
     def totals(
@@ -50,21 +80,20 @@ class FullHead(nnx.Module):
         """Summed loss and number of correct predictions.
 
         Args:
-          hidden: of the masked positions.
-          table: the embeddings of the tokens.
-          labels: the right pieces.
-          weights: 0 where there is nothing to predict.
-          key: of the step, for losses that are drawn; None: exact ones, as evaluation has them.
+          hidden: hidden states of the masked positions.
+          table: the token embeddings.
+          labels: ids of the original tokens.
+          weights: 0 at unused places for predictions.
+          key: the step's key, for sampled losses; None: the exact loss, as in evaluation.
         """
         del key
         return cross_entropy(self.logits(hidden, table), labels, weights)
 
 
 class BlockedHead(FullHead):
-    """The same function; logits exist for a block of predictions at a time."""
+    """The same function as the full head; logits exist for a block of predictions at a time."""
 
     def totals(self, hidden, table, labels, weights, key):
-        """Summed loss and number of correct predictions."""
         del key
         x = self.features(hidden)
         loss, correct = blocked_cross_entropy(x, table, self.bias[...], labels, weights)
@@ -74,8 +103,22 @@ class BlockedHead(FullHead):
 class SampledHead(BlockedHead):
     """Trains against a sample of the vocabulary; evaluation and parameters are the full head's."""
 
+    @staticmethod
+    def check(config: ModelConfig) -> None:
+        """`sampled_negatives` must be a part of the vocabulary."""
+        if not 1 <= config.sampled_negatives < config.vocab_size:
+            raise UserError(
+                f"config.model.sampled_negatives is {config.sampled_negatives}: choose between 1 "
+                f"and the vocabulary's {config.vocab_size} tokens"
+            )
+
+    @staticmethod
+    def products(config: ModelConfig) -> int:
+        """The sample's and the label's."""
+        return config.sampled_negatives + 1
+
     def totals(self, hidden, table, labels, weights, key):
-        """Summed loss and number of correct predictions; with a key, estimates of them."""
+        """With a key, estimates from the sample of the summed loss and the correct predictions."""
         if key is None:
             return super().totals(hidden, table, labels, weights, key)
         number = self.config.sampled_negatives
@@ -84,26 +127,24 @@ class SampledHead(BlockedHead):
 
 
 class Clusters(nnx.Module):
-    """The entries of the tails in the first softmax."""
+    """The entries of the tails in the first softmax: one row for each tail."""
 
     def __init__(self, config: ModelConfig, tails: int, *, rngs: nnx.Rngs):
-        """Draw one row a tail."""
         draw = truncated_normal(config.initializer_range)
         self.embedding = nnx.Param(draw(rngs.params(), (tails, config.hidden_size)))
         self.bias = nnx.Param(jnp.zeros(tails))
 
 
 class Tail(nnx.Module):
-    """The pieces of one cluster, told apart in a narrower space."""
+    """The softmax over `size` rare tokens, in a space of `width` dimensions."""
 
     def __init__(self, config: ModelConfig, width: int, size: int, *, rngs: nnx.Rngs):
-        """Draw the projection, which keeps the scale, and one row a piece."""
         self.projection = Linear(
             (config.hidden_size,),
             (width,),
             use_bias=False,
             dtype=config.dtype,
-            kernel_init=truncated_normal(config.hidden_size**-0.5),
+            kernel_init=truncated_normal(config.hidden_size**-0.5),  # keeps the scale
             rngs=rngs,
         )
         draw = truncated_normal(config.initializer_range)
@@ -116,22 +157,56 @@ class AdaptiveHead(FullHead):
     The first ids and one entry for each tail share a softmax (tied to the token table); the ids of
     tail i have one of their own in D / 4^i dimensions, which is computed only for the predictions
     whose label is in it: a block of them at a time, so that shapes are fixed and none is dropped.
-    A piece's probability is its tail's times its own within the tail.
+    A token's probability is its tail's times its own within the tail.
     """
 
+    is_exportable = False
+    sharding = (
+        (r"mlm_head\.tails\.\d+\.pieces\.embedding", ("tensor", "fsdp")),  # [part of V, narrow D]
+        (r"mlm_head\.tails\.\d+\.projection\.kernel", ("fsdp", None)),  # [D, narrow D]
+        (r"mlm_head\.clusters\.embedding", (None, "fsdp")),  # [tails, D]
+    )
+
+    @staticmethod
+    def check(config: ModelConfig) -> None:
+        """`adaptive_cutoffs` must be ascending ids of the vocabulary."""
+        ends = (0, *config.adaptive_cutoffs, config.vocab_size)
+        if any(one >= other for one, other in itertools.pairwise(ends)):
+            raise UserError(
+                f"config.model.adaptive_cutoffs is {config.adaptive_cutoffs}: choose rising ids "
+                f"between 0 and the vocabulary's {config.vocab_size} tokens"
+            )
+
+    @staticmethod
+    def cutoffs(config: ModelConfig) -> tuple[int, ...]:
+        """The first id of each tail; by default about V / 16 and V / 4, multiples of 64."""
+        sizes = (config.vocab_size // 16, config.vocab_size // 4)
+        return config.adaptive_cutoffs or tuple(size // 64 * 64 or size for size in sizes)
+
+    @staticmethod
+    def tail_widths(config: ModelConfig) -> tuple[int, ...]:
+        """The width of each tail: a quarter of the one before, the first one D / 4."""
+        count = len(AdaptiveHead.cutoffs(config))
+        return tuple(max(1, config.hidden_size // 4 ** (i + 1)) for i in range(count))
+
+    @staticmethod
+    def products(config: ModelConfig) -> int:
+        """The first softmax, and the projections into the tails."""
+        cutoffs = AdaptiveHead.cutoffs(config)
+        return cutoffs[0] + len(cutoffs) + sum(AdaptiveHead.tail_widths(config))
+
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw the transform and the tails."""
         super().__init__(config, rngs=rngs)
-        ends = (*config.cutoffs[1:], config.vocab_size)
-        self.bounds = tuple(zip(config.cutoffs, ends, strict=True))
+        cutoffs = self.cutoffs(config)
+        self.bounds = tuple(zip(cutoffs, (*cutoffs[1:], config.vocab_size), strict=True))
         tails = len(self.bounds)
         self.clusters = Clusters(config, tails, rngs=rngs)
         sizes = [end - begin for begin, end in self.bounds]
-        shapes = zip(config.tail_widths, sizes, strict=True)
+        shapes = zip(self.tail_widths(config), sizes, strict=True)
         self.tails = nnx.List([Tail(config, *shape, rngs=rngs) for shape in shapes])
 
     def logits(self, hidden, table):
-        """Logarithms of the probabilities of all pieces, which costs what a full head costs."""
+        """Log probabilities of all tokens; costs as much as a full head."""
         x, first = self.features(hidden), self.bounds[0][0]
         top = jax.nn.log_softmax(_scores(x, self._top_table(table)) + self._top_bias())
         parts = [top[..., :first]]
@@ -142,7 +217,7 @@ class AdaptiveHead(FullHead):
         return jnp.concatenate(parts, axis=-1)
 
     def totals(self, hidden, table, labels, weights, key):
-        """Summed loss and number of correct predictions.
+        """Summed loss and number of correct predictions, exact without a key.
 
         With a key, a prediction in a tail counts as correct only if its tail wins the first
         softmax; the exact count would need all tails for all predictions.
@@ -150,7 +225,7 @@ class AdaptiveHead(FullHead):
         if key is None:
             return self._exact(hidden, table, labels, weights)
         x, first = self.features(hidden), self.bounds[0][0]
-        cluster = jnp.searchsorted(jnp.asarray(self.config.cutoffs), labels, side="right")
+        cluster = jnp.searchsorted(jnp.asarray(self.cutoffs(self.config)), labels, side="right")
         top_labels = jnp.where(cluster == 0, labels, first + cluster - 1)
         loss, correct = blocked_cross_entropy(
             x, self._top_table(table), self._top_bias(), top_labels, weights
@@ -186,14 +261,18 @@ class AdaptiveHead(FullHead):
         return jnp.concatenate([self.bias[: self.bounds[0][0]], self.clusters.bias[...]])
 
 
-HEADS = {"full": FullHead, "blocked": BlockedHead, "sampled": SampledHead, "adaptive": AdaptiveHead}
+HEADS: dict[str, type[FullHead]] = {
+    "full": FullHead,
+    "blocked": BlockedHead,
+    "sampled": SampledHead,
+    "adaptive": AdaptiveHead,
+}
 
 
 class NextSentenceHead(nnx.Module):
     """BERT's pooler (dense, tanh on [CLS]) and the two-way classifier, in float32."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw both maps."""
         width, dtype = config.hidden_size, jnp.float32
         self.pooler = linear(config, width, width, rngs, dtype=dtype)
         self.classifier = linear(config, width, 2, rngs, dtype=dtype)
@@ -204,5 +283,5 @@ class NextSentenceHead(nnx.Module):
 
 
 def _scores(x: Float[Array, "B P D"], table: Float[Array, "V D"]) -> Float[Array, "B P V"]:
-    """The products with each row of a table, accumulated in float32."""
+    """Dot products with each row of a table, accumulated in float32."""
     return contract("bpd,vd->bpv", x, table, x.dtype, jnp.float32)

@@ -1,31 +1,33 @@
-"""Where activations live on the mesh, said to the compiler where it would guess badly."""
+"""The mesh and the devices that a computation is traced for, and how activations are sharded."""
 
 import jax
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractDevice, AbstractMesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Shaped
 
+AMD = ("AMD", "Radeon", "gfx")  # beginnings of `device_kind`
 ROWS = ("data", "fsdp")  # the axes of the mesh that the rows of a batch are spread over
 
 
 def mesh_in_context() -> AbstractMesh | None:
-    """The mesh that the computation is traced for; None: a single device."""
+    """The mesh that the computation is traced for; None for a single device."""
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.size == 1 else mesh
 
 
 def platform() -> str:
-    """What the computation is traced for: cpu, gpu or tpu.
+    """What the computation is traced for: cpu, gpu (NVIDIA), rocm or tpu.
 
     The mesh may be of devices that this machine does not have.
     """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return platform_of(jax.default_backend() if device is None else device.platform)
+    return platform_of(jax.sharding.get_abstract_mesh().abstract_device or jax.local_devices()[0])
 
 
-def platform_of(name: str) -> str:
-    """One name for GPUs, which JAX calls by their maker at times."""
-    return "gpu" if name in ("cuda", "rocm") else name
+def platform_of(device: jax.Device | AbstractDevice) -> str:
+    """The kind of a device. JAX calls AMD's GPUs gpu, too: their own name tells them apart."""
+    if device.platform == "rocm" or device.device_kind.startswith(AMD):
+        return "rocm"
+    return "gpu" if device.platform == "cuda" else device.platform
 
 
 def place(x: Shaped[Array, "..."], *axes: str | tuple[str, ...] | None) -> Shaped[Array, "..."]:

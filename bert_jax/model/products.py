@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-PRODUCT = "product"  # the name of a linear map's result for policies of rematerialisation
+PRODUCT = "product"  # the name of a linear map's result in rematerialization policies
 
 
 def contract(
@@ -22,11 +22,11 @@ def contract(
     """`jnp.einsum(spec, x, y)` with both operands rounded to `dtype`.
 
     The products are summed in float32. So are those of the backward pass, whose operands are
-    rounded likewise (JAX by itself would multiply in the dtype of the result); gradients come in
-    the dtype of what they belong to, so that those of float32 parameters are never rounded.
+    rounded likewise (JAX by itself would multiply in the dtype of the result); a gradient has the
+    dtype of its operand, so that gradients of float32 parameters are never rounded.
 
     Args:
-      spec: two operands; every index stands in two of x, y and the result, at least.
+      spec: two operands; every index must occur in at least two of x, y and the result.
       x, y: the operands.
       dtype: of the operands when they are multiplied, float32 or bfloat16.
       result_dtype: of the result; None: `dtype`.
@@ -41,7 +41,7 @@ def _contract(spec: str, dtype: DTypeLike, result_dtype: DTypeLike, x: Array, y:
 
 def _forward(spec: str, dtype: DTypeLike, result_dtype: DTypeLike, x: Array, y: Array):
     low_x, low_y = x.astype(dtype), y.astype(dtype)
-    types = jnp.empty((0,), x.dtype), jnp.empty((0,), y.dtype)  # what the gradients come in
+    types = jnp.empty((0,), x.dtype), jnp.empty((0,), y.dtype)  # dtypes of the gradients
     return _product(spec, low_x, low_y, result_dtype), (low_x, low_y, *types)
 
 
@@ -129,12 +129,11 @@ class Linear(nnx.Module):
         kernel_init: nnx.Initializer,
         rngs: nnx.Rngs,
     ):
-        """Draw the kernel; the bias is zero."""
+        """The kernel is drawn by `kernel_init`; the bias, if there is one, starts at zero."""
         self.dtype = dtype
         self.axes = len(inputs)
         self.kernel = nnx.Param(kernel_init(rngs.params(), (*inputs, *outputs), jnp.float32))
-        if use_bias:
-            self.bias = nnx.Param(jnp.zeros(outputs))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """[..., *inputs] to [..., *outputs] in `dtype`."""
@@ -143,6 +142,6 @@ class Linear(nnx.Module):
         inputs, outputs = "ijk"[: self.axes], "uvw"[: kernel.ndim - self.axes]
         y = contract(f"{rows}{inputs},{inputs}{outputs}->{rows}{outputs}", x, kernel, self.dtype)
         y = checkpoint_name(y, PRODUCT)
-        if not hasattr(self, "bias"):
+        if self.bias is None:
             return y
         return (y.astype(jnp.float32) + self.bias[...]).astype(self.dtype)

@@ -51,7 +51,7 @@ def sampled_cross_entropy(
 def sample_pieces(
     vocabulary: int, number: int, key: PRNGKeyArray
 ) -> tuple[Int[Array, "S"], Float[Array, "S"]]:
-    """Distinct ids, and how probable it was that each is among them.
+    """Distinct ids, and the probability that each was to be among them.
 
     The probability falls with the id by Zipf's law (log-uniform), as ids are ordered by frequency
     in vocabularies that we train; the most frequent ids are always in the sample. Systematic

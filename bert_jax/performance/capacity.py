@@ -28,14 +28,14 @@ class LargestBatch:
 
 
 def bytes_in_use(step: jax.stages.Compiled) -> int:
-    """Bytes of a device's memory for the arguments, the results and all between, as compiled."""
+    """Bytes of a device's memory for arguments, results and temporaries, as compiled."""
     memory = step.memory_analysis()
     if memory is None:
-        raise ValueError("the compiler does not tell its memory")
+        raise ValueError("the compiler does not report its memory")
     return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes  # results in the place of arguments
+        - memory.alias_size_in_bytes  # results that reuse the memory of arguments
         + memory.temp_size_in_bytes
         + memory.generated_code_size_in_bytes
     )

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Int
 
 from bert_jax.model import ModelConfig
+from bert_jax.model.heads import HEADS
 from bert_jax.model.products import contract
 from bert_jax.performance.topology import CHIPS
 
-# Dense peak in FLOP/s of one device by the start of its `device_kind`, from the makers' data
+# Dense peak in FLOP/s of one device by the start of its `device_kind`, from the vendors' data
 # sheets: bfloat16, and float32 as JAX runs it by default on NVIDIA (TF32).
 PEAKS = {
     "NVIDIA H200": {"bfloat16": 989e12, "float32": 494e12},
@@ -37,11 +38,11 @@ def training(model: ModelConfig, sequence_length: int, predictions: int) -> floa
 
 
 def of_batch(model: ModelConfig, batch: Mapping[str, np.ndarray]) -> float:
-    """FLOPs of one training step for what a batch (contract C5) really holds.
+    """FLOPs of one training step for the contents of a batch.
 
-    Its tokens without the padding, its documents, each of which attends to itself alone, and its
-    predictions without the free places. A step that computes more (the padding, or attention
-    between the documents of a row) gets no credit for it.
+    Counted are its tokens without padding, the attention within each document, and the predictions
+    in use. A step that computes more (padding, or attention between the documents of a row) gets no
+    credit for it.
     """
     segments = batch["segment_ids"]
     numbers = segments + (segments.max(initial=0) + 1) * np.arange(len(segments))[:, None]
@@ -66,18 +67,9 @@ def _training(
         2 * width * int((documents * np.minimum(documents, model.window(layer) or documents)).sum())
         for layer in range(model.num_hidden_layers)
     )
-    head = predictions * width * (width + _columns(model))
+    head = predictions * width * (width + HEADS[model.head].products(model))
     forward = model.num_hidden_layers * per_token * int(documents.sum()) + attention + head
     return 3 * 2.0 * forward
-
-
-def _columns(model: ModelConfig) -> int:
-    """Products of the width D that the head's softmax takes for one prediction."""
-    if model.head == "sampled":
-        return model.sampled_negatives + 1
-    if model.head == "adaptive":
-        return model.cutoffs[0] + len(model.cutoffs) + sum(model.tail_widths)
-    return model.vocab_size
 
 
 def peak(device_kind: str, dtype: str) -> float | None:

@@ -211,7 +211,7 @@ def _trip_count(loop: Instruction, computations: Mapping[str, Computation]) -> i
         if instruction.opcode == "constant" and (value := re.match(r"(\d+)\)", instruction.rest))
     ]
     if len(limits) != 1:
-        raise ValueError(f"the loop %{loop.name} does not tell how often it runs")
+        raise ValueError(f"the trip count of the loop %{loop.name} is not known")
     return limits[0]
 
 

@@ -1,12 +1,14 @@
 """The training step of a run, compiled, timed and profiled on this machine's devices."""
 
+import collections
+import concurrent.futures
 import dataclasses
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -23,12 +25,14 @@ from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
 from bert_jax.training import sharding
 from bert_jax.training.preflight import attention_names, check, vocab_size
-from bert_jax.training.step import TrainState, abstract_batch, compile_steps
+from bert_jax.training.step import StepFigures, TrainState, abstract_batch, compile_steps
 
 WARM_UP = 2  # steps that are not counted
 PROFILED = 3  # steps in the trace
 BATCHES = 4  # different random ones
 INPUT = "input"
+END: Any = object()  # of an iterator
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +40,8 @@ class Source:
     """Where the batches come from.
 
     Attributes:
-      vocab_size: pieces of their tokenizer.
-      batches: those of a phase, without an end.
+      vocab_size: size of their tokenizer's vocabulary.
+      batches: those of a phase, without an end unless it says otherwise.
     """
 
     vocab_size: int
@@ -146,8 +150,28 @@ def real(settings: RunSettings, directory: Path) -> Source:
     return Source(store.vocabulary.size, batches)
 
 
+def stored(settings: RunSettings, store: TokenStore) -> Source:
+    """A phase's batches once, from a token store, without TensorFlow: a thread makes them ahead."""
+    stream = TrainBatches(store, settings.stream)
+
+    def batches(phase: Phase) -> Iterator[Batch]:
+        return ahead(stream.batch(step) for step in range(phase.start, phase.stop))
+
+    return Source(store.vocabulary.size, batches)
+
+
+def ahead(items: Iterable[T], size: int = 4) -> Iterator[T]:
+    """The items, up to `size` of them computed in advance by a thread."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        source = iter(items)
+        waiting = collections.deque(thread.submit(next, source, END) for _ in range(size))
+        while (item := waiting.popleft().result()) is not END:
+            waiting.append(thread.submit(next, source, END))
+            yield item
+
+
 class Runner:
-    """A run's training step on its mesh, with the state that it goes on from."""
+    """A run's training step on its mesh, and its current state."""
 
     def __init__(self, settings: RunSettings, source: Source):
         """Draw the parameters; the batch sizes must divide over the mesh."""
@@ -190,7 +214,7 @@ class Runner:
         options.python_tracer_level = 0
         text = step.as_text()
         if text is None:
-            raise ValueError("the compiler does not tell its program")
+            raise ValueError("the compiler does not report its program")
         waited = computed = 0.0
         with tempfile.TemporaryDirectory() as trace:
             jax.profiler.start_trace(trace, profiler_options=options)
@@ -210,6 +234,12 @@ class Runner:
     def place(self, batch: Batch) -> dict:
         """A batch on the devices."""
         return sharding.place_batch(self.mesh, batch, len(batch["input_ids"]))
+
+
+def mlm_loss(figures: StepFigures) -> jax.Array:
+    """The mean loss of a step's predictions, in nats."""
+    mlm = figures.totals["mlm"]
+    return mlm.loss / mlm.weight
 
 
 def mean_tokens(batches: Sequence[Batch]) -> float:

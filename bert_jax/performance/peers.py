@@ -1,4 +1,4 @@
-"""The training step beside that of `transformers`: same model, batches and machine, in turns."""
+"""The training step compared with that of `transformers`: same model, batches and machine."""
 
 import dataclasses
 import importlib.util
@@ -7,17 +7,20 @@ import os
 import statistics
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from bert_jax.common import compile_cache
+from bert_jax.common.console import say
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop.configs import architecture, to_hugging_face
 from bert_jax.model import ModelConfig
-from bert_jax.performance.measuring import BATCHES, Runner, Source
+from bert_jax.performance import flops
+from bert_jax.performance.measuring import BATCHES, Runner, Source, mean_tokens, mlm_loss
 from bert_jax.performance.turns import Side, Step, answer
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
@@ -32,7 +35,7 @@ DEFAULT = ["eager_float32", "compiled_bfloat16"]
 
 
 def is_ours(name: str | None) -> bool:
-    """Whether a process computes with this package; it does where it is no side."""
+    """Whether a side computes with this package; a process that is no side does, too."""
     return name is None or name.startswith(OURS)
 
 
@@ -59,8 +62,7 @@ def jax_step(settings: RunSettings, source: Source, phase: Phase, batches: Seque
 
     def step() -> float:
         runner.state, figures = compiled(runner.state, next(placed))
-        mlm = jax.block_until_ready(figures.totals["mlm"])
-        return float(mlm.loss / mlm.weight)
+        return float(mlm_loss(figures))
 
     return step
 
@@ -75,8 +77,8 @@ def torch_step(
 ) -> Step:
     """`transformers` under the usual loop, on the GPU if there is one.
 
-    Labels of -100 stand where nothing is predicted. Its rows see all their tokens: it does not keep
-    packed documents apart, which costs it nothing.
+    Labels are -100 where nothing is predicted. Attention covers the whole row: it does not separate
+    packed documents, which costs it nothing.
     """
     import torch
     import transformers
@@ -85,7 +87,7 @@ def torch_step(
     if device == "cpu":
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # all that JAX uses, too
     torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")  # TF32, which is what JAX's default is, too
+    torch.set_float32_matmul_precision("high")  # TF32, as JAX's default
     name = architecture(model)
     special = np.zeros(model.vocab_size, bool)
     vocabulary = Vocabulary(model.vocab_size, 0, 1, 2, 3, 4, special, special)
@@ -138,14 +140,38 @@ def labelled(batch: Batch, name: str) -> dict[str, np.ndarray]:
 
 
 def serve(name: str, settings: RunSettings, source: Source, phase: Phase) -> None:
-    """Be one side in a process of its own."""
+    """Be one side, in this process."""
     compile_cache.use(compile_cache.OFF)
-    answer(lambda: make_step(name, settings, source, phase))
+    batches = list(itertools.islice(source.batches(phase), BATCHES))
+    model = settings.model_config(source.vocab_size, phase)
+    work = {
+        "tokens": mean_tokens(batches),
+        "flops": statistics.fmean(flops.of_batch(model, batch) for batch in batches),
+    }
+    device = jax_device if is_ours(name) else torch_device
+    answer(lambda: make_step(name, settings, source, phase), lambda: work | device())
+
+
+def jax_device() -> dict[str, Any]:
+    """The first device's name, and the most bytes in use on it so far (None: not counted)."""
+    device = jax.devices()[0]
+    peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
+    return {"device": device.device_kind, "device_peak_bytes": peak}
+
+
+def torch_device() -> dict[str, Any]:
+    """The same of PyTorch's device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"device": "cpu", "device_peak_bytes": None}
+    peak = torch.cuda.max_memory_allocated()
+    return {"device": torch.cuda.get_device_name(), "device_peak_bytes": peak}
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a side took; `times_ours`: its step by ours of the same round, by round."""
+    """Times of a side; `times_ours`: its step divided by ours of the same round, by round."""
 
     side: str
     step_seconds_best: float
@@ -160,7 +186,9 @@ class Result:
 def compare(
     names: Sequence[str], phase: Phase, tokens: float, rounds: int, steps: int
 ) -> list[Result]:
-    """Let our side and those named take turns; this command's flags tell them what to run.
+    """Let our side and those named take turns, and print each result as it comes.
+
+    Each side is this command again, with its flags and `--side`.
 
     Args:
       names: of SIDES.
@@ -182,9 +210,16 @@ def compare(
         for name in (OURS, *names):
             sides.append(Side(name, [*command, f"--side={name}"]))
             sides[-1].warm_up()
-        for _ in range(rounds):
+            say(f"{name}: the first step took {sides[-1].first_step:.1f} s, compiling included")
+        for number in range(1, rounds + 1):
             for side in sides:
                 side.turn(steps)
+                median = statistics.median(side.rounds[-1])
+                ratio = median / statistics.median(sides[0].rounds[-1])
+                say(
+                    f"round {number} of {rounds}: {side.name:20} {1e3 * median:9.1f} ms, "
+                    f"{ratio:.2f} x ours"
+                )
     finally:
         for side in sides:
             side.close()

@@ -1,6 +1,6 @@
 """Where a step's time goes: a profiler's trace, divided among the parts of the model.
 
-A compiled program keeps the `jax.named_scope` that each instruction comes from; the trace tells
+A compiled program keeps the `jax.named_scope` that each instruction comes from; the trace holds
 when each instruction ran. The backward pass of a part belongs to the part.
 """
 
@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from bert_jax.performance import hlo
 
-# The scopes of the model and the step, and what a reader calls them.
+# The scopes of the model and the step, and their names in tables.
 PARTS = {
     "embedding": "embedding",
     "attention": "attention",
@@ -67,7 +67,7 @@ def instruction_parts(text: str) -> dict[str, Shares]:
 def _shares(
     instruction: hlo.Instruction, computations: Mapping[str, hlo.Computation]
 ) -> Shares | None:
-    """What the instruction and those fused into it say themselves."""
+    """The shares by the scopes of the instruction and of those fused into it; None: no scope."""
     called = re.search(r"calls=%([^\s,]+)", instruction.rest)
     inner = [instruction, *(computations[called[1]].values() if called else ())]
     products: collections.Counter[str] = collections.Counter()

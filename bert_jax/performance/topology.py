@@ -41,7 +41,7 @@ class Chip:
       network_bandwidth: bytes/s of the data-centre network between slices, for each chip; 0: not
         documented.
       slices: the usual shapes, smallest first.
-      options: what else the compiler must be told.
+      options: further options of the compiler.
     """
 
     peak: float

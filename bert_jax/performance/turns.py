@@ -1,7 +1,7 @@
 """Processes that take turns at computing, so that they can be compared on a busy machine.
 
-Every side is a process of its own that computes only when told to: what disturbs one disturbs its
-peers in the same minutes, and ratios are taken round by round.
+Every side is a process that computes only when told to: other load on the machine slows all sides
+alike, and ratios are taken round by round.
 """
 
 import contextlib
@@ -22,11 +22,15 @@ from bert_jax.common.errors import UserError
 Step = Callable[[], float]  # makes one update and returns the loss once it is there
 
 
-def answer(make: Callable[[], Step]) -> None:
-    """For each number read, make as many steps and write what they took.
+def answer(make: Callable[[], Step], facts: Callable[[], dict[str, Any]] = dict) -> None:
+    """For each number read from stdin, make as many steps and write their seconds and losses.
 
-    When the input ends, whatever is going on (a compilation takes minutes) ends too, with all the
-    processes that it has started: the other end was closed, or died.
+    When the input ends, a step or compilation that is under way ends too, with all the processes
+    that it has started: the other side has closed the input, or has died.
+
+    Args:
+      make: compiles and returns the step.
+      facts: what else to write after each block of steps.
     """
     lines: queue.Queue[str] = queue.Queue()
 
@@ -43,12 +47,12 @@ def answer(make: Callable[[], Step]) -> None:
             start = time.perf_counter()
             losses.append(step())
             seconds.append(time.perf_counter() - start)
-        peak = process_peak()
-        print(json.dumps({"seconds": seconds, "losses": losses, "peak_bytes": peak}), flush=True)
+        found = {"seconds": seconds, "losses": losses, "peak_bytes": process_peak(), **facts()}
+        print(json.dumps(found), flush=True)
 
 
 class Side:
-    """A side's process, and what it has measured."""
+    """A process that computes in turns with others, and its measurements."""
 
     def __init__(self, name: str, command: Sequence[str]):
         """Start it; in a session of its own, so that it ends with all that it has started."""
@@ -56,6 +60,7 @@ class Side:
         self.rounds: list[list[float]] = []
         self.first_step = float("nan")  # seconds, compiling included
         self.peak_bytes = 0
+        self.facts: dict[str, Any] = {}  # the last answer
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -81,14 +86,15 @@ class Side:
             found = ""
         if not found:
             raise UserError(f"the side {self.name!r} ended before its turn; its message is above")
-        return json.loads(found)
+        self.facts = json.loads(found)
+        return self.facts
 
     def warm_up(self) -> None:
-        """The first steps, in which it compiles."""
+        """Make the first steps, in which it compiles."""
         self.first_step = self.ask(3)["seconds"][0]
 
     def turn(self, steps: int) -> None:
-        """One block of counted steps, after one that warms the caches."""
+        """Make a block of counted steps, after one that warms the caches."""
         found = self.ask(steps + 1)
         self.rounds.append(found["seconds"][1:])
         self.peak_bytes = found["peak_bytes"]
@@ -102,6 +108,6 @@ class Side:
 
 
 def process_peak() -> int:
-    """The most bytes that this process has had resident."""
+    """The most resident memory of this process so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -56,7 +56,7 @@ def attention_backends(model: ModelConfig, mesh: Mesh, phase: Phase) -> dict[Cal
     Raises:
       UserError: the backend that the config names cannot compute it.
     """
-    platform = platform_of(mesh.devices.flat[0].platform)
+    platform = platform_of(mesh.devices.flat[0])
     calls = model.attention_calls(phase.sequence_length, platform)
     return {
         call: resolve(model.attention_backend, call)

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Int64, Shaped
 
 from bert_jax.common.errors import UserError
+from bert_jax.model.heads import HEADS
 from bert_jax.model.placement import ROWS
 from bert_jax.training.parameter_rules import assign, name_of
 from bert_jax.training.settings import MeshSettings
@@ -32,9 +33,7 @@ PARAMETERS = (
     (r"feed_forward\.output\.kernel", ("tensor", "fsdp")),  # [F, D]
     (r"(mlm_head\.transform|pooler)\.kernel", ("fsdp", None)),  # [D, D]
     (r"mlm_head\.bias", ("tensor",)),  # [V]
-    (r"mlm_head\.tails\.\d+\.pieces\.embedding", ("tensor", "fsdp")),  # [part of V, narrow D]
-    (r"mlm_head\.tails\.\d+\.projection\.kernel", ("fsdp", None)),  # [D, narrow D]
-    (r"mlm_head\.clusters\.embedding", (None, "fsdp")),  # [tails, D]
+    *(rule for head in HEADS.values() for rule in head.sharding),
     (r"bias|scale|classifier\.kernel", ()),
 )
 

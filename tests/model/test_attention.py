@@ -12,76 +12,32 @@ from jax.sharding import PartitionSpec as P
 from bert_jax.common.errors import UserError
 from bert_jax.model.attention import attend, choice, pallas, xla
 from bert_jax.model.attention.choice import Call
-
-HEADS, WIDTH = 2, 16
-
-
-def segments(rows: str, length: int) -> np.ndarray:
-    """Three rows: padded, packed (or full where rows must not be packed), and padding alone."""
-    place = np.arange(length)
-    padded = place < length * 5 // 8
-    ends = [length // 7, length // 7 + 1, length // 2, length - length // 9]
-    packed = (np.searchsorted(ends, place, side="right") + 1) * (place < ends[-1])
-    other = packed if rows == "packed" else np.ones(length)
-    return np.stack([padded, other, np.zeros(length)]).astype(np.int32)
-
-
-def inputs(length: int, seed: int = 0, heads: int = HEADS, width: int = WIDTH, rows: int = 3):
-    """Query, key, value, and a cotangent."""
-    random = np.random.default_rng(seed)
-    return random.standard_normal((4, rows, length, heads, width)).astype(np.float32)
+from bert_jax.model.attention.dropped import Dropout
+from bert_jax.model.placement import platform_of
+from tests.model.attention_reference import (
+    GPU_CASES,
+    GPU_TOLERANCE,
+    HEADS,
+    RATE,
+    differences,
+    dropout_factors,
+    dropout_key,
+    inputs,
+    reference,
+    segments,
+)
 
 
-def reference(query, key, value, cotangent, segment_ids, window):
-    """Attention and its gradients written out in float64."""
-    query, key, value, cotangent = (
-        np.swapaxes(x, 1, 2).astype(np.float64) for x in (query, key, value, cotangent)
-    )
-    length, width = query.shape[2:]
-    distance = np.abs(np.arange(length)[:, None] - np.arange(length))
-    visible = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-    if window:
-        visible = visible & (distance <= window // 2)
-    scores = np.where(visible, query @ key.swapaxes(2, 3) / np.sqrt(width), -np.inf)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    mixed = weights @ value
-    change = cotangent @ value.swapaxes(2, 3)
-    change = weights * (change - (change * weights).sum(-1, keepdims=True)) / np.sqrt(width)
-    gradients = change @ key, change.swapaxes(2, 3) @ query, weights.swapaxes(2, 3) @ cotangent
-    return [x.swapaxes(1, 2) for x in (mixed, *gradients)]
-
-
-def check(arrays, segment_ids, *, window=0, tolerance=2e-6, dtype="float32", **options):
-    """Compare where tokens are; what stands at padding means nothing and weighs nothing."""
-    token = (segment_ids > 0)[:, :, None, None]
-    rounded = [np.asarray(jnp.asarray(x, dtype), np.float32) for x in arrays]
-    *rounded, cotangent = rounded
-    cotangent = cotangent * token
-
-    @jax.jit
-    def both(query, key, value, segment_ids, cotangent):
-        def forward(*projections):
-            return attend(*projections, segment_ids, window=window, **options)
-
-        mixed, backward = jax.vjp(forward, query, key, value)
-        return mixed, *backward(cotangent)
-
-    *projections, cotangent = (jnp.asarray(x, dtype) for x in (*rounded, cotangent))
-    found = both(*projections, jnp.asarray(segment_ids), cotangent)
-    expected = reference(*rounded, np.asarray(cotangent, np.float32), segment_ids, window)
-    for name, ours, exact in zip(("mixed", "query", "key", "value"), found, expected, strict=True):
-        ours = np.asarray(ours, np.float32)
-        assert np.isfinite(ours).all(), name
-        difference = np.abs(np.where(token, ours - exact, 0)).max()
-        assert difference <= tolerance * max(1, np.abs(exact).max()), (name, difference)
+def check(arrays, segment_ids, *, tolerance=2e-6, **options):
+    found = differences(arrays, segment_ids, **options)
+    assert max(found.values()) <= tolerance, found
 
 
 LENGTHS = (64, 128, 192, 320, 512, 1024)
 
 
 @pytest.mark.parametrize("window", [0, 128])
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length", [64, 320, 512])  # windows of 128: dense twice, by blocks once
 def test_xla_equals_the_reference(length, window):
     arrays = inputs(length, heads=2 if length < 512 else 1)
     check(arrays, segments("packed", length), window=window, backend="xla")
@@ -114,6 +70,37 @@ def test_pallas_equals_the_reference(length, window):
     check(inputs(length), segments("packed", length), window=window, backend="pallas")
 
 
+@pytest.mark.parametrize(
+    ("backend", "length", "window", "rows"),
+    [
+        ("xla", 96, 0, "packed"),
+        ("xla", 96, 20, "padded"),
+        ("xla", 500, 20, "packed"),  # by blocks of a local layer
+        ("pallas", 64, 0, "padded"),
+        ("pallas", 128, 0, "packed"),
+        ("pallas", 192, 20, "packed"),
+    ],
+)
+def test_every_backend_drops_the_same_probabilities(backend, length, window, rows):
+    """Forward and backward, as a dense reference that multiplies them by the whole mask."""
+    segment_ids = segments(rows, length)
+    arrays = inputs(length)
+    check(
+        arrays,
+        segment_ids,
+        window=window,
+        rows=rows,
+        backend=backend,
+        has_dropout=True,
+        tolerance=4e-6,
+    )
+
+
+def test_long_rows_drop_the_same_probabilities(monkeypatch):
+    monkeypatch.setattr(xla, "LONG", 512)
+    check(inputs(512, heads=1), segments("packed", 512), backend="xla", has_dropout=True)
+
+
 @pytest.mark.parametrize(("length", "window"), [(128, 0), (384, 20), (256, 128)])
 def test_splash_equals_the_reference(length, window):
     check(inputs(length), segments("packed", length), window=window, backend="splash")
@@ -128,15 +115,22 @@ def test_bfloat16_stays_near_the_reference(backend):
 
 @pytest.mark.parametrize("backend", ["pallas", "splash"])
 def test_kernels_run_on_each_device_of_a_mesh(backend):
-    """Rows over data and fsdp, heads over tensor; no device sees more than its part."""
+    """Rows over data and fsdp, heads over tensor; no device sees more than its part.
+
+    Dropout does not depend on the mesh either.
+    """
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
     segment_ids = np.tile(segments("packed", 128), (2, 1))[:4]
     query, key, value, _ = inputs(128, rows=4)
 
+    has_dropout = backend == "pallas"
+    factors = dropout_factors(4, 128, HEADS) if has_dropout else 1.0
+
     @jax.jit
     def mix(*arrays):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return attend(*arrays, backend=backend)
+            key = dropout_key() if has_dropout else None
+            return attend(*arrays, backend=backend, dropout_rate=RATE, dropout_key=key)
 
     heads = NamedSharding(mesh, P(("data", "fsdp"), None, "tensor"))
     rows = NamedSharding(mesh, P(("data", "fsdp")))
@@ -144,7 +138,7 @@ def test_kernels_run_on_each_device_of_a_mesh(backend):
     arrays.append(jax.device_put(segment_ids, rows))
     compiled = mix.lower(*arrays).compile()
     assert "all-gather" not in compiled.as_text()
-    expected, *_ = reference(query, key, value, query, segment_ids, 0)
+    expected, *_ = reference(query, key, value, query, segment_ids, 0, factors)
     np.testing.assert_allclose(compiled(*arrays), expected, atol=2e-6)
 
 
@@ -188,8 +182,22 @@ CHOICES = [
     (GPU, {"length": 100}, "xla"),
     (GPU, {"head_size": 80}, "xla"),
     (GPU, {"dtype": "float32"}, "xla"),
-    (GPU, {"dropout_rate": 0.1}, "xla"),
+    (GPU, {"dropout_rate": 0.1}, "pallas"),
+    (GPU, {"rows": "padded", "dropout_rate": 0.1}, "pallas"),
+    (GPU, {"rows": "padded", "dropout_rate": 0.1, "length": 100}, "xla"),
+    (GPU, {"dropout_rate": 0.1, "window": 128}, "pallas"),
 ]
+
+
+def test_gpus_of_amd_have_neither_cudnn_nor_our_kernel():
+    """JAX's name for their platform is gpu, too."""
+    device = jax.sharding.AbstractDevice("AMD Instinct MI300X", 304, "gpu")
+    assert platform_of(device) == "rocm"
+    call = dataclasses.replace(GPU, platform="rocm", rows="padded")
+    assert choice.choose(call) == "xla"
+    for backend in ("cudnn", "pallas"):
+        with pytest.raises(UserError, match="needs an NVIDIA GPU, and this is a rocm"):
+            choice.resolve(backend, call)
 
 
 @pytest.mark.parametrize(("call", "changes", "expected"), CHOICES, ids=str)
@@ -208,7 +216,6 @@ REFUSALS = [
     ("pallas", GPU, {"dtype": "float32"}, "compute_dtype"),
     ("pallas", GPU, {"head_size": 80}, "hidden_size"),
     ("pallas", GPU, {"length": 100}, "sequence_length"),
-    ("pallas", GPU, {"dropout_rate": 0.1}, "attention_dropout"),
     ("splash", GPU, {}, "TPU"),
     ("splash", TPU, {"length": 192}, "sequence_length"),
     ("splash", TPU, {"dropout_rate": 0.1}, "attention_dropout"),
@@ -222,24 +229,28 @@ def test_a_backend_refuses_what_it_cannot_do(backend, call, changes, named):
 
 
 def test_a_dense_fallback_on_a_gpu_says_why_and_what_it_costs():
-    call = dataclasses.replace(GPU, dropout_rate=0.125)
+    call = dataclasses.replace(GPU, head_size=80)
     assert choice.resolve("auto", call) == "xla"
     text = choice.explain("xla", call, rows=8, heads=12)
     assert "packed rows of 512 tokens, whole rows: xla" in text
-    assert "pallas does not drop" in text
-    assert "attention_dropout" in text
+    assert "pallas needs a head width" in text
+    assert "hidden_size" in text
     assert "96 MB" in text  # 8 x 12 x 512 x 512 x 4 bytes
     assert choice.explain("xla", dataclasses.replace(call, platform="cpu"), 8, 12).endswith("xla")
 
 
-@pytest.mark.parametrize(("length", "window"), [(128, 0), (1024, 128)])
-def test_the_gpu_kernels_are_made_for_cuda(length, window):
+@pytest.mark.parametrize(
+    ("length", "window", "rate"), [(128, 0, 0.0), (1024, 128, 0.0), (128, 0, 0.1)]
+)
+def test_the_gpu_kernels_are_made_for_cuda(length, window, rate):
     """Triton's intermediate code is built and verified without a GPU: three kernels a layer."""
     projection = jax.ShapeDtypeStruct((2, length, 2, 64), jnp.bfloat16)
     ids = jax.ShapeDtypeStruct((2, length), jnp.int32)
 
     def loss(query, segment_ids):
-        return pallas.attend(query, query, query, segment_ids, window, interpret=False).sum()
+        dropout = Dropout.create(rate, dropout_key(), heads=2)
+        mixed = pallas.attend(query, query, query, segment_ids, window, False, dropout)
+        return mixed.sum()
 
     gpu = jax.sharding.AbstractDevice("NVIDIA H200", 132, "gpu")  # JAX 0.12 asks which one
     mesh = jax.sharding.AbstractMesh((), (), abstract_device=gpu)
@@ -264,15 +275,10 @@ on_a_gpu = pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GP
 @on_a_gpu
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(
-    ("backend", "rows", "window"),
-    [
-        ("cudnn", "padded", 0),
-        ("pallas", "padded", 0),
-        ("pallas", "packed", 0),
-        ("pallas", "packed", 128),
-    ],
+    ("backend", "rows", "window", "has_dropout"),
+    GPU_CASES,
 )
-def test_on_a_gpu(backend, rows, length, window):
+def test_on_a_gpu(backend, rows, length, window, has_dropout):
     arrays = inputs(length, heads=4, width=64)
     check(
         arrays,
@@ -280,6 +286,7 @@ def test_on_a_gpu(backend, rows, length, window):
         window=window,
         rows=rows,
         backend=backend,
+        has_dropout=has_dropout,
         dtype="bfloat16",
-        tolerance=2e-2,
+        tolerance=GPU_TOLERANCE,
     )

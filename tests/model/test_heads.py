@@ -193,8 +193,8 @@ def test_an_adaptive_head_is_not_exported_and_the_others_are():
     [
         {"head": "hierarchical"},
         {"head": "sampled", "sampled_negatives": 97},
-        {"adaptive_cutoffs": (50, 20)},
-        {"adaptive_cutoffs": (20, 97)},
+        {"head": "adaptive", "adaptive_cutoffs": (50, 20)},
+        {"head": "adaptive", "adaptive_cutoffs": (20, 97)},
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""Attention within the documents of a row, behind one function with named backends."""
+"""Attention within the documents of a row: one function, `attend`, with named backends."""
 
 from bert_jax.model.attention.choice import BACKENDS, Call, effective_window, explain, resolve
 from bert_jax.model.attention.dispatch import attend

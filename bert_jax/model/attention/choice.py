@@ -1,7 +1,8 @@
 """Which backend computes the attention, decided from what is known while tracing.
 
-Every backend has one function, `obstacle(call)`: empty, or what stands in its way and the mend.
-A backend that the config names must have none; `auto` takes the first that has none.
+Every backend has one function, `obstacle(call)`: the reason why it cannot compute a call and the
+fix, or an empty text. A backend that the config names must have no obstacle; `auto` takes the first
+of the device's that has none.
 """
 
 import dataclasses
@@ -13,12 +14,12 @@ from bert_jax.common.errors import UserError
 class Call:
     """The static facts of one call of `attend`."""
 
-    platform: str  # cpu | gpu | tpu
+    platform: str  # cpu | gpu (NVIDIA) | rocm | tpu
     dtype: str
     length: int
     head_size: int
     window: int  # 0: none
-    rows: str  # packed: several documents a row | padded: one, and padding behind it
+    rows: str  # packed: several documents a row | padded: one, and padding after it
     dropout_rate: float  # 0: none
 
     @property
@@ -28,7 +29,7 @@ class Call:
 
 
 def effective_window(window: int, length: int) -> int:
-    """0 for a window that reaches over whole rows of this length anyway."""
+    """0 for a window that covers whole rows of this length."""
     return 0 if window // 2 >= length - 1 else window
 
 
@@ -42,7 +43,7 @@ def _without_dropout(call: Call) -> str:
 
 
 def xla_obstacle(call: Call) -> str:
-    """The reference does everything everywhere."""
+    """The reference computes everything everywhere."""
     del call
     return ""
 
@@ -84,8 +85,8 @@ def pallas_obstacle(call: Call) -> str:
     try:
         import jax.experimental.pallas.triton  # noqa: F401
     except ImportError:
-        return "needs Pallas for Triton, which this version of jax has no more: choose xla"
-    return _without_dropout(call)
+        return "needs Pallas for Triton, which this version of jax no longer has: choose xla"
+    return ""
 
 
 def splash_obstacle(call: Call) -> str:
@@ -103,7 +104,12 @@ BACKENDS = {
     "pallas": pallas_obstacle,
     "splash": splash_obstacle,
 }
-PREFERRED = {"cpu": ("xla",), "gpu": ("cudnn", "pallas", "xla"), "tpu": ("splash", "xla")}
+PREFERRED = {
+    "cpu": ("xla",),
+    "gpu": ("cudnn", "pallas", "xla"),
+    "rocm": ("xla",),
+    "tpu": ("splash", "xla"),
+}
 
 
 def choose(call: Call) -> str:
@@ -129,7 +135,7 @@ def resolve(backend: str, call: Call) -> str:
 
 
 def explain(chosen: str, call: Call, rows: int, heads: int) -> str:
-    """Which backend computes some attention, why none that is preferred, and what it costs.
+    """Which backend computes some attention, why a preferred one cannot, and what that costs.
 
     Args:
       chosen: the backend.

@@ -1,9 +1,11 @@
 """Flash attention for packed rows (NVIDIA GPUs), in Pallas compiled by Triton.
 
-FlashAttention-2 (https://arxiv.org/abs/2307.08691) with one idea of its own: what a position sees
-is a range of places, since documents stand together and windows are ranges too. Blocks of keys
-outside the ranges of a block of queries are never read, so a packed row costs what its documents
-cost alone, and a local layer what its window costs. Nothing of size [L, L] exists.
+FlashAttention-2 (https://arxiv.org/abs/2307.08691) with one addition: what a position sees is a
+range of places, since the tokens of a document follow each other and windows are ranges too. Blocks
+of keys outside the ranges of a block of queries are never read, so a packed row costs what its
+documents cost alone, and a local layer what its window costs. Nothing of size [L, L] exists, the
+dropout mask neither: each kernel computes the bits of its block from the indices, so that the
+backward pass drops what the forward pass dropped.
 """
 
 import functools
@@ -14,10 +16,27 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from bert_jax.model.attention.dropped import Dropout
+from bert_jax.model.dropout import is_kept
 
 LOG2_E = math.log2(math.e)  # the kernels compute with powers of 2, as GPUs do
 HIDDEN = -1e30  # score of what is not visible
+
+
+class Options(NamedTuple):
+    """What the kernels are compiled for; hashable.
+
+    Attributes:
+      interpret: run step by step on a CPU, for tests.
+      heads: N of the whole call, of which a device may have a part.
+      rate: share of the probabilities that are dropped; 0: none.
+    """
+
+    interpret: bool
+    heads: int
+    rate: float
 
 
 class Ranges(NamedTuple):
@@ -34,9 +53,15 @@ def attend(
     segment_ids: Int[Array, "B L"],
     window: int,
     interpret: bool,
+    dropout: Dropout | None = None,
 ) -> Float[Array, "B L N H"]:
     """Attention within the runs of equal segment ids."""
-    return _flash(query, key, value, visible_ranges(segment_ids, window), interpret)
+    if dropout is None:
+        options, seed = Options(interpret, query.shape[2], 0.0), jnp.zeros(4, jnp.uint32)
+    else:
+        options = Options(interpret, dropout.heads, dropout.rate)
+        seed = jnp.stack([*dropout.words, dropout.first, jnp.zeros_like(dropout.first)])
+    return _flash(query, key, value, visible_ranges(segment_ids, window), seed, options)
 
 
 def visible_ranges(segment_ids: Int[Array, "B L"], window: int) -> Ranges:
@@ -53,36 +78,52 @@ def visible_ranges(segment_ids: Int[Array, "B L"], window: int) -> Ranges:
     return Ranges(first, last)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _flash(query: Array, key: Array, value: Array, ranges: Ranges, interpret: bool) -> Array:
-    return _forward(query, key, value, ranges, interpret)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _flash(
+    query: Array,
+    key: Array,
+    value: Array,
+    ranges: Ranges,
+    seed: UInt32[Array, "4"],
+    options: Options,
+) -> Array:
+    return _forward(query, key, value, ranges, seed, options)[0]
 
 
-def _forward(query: Array, key: Array, value: Array, ranges: Ranges, interpret: bool) -> Any:
-    """The mixed values, and what the backward pass needs."""
+def _forward(
+    query: Array, key: Array, value: Array, ranges: Ranges, seed: Array, options: Options
+) -> Any:
+    """The mixed values, and what the backward pass needs.
+
+    Args:
+      seed: the two words of a key, b N + n of the first row and head, and 0 (Triton's arrays have
+        sizes that are powers of 2).
+    """
     batch, length, heads, _ = query.shape
     specs = _Specs(query.shape, block=128 if length % 128 == 0 else 64)
     mixed, log_sum = _call(
         _forward_kernel,
         specs,
-        interpret,
-        in_specs=[specs.block, specs.row, specs.row, specs.range, specs.range],
+        options,
+        in_specs=[specs.seed, specs.block, specs.row, specs.row, specs.range, specs.range],
         out_specs=[specs.block, specs.scalar],
         out_shape=[query, jax.ShapeDtypeStruct((batch, heads, length), jnp.float32)],
-    )(query, key, value, *ranges)
-    return mixed, (query, key, value, ranges, mixed, log_sum)
+    )(seed, query, key, value, *ranges)
+    return mixed, (query, key, value, ranges, seed, mixed, log_sum)
 
 
-def _backward(interpret: bool, residuals: Any, cotangent: Array) -> Any:
+def _backward(options: Options, residuals: Any, cotangent: Array) -> Any:
     """The gradients of query, key and value."""
-    query, key, value, ranges, mixed, log_sum = residuals
+    query, key, value, ranges, seed, mixed, log_sum = residuals
+    # The sum over j of P_ij dP_ij, which is the same with dropout: O is made of what is kept.
     delta = (mixed.astype(jnp.float32) * cotangent.astype(jnp.float32)).sum(-1).swapaxes(1, 2)
     specs = _Specs(query.shape, block=64)
     query_gradient = _call(
         _query_gradient_kernel,
         specs,
-        interpret,
+        options,
         in_specs=[
+            specs.seed,
             specs.block,
             specs.row,
             specs.row,
@@ -94,12 +135,13 @@ def _backward(interpret: bool, residuals: Any, cotangent: Array) -> Any:
         ],
         out_specs=specs.block,
         out_shape=query,
-    )(query, key, value, cotangent, log_sum, delta, *ranges)
+    )(seed, query, key, value, cotangent, log_sum, delta, *ranges)
     key_gradient, value_gradient = _call(
         _key_value_gradient_kernel,
         specs,
-        interpret,
+        options,
         in_specs=[
+            specs.seed,
             specs.row,
             specs.block,
             specs.block,
@@ -111,8 +153,8 @@ def _backward(interpret: bool, residuals: Any, cotangent: Array) -> Any:
         ],
         out_specs=[specs.block, specs.block],
         out_shape=[key, value],
-    )(query, key, value, cotangent, log_sum, delta, *ranges)
-    return query_gradient, key_gradient, value_gradient, None
+    )(seed, query, key, value, cotangent, log_sum, delta, *ranges)
+    return query_gradient, key_gradient, value_gradient, None, None
 
 
 _flash.defvjp(_forward, _backward)
@@ -130,27 +172,32 @@ class _Specs:
         self.scalar = pl.BlockSpec((None, None, block), lambda i, b, n: (b, n, i))
         self.scalars = pl.BlockSpec((None, None, length), lambda i, b, n: (b, n, 0))
         self.range = pl.BlockSpec((None, block), lambda i, b, n: (b, i))
+        self.seed = pl.BlockSpec((4,), lambda i, b, n: (0,))
 
 
-def _call(kernel: Any, specs: _Specs, interpret: bool, **shapes: Any) -> Any:
+def _call(kernel: Any, specs: _Specs, options: Options, **shapes: Any) -> Any:
     # Imported late: JAX has announced that a future version drops Triton.
     from jax.experimental.pallas import triton
 
     return pl.pallas_call(
-        kernel,
+        functools.partial(kernel, options),
         grid=specs.grid,
         compiler_params=triton.CompilerParams(num_warps=4, num_stages=2),
-        interpret=interpret,
+        interpret=options.interpret,
         name=kernel.__name__.strip("_"),
         **shapes,
     )
 
 
-def _forward_kernel(q_ref, k_ref, v_ref, first_ref, last_ref, mixed_ref, log_sum_ref):
+def _forward_kernel(
+    options, seed_ref, q_ref, k_ref, v_ref, first_ref, last_ref, mixed_ref, log_sum_ref
+):
     """One block of queries against the blocks of keys that any of them sees."""
     query, first, last = q_ref[...], first_ref[...], last_ref[...]
     block, width = query.shape
     scale = LOG2_E * width**-0.5
+    kept = _kept(options, seed_ref, k_ref.shape[0])
+    queries = pl.program_id(0) * block + jnp.arange(block)
 
     def add(index, carry):
         mixed, top, total = carry
@@ -163,25 +210,41 @@ def _forward_kernel(q_ref, k_ref, v_ref, first_ref, last_ref, mixed_ref, log_sum
         weights = jnp.exp2(scores - new_top[:, None])
         correction = jnp.exp2(top - new_top)
         value = v_ref[keys, :]
-        mixed = mixed * correction[:, None] + _product(weights.astype(value.dtype), value)
+        used = weights  # of the mixture; the sum of the softmax takes all
+        if options.rate:
+            used = jnp.where(kept(queries, place), weights, 0.0)
+        mixed = mixed * correction[:, None] + _product(used.astype(value.dtype), value)
         return mixed, new_top, total * correction + weights.sum(axis=1)
 
     nothing = jnp.zeros((block, width), jnp.float32)
     lowest = jnp.full((block,), -jnp.inf, jnp.float32)
     start = nothing, lowest, jnp.zeros((block,), jnp.float32)
     mixed, top, total = lax.fori_loop(*_blocks(first, last, block), add, start)
-    mixed_ref[...] = (mixed / total[:, None]).astype(mixed_ref.dtype)
+    divisor = total * (1.0 - options.rate)
+    mixed_ref[...] = (mixed / divisor[:, None]).astype(mixed_ref.dtype)
     log_sum_ref[...] = top + jnp.log2(total)
 
 
 def _query_gradient_kernel(
-    q_ref, k_ref, v_ref, cotangent_ref, log_sum_ref, delta_ref, first_ref, last_ref, gradient_ref
+    options,
+    seed_ref,
+    q_ref,
+    k_ref,
+    v_ref,
+    cotangent_ref,
+    log_sum_ref,
+    delta_ref,
+    first_ref,
+    last_ref,
+    gradient_ref,
 ):
     """One block of queries; the probabilities come again from the scores and their log sum."""
     query, first, last = q_ref[...], first_ref[...], last_ref[...]
     cotangent, log_sum, delta = cotangent_ref[...], log_sum_ref[...], delta_ref[...]
     block, width = query.shape
     scale = width**-0.5
+    kept = _kept(options, seed_ref, k_ref.shape[0])
+    queries = pl.program_id(0) * block + jnp.arange(block)
 
     def add(index, gradient):
         keys = pl.ds(index * block, block)
@@ -190,7 +253,10 @@ def _query_gradient_kernel(
         seen = (first[:, None] <= place[None, :]) & (place[None, :] < last[:, None])
         scores = jnp.where(seen, _product(query, key.T) * (LOG2_E * scale), HIDDEN)
         weights = jnp.exp2(scores - log_sum[:, None])
-        change = weights * (_product(cotangent, v_ref[keys, :].T) - delta[:, None])
+        change = _product(cotangent, v_ref[keys, :].T)
+        if options.rate:
+            change = jnp.where(kept(queries, place), change / (1.0 - options.rate), 0.0)
+        change = weights * (change - delta[:, None])
         return gradient + _product((change * scale).astype(key.dtype), key)
 
     start = jnp.zeros((block, width), jnp.float32)
@@ -199,6 +265,8 @@ def _query_gradient_kernel(
 
 
 def _key_value_gradient_kernel(
+    options,
+    seed_ref,
     q_ref,
     k_ref,
     v_ref,
@@ -214,6 +282,8 @@ def _key_value_gradient_kernel(
     key, value, first, last = k_ref[...], v_ref[...], first_ref[...], last_ref[...]
     block, width = key.shape
     scale = width**-0.5
+    kept = _kept(options, seed_ref, q_ref.shape[0])
+    keys = pl.program_id(0) * block + jnp.arange(block)
 
     def add(index, carry):
         key_gradient, value_gradient = carry
@@ -223,15 +293,35 @@ def _key_value_gradient_kernel(
         seen = (first[None, :] <= place[:, None]) & (place[:, None] < last[None, :])
         scores = jnp.where(seen, _product(query, key.T) * (LOG2_E * scale), HIDDEN)
         weights = jnp.exp2(scores - log_sum_ref[queries][:, None])
-        change = weights * (_product(cotangent, value.T) - delta_ref[queries][:, None])
+        used, change = weights, _product(cotangent, value.T)
+        if options.rate:
+            survives = kept(place, keys)
+            used = jnp.where(survives, weights / (1.0 - options.rate), 0.0)
+            change = jnp.where(survives, change / (1.0 - options.rate), 0.0)
+        change = weights * (change - delta_ref[queries][:, None])
         key_gradient += _product((change * scale).astype(query.dtype).T, query)
-        value_gradient += _product(weights.astype(cotangent.dtype).T, cotangent)
+        value_gradient += _product(used.astype(cotangent.dtype).T, cotangent)
         return key_gradient, value_gradient
 
     start = jnp.zeros((block, width), jnp.float32), jnp.zeros((block, width), jnp.float32)
     gradients = lax.fori_loop(*_blocks(first, last, block), add, start)
     key_gradient_ref[...] = gradients[0].astype(key_gradient_ref.dtype)
     value_gradient_ref[...] = gradients[1].astype(value_gradient_ref.dtype)
+
+
+def _kept(options: Options, seed_ref: Any, length: int) -> Any:
+    """(places of queries, places of keys) -> whether the probability is kept, for this program."""
+    if not options.rate:
+        return None
+    row = pl.program_id(1) * options.heads + pl.program_id(2)
+    words = seed_ref[0], seed_ref[1]
+    dropout = Dropout(words, seed_ref[2], options.heads, options.rate)
+
+    def kept(query_places: Int[Array, "Q"], key_places: Int[Array, "K"]) -> Bool[Array, "Q K"]:
+        bits = dropout.bits(row, query_places[:, None], key_places[None, :], length)
+        return is_kept(bits, options.rate)
+
+    return kept
 
 
 def _blocks(first: Array, last: Array, block: int) -> tuple[Array, Array]:

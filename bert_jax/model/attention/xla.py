@@ -1,22 +1,23 @@
 """Attention in plain JAX: the reference, on any device, with every argument.
 
-Three ways to one result. *Dense* holds the scores [B, N, L, L]. *Local* layers compare each block
-of queries with its own and the two neighbouring blocks alone. *Long* rows take the queries block
-by block and compute the scores again in the backward pass, so that [B, N, block, L] is the most
-that ever exists.
+Three ways to one result, dropout included. *Dense* holds the scores [B, N, L, L]. *Local* layers
+compare each block of queries with its own and the two neighbouring blocks alone. *Long* rows take
+the queries block by block and compute the scores again in the backward pass, so that
+[B, N, block, L] is the most that ever exists.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
-from bert_jax.model.dropout import dropout
+from bert_jax.model.attention.dropped import Dropout
+from bert_jax.model.dropout import drop
 from bert_jax.model.products import contract
 
 SMALLEST_BLOCK = 64  # of a local layer's queries
 LONG = 2048  # tokens of a row from which on the queries are taken block by block
 LONG_BLOCK = 256
-OUTSIDE = -1  # the segment of places before and behind the row
+OUTSIDE = -1  # the segment of places before and after the row
 
 
 def attend(
@@ -26,43 +27,52 @@ def attend(
     segment_ids: Int[Array, "B L"],
     *,
     window: int,
-    dropout_rate: float,
-    dropout_key: PRNGKeyArray | None,
+    dropout: Dropout | None,
 ) -> Float[Array, "B L N H"]:
     """As `bert_jax.model.attention.attend`, the way chosen by length and window."""
     length = query.shape[1]
     block = max(window // 2, SMALLEST_BLOCK)
     if window and 2 * 3 * block <= length:  # below twice what a block reads, dense is faster
-        return _local(query, key, value, segment_ids, window, block, dropout_rate, dropout_key)
+        return _local(query, key, value, segment_ids, window, block, dropout)
     if length >= LONG and length % LONG_BLOCK == 0:
-        return _long(query, key, value, segment_ids, window, dropout_rate, dropout_key)
+        return _long(query, key, value, segment_ids, window, dropout)
     place = jnp.arange(length)
     visible = visibility(segment_ids, segment_ids, place, place, window)
-    return dense(query, key, value, visible, dropout_rate, dropout_key)
+    return dense(query, key, value, visible, place, place, length, dropout)
 
 
 def dense(
-    query: Float[Array, "*B L N H"],
-    key: Float[Array, "*B M N H"],
-    value: Float[Array, "*B M N H"],
-    visible: Bool[Array, "*B L M"],
-    dropout_rate: float,
-    dropout_key: PRNGKeyArray | None,
-) -> Float[Array, "*B L N H"]:
+    query: Float[Array, "B *C L N H"],
+    key: Float[Array, "B *C M N H"],
+    value: Float[Array, "B *C M N H"],
+    visible: Bool[Array, "B *C L M"],
+    query_places: Int[Array, "*C L"],
+    key_places: Int[Array, "*C M"],
+    length: int,
+    dropout: Dropout | None,
+) -> Float[Array, "B *C L N H"]:
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, eq. 1); softmax in float32.
 
     Args:
-      query, key, value: projections of the hidden states.
-      visible: [..., i, j] tells whether query i attends to key j; no query may see nothing.
-      dropout_rate: share of the attention probabilities that are dropped.
-      dropout_key: None switches dropout off.
+      query, key, value: projections of the hidden states; C are blocks of a row, if there are any.
+      visible: [..., i, j] says whether query i attends to key j; every query must see some key.
+      query_places, key_places: their places in the row, for dropout.
+      length: tokens of the row.
+      dropout: None: no probability is dropped.
     """
     rows, dtype = "bc"[: query.ndim - 3], value.dtype
     query = query * query.shape[-1] ** -0.5
     scores = contract(f"{rows}lnh,{rows}mnh->{rows}nlm", query, key, dtype, jnp.float32)
     scores = jnp.where(visible[..., None, :, :], scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(dtype)
-    probabilities = dropout(probabilities, dropout_rate, dropout_key)
+    if dropout is not None:
+        batch, heads = query.shape[0], query.shape[-2]
+        blocks = (1,) * (query.ndim - 4)
+        row = jnp.arange(batch * heads).reshape(batch, *blocks, heads, 1, 1)  # B *C N L M
+        bits = dropout.bits(
+            row, query_places[..., None, :, None], key_places[..., None, None, :], length
+        )
+        probabilities = drop(probabilities, dropout.rate, bits)
     return contract(f"{rows}nlm,{rows}mnh->{rows}lnh", probabilities, value, dtype)
 
 
@@ -75,11 +85,12 @@ def visibility(
 ) -> Bool[Array, "*B L M"]:
     """Which queries see which keys: those of one document, at most `window / 2` tokens apart.
 
-    Padding (segment 0) sees padding alone, so that no query sees nothing and no document sees it.
+    Padding (segment 0) sees padding alone, so that every query sees some key and no document sees
+    padding.
 
     Args:
       query_segments, key_segments: the document that each token belongs to, 0 for padding.
-      query_places, key_places: where the tokens stand in the row.
+      query_places, key_places: their places in the row.
       window: width of the local window in tokens, both sides together; 0: no limit.
     """
     same_document = query_segments[..., :, None] == key_segments[..., None, :]
@@ -89,7 +100,7 @@ def visibility(
     return same_document & (distance <= window // 2)
 
 
-def _local(query, key, value, segment_ids, window, block, dropout_rate, dropout_key):
+def _local(query, key, value, segment_ids, window, block, dropout):
     """Blocks of queries, each with the three blocks of keys that its window can reach."""
     length = query.shape[1]
     padding = -length % block
@@ -112,32 +123,34 @@ def _local(query, key, value, segment_ids, window, block, dropout_rate, dropout_
         jnp.arange(3 * block),
         window,
     )
+    begins = block * jnp.arange((length + padding) // block)[:, None]
     mixed = dense(
         blocks(query, 0),
         neighbours(key, 0),
         neighbours(value, 0),
         visible,
-        dropout_rate,
-        dropout_key,
+        begins + jnp.arange(block),
+        begins - block + jnp.arange(3 * block),
+        length,
+        dropout,
     )
     return mixed.reshape(mixed.shape[0], -1, *mixed.shape[3:])[:, :length]
 
 
-def _long(query, key, value, segment_ids, window, dropout_rate, dropout_key):
+def _long(query, key, value, segment_ids, window, dropout):
     """One block of queries after the other, each against the whole row."""
     batch, length = segment_ids.shape
     place = jnp.arange(length)
 
     @jax.checkpoint
-    def mix(block: tuple[Array, Array, Array, Array]) -> Array:
-        index, block_query, block_segments, block_places = block
+    def mix(block: tuple[Array, Array, Array]) -> Array:
+        block_query, block_segments, block_places = block
         visible = visibility(block_segments, segment_ids, block_places, place, window)
-        block_key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-        return dense(block_query, key, value, visible, dropout_rate, block_key)
+        return dense(block_query, key, value, visible, block_places, place, length, dropout)
 
     def blocks(x: Array) -> Array:  # [B, L, ...] -> [L / block, B, block, ...]
         return x.reshape(batch, -1, LONG_BLOCK, *x.shape[2:]).swapaxes(0, 1)
 
     places = place.reshape(-1, LONG_BLOCK)
-    mixed = jax.lax.map(mix, (jnp.arange(len(places)), blocks(query), blocks(segment_ids), places))
+    mixed = jax.lax.map(mix, (blocks(query), blocks(segment_ids), places))
     return mixed.swapaxes(0, 1).reshape(query.shape)
