@@ -11,7 +11,7 @@ import jax
 from absl import flags
 
 from bert_jax.common import command_line
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop import configs, hugging_face, parity
 from bert_jax.interop.names import Params
 from bert_jax.interop.usage import pytorch_lines
@@ -46,7 +46,7 @@ def export() -> None:
         print(f"  {path.name:24} {path.stat().st_size:>13,} bytes")
     print("Token ids: equal to those of the training tokenizer on the sample texts.")
     print(f"Logits: {_comparison(out, run.params, run.model)}")
-    tokenizer = Tokenizer.load(run.tokenizer_directory)
+    tokenizer = load_tokenizer(run.tokenizer_directory)
     lines = pytorch_lines(out, mask=tokenizer.piece(tokenizer.vocabulary.mask_id))
     print(f"\nIn Python, with torch and transformers installed:\n\n{_indented(lines)}\n")
 

@@ -41,15 +41,19 @@ from bert_jax.corpus.store import (
 )
 from bert_jax.corpus.store.manifest import collect_shards, list_sources
 from bert_jax.corpus.survey import CHANGED, Survey, survey
-from bert_jax.corpus.tokenizers import hugging_face, sentencepiece
 from bert_jax.corpus.tokenizers.base import Tokenizer
-from bert_jax.corpus.tokenizers.load import open_tokenizer
+from bert_jax.corpus.tokenizers.load import (
+    case_warnings,
+    load_tokenizer,
+    open_tokenizer,
+    train_tokenizer,
+)
 from bert_jax.corpus.workers import Engine, Workers
 
 PLAN = "plan.json"
 
 # Settings that older stores do not list, and what they were.
-_LATER = {"lines": "paragraph", "options": ""}
+_LATER = {"lines": "paragraph", "options": "", "strip_accents": "auto"}
 
 
 _FULL = {
@@ -278,14 +282,14 @@ def _sample_bytes(sizes: Sequence[float], settings: Settings) -> list[int]:
 def _make_tokenizer(surveys: Sequence[Survey], settings: Settings, directory: Path) -> Tokenizer:
     """The tokenizer in `directory`: what a build before left there, a given one, or a trained."""
     if directory.is_dir():
-        return Tokenizer.load(directory)
-    tokenizer: Tokenizer
+        return load_tokenizer(directory)
     if settings.tokenizer.path:
-        tokenizer = open_tokenizer(Path(settings.tokenizer.path), settings.tokenizer.lowercase)
-    elif settings.tokenizer.kind == "wordpiece":
-        tokenizer = hugging_face.train(_sample(surveys), settings.tokenizer)
+        wanted = settings.tokenizer
+        tokenizer = open_tokenizer(Path(wanted.path), wanted.lowercase, wanted.strip_accents)
+        if wanted.lowercase:
+            _warn(case_warnings(tokenizer, wanted.path))
     else:
-        tokenizer = sentencepiece.train(_sample(surveys), settings.tokenizer)
+        tokenizer = train_tokenizer(_sample(surveys), settings.tokenizer)
     with finished_directory(directory) as unfinished:
         tokenizer.save(unfinished)
     return tokenizer

@@ -7,7 +7,7 @@ from typing import Any
 
 from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS
 from bert_jax.corpus.store import SPLITS
-from bert_jax.corpus.tokenizers.sentencepiece import SPACE
+from bert_jax.corpus.tokenizers.base import SPACE
 
 SOURCES_SHOWN = 30
 

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers import sentencepiece_model
-from bert_jax.corpus.tokenizers.sentencepiece import SPACE
+from bert_jax.corpus.tokenizers.base import SPACE
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 

@@ -10,6 +10,7 @@ from tokenizers import processors
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.sentencepiece import MODEL
 from bert_jax.interop import sentencepiece_twin
 
@@ -56,7 +57,7 @@ def export(
     Raises:
       UserError: the tokenizer has no twin in the `tokenizers` library.
     """
-    trained = Tokenizer.load(tokenizer_directory)
+    trained = load_tokenizer(tokenizer_directory)
     if isinstance(trained, HuggingFaceTokenizer):
         exported = trained.reading_specials()
     else:

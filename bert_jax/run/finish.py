@@ -10,6 +10,7 @@ from bert_jax.common import console
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import hugging_face, parity
 from bert_jax.interop.usage import pytorch_lines
@@ -47,7 +48,7 @@ def is_finished(directory: Path) -> bool:
 
 def show_predictions(run: Run, split: Split) -> None:
     """Print held-out sentences with one word masked, and what the model fills in."""
-    tokenizer = Tokenizer.load(run.tokenizer_directory)
+    tokenizer = load_tokenizer(run.tokenizer_directory)
     examples = list(masked_sentences(split, tokenizer, SHOWN))
     if not examples:
         return
@@ -98,7 +99,7 @@ def say_next_steps(directory: Path) -> None:
     if evaluations:
         last = evaluations[-1]
         console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
-    folder, mask = directory / HUGGING_FACE, mask_piece(Tokenizer.load(directory / TOKENIZER))
+    folder, mask = directory / HUGGING_FACE, mask_piece(load_tokenizer(directory / TOKENIZER))
     lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
     if folder.is_dir():
         lines = f"and from PyTorch, with the folder {folder}:\n\n{lines}"

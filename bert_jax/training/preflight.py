@@ -49,7 +49,8 @@ def vocab_size(config: ConfigDict) -> int:
     """
     if not config.tokenizer.path:
         return config.tokenizer.vocab_size
-    tokenizer = open_tokenizer(Path(config.tokenizer.path), config.tokenizer.lowercase)
+    wanted = config.tokenizer
+    tokenizer = open_tokenizer(Path(wanted.path), wanted.lowercase, wanted.strip_accents)
     return tokenizer.vocabulary.size
 
 

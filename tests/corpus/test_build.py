@@ -15,7 +15,7 @@ from bert_jax.corpus.filters.dedup import document_hash, heldout_below
 from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.corpus.readers import files
 from bert_jax.corpus.store import MANIFEST, TokenStore
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.stream.batches import TrainBatches
 from tests.corpus.corpora import FILES_APART, contents, documents, third, tiny_config, write_text
 from tests.corpus.store.test_arrays import documents_of
@@ -32,7 +32,7 @@ def source(tmp_path, monkeypatch):
 
 
 def texts_of(store, split):
-    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    tokenizer = load_tokenizer(store.tokenizer_directory)
     return [
         [tokenizer.decode(ids) for ids in document]
         for shard in store.split(split).shards
