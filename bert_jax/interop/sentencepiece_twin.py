@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import sentencepiece
@@ -13,12 +14,15 @@ from bert_jax.corpus.tokenizers import sentencepiece_model
 from bert_jax.corpus.tokenizers.base import SPACE
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
+_EXTENDING = r"[\p{M}\u200c\u200d]"  # what may belong to the grapheme of the character before it
+_BORDER = "\ufdd0\ufdd1"  # noncharacters, which no text holds
+
 
 def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.Tokenizer:
     """The same tokenizer in the `tokenizers` library.
 
-    Pieces and scores are taken over. Special pieces typed in text stand for themselves and take
-    the space before them, as `Tokenizer.encode_with_specials` has it.
+    Tokens and scores are taken over. Special tokens typed in text give their own ids, and the space
+    before them belongs to them, as in `Tokenizer.encode_with_specials`.
 
     Args:
       serialized: a sentencepiece model.
@@ -27,7 +31,7 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
 
     Raises:
       UserError: it is neither a unigram nor a BPE model, or marks spaces in another way than
-        sentencepiece does unless told so.
+        sentencepiece does by default.
     """
     proto = sentencepiece_model.parse(serialized)
     trainer, spec = proto.trainer_spec, proto.normalizer_spec
@@ -37,21 +41,30 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
             "escape_whitespaces: it cannot be exported"
         )
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
+    symbols = sorted(
+        (pieces[id][0] for id in sentencepiece_model.user_defined(proto)), key=len, reverse=True
+    )
     model: models.Model
     if trainer.model_type == sentencepiece_model.UNIGRAM:
         model = models.Unigram(pieces, vocabulary.unk_id, trainer.byte_fallback)
     elif trainer.model_type == sentencepiece_model.BPE:
         model = _bpe(pieces, vocabulary.unk_id, trainer.byte_fallback)
+        model.ignore_merges = bool(symbols)  # no merges make them
     else:
         raise UserError(
             f"the tokenizer {name} is neither a unigram nor a BPE model of sentencepiece: only "
             "those can be exported"
         )
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = _normalizer(proto)
+    tokenizer.normalizer = _normalizer(proto, symbols)
     scheme = "first" if spec.add_dummy_prefix else "never"
-    split = trainer.split_by_whitespace  # else there are pieces of several words
+    split = trainer.split_by_whitespace  # else there are tokens of several words
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, split)
+    if symbols:
+        pattern = Regex("|".join(map(re.escape, symbols)))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [tokenizer.pre_tokenizer, pre_tokenizers.Split(pattern, "isolated")]
+        )
     tokenizer.decoder = decoders.Sequence(
         [decoders.ByteFallback(), decoders.Metaspace(SPACE, scheme, split)]
     )
@@ -92,32 +105,49 @@ def _bpe(pieces: list[tuple[str, float]], unk_id: int, byte_fallback: bool) -> m
     )
 
 
-def _normalizer(proto: Any) -> normalizers.Normalizer:
-    """Sentencepiece's character map and handling of spaces.
-
-    `Precompiled` applies the map to graphemes shorter than six bytes by their first match, and to
-    characters elsewhere; sentencepiece applies it to the longest match. Composing before and after
-    makes up for it, and so does folding case before where the map folds case. What is left are
-    compatibility forms followed by a combining mark of their own.
-    """
+def _normalizer(proto: Any, symbols: list[str]) -> normalizers.Normalizer:
+    """Sentencepiece's character map and handling of spaces; it leaves `symbols` as they are."""
     spec = proto.normalizer_spec
     steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
-        normalize = sentencepiece.SentencePieceProcessor(
-            model_proto=proto.SerializeToString()
-        ).normalize
-        composes = normalize("e\u0301").endswith("\u00e9")
-        folds = normalize("A").endswith("a")
-        composing = [normalizers.NFC()] if composes else []
-        steps += composing
-        if folds:
-            # Sentencepiece keeps the dotted capital I, which `Lowercase` takes apart.
-            steps += [normalizers.Lowercase(), normalizers.Replace("i\u0307", "\u0130")]
-        steps += [normalizers.Precompiled(spec.precompiled_charsmap), *composing]
+        steps += _character_map(proto)
+        # Symbols have names that the map does not change, while it is applied.
+        names = [f"\ufdd2{chr(0x10F000 + index)}" for index in range(len(symbols))]
+        pairs = list(zip(symbols, names, strict=True))
+        steps = [
+            *(normalizers.Replace(symbol, name) for symbol, name in pairs),
+            *steps,
+            *(normalizers.Replace(name, symbol) for symbol, name in pairs),
+        ]
     if spec.remove_extra_whitespaces:
-        # The space in front of the text is the one that Metaspace would put there.
+        # The space before the text is the one that Metaspace would put there.
         steps += [
             normalizers.Replace(Regex(" {2,}"), " "),
             normalizers.Replace(Regex(r" +\z"), ""),
         ]
     return normalizers.Sequence(steps)
+
+
+def _character_map(proto: Any) -> list[normalizers.Normalizer]:
+    """The charsmap, which both libraries apply in different ways.
+
+    `Precompiled` replaces all of a grapheme shorter than six bytes by its first match, and
+    characters elsewhere; sentencepiece replaces the longest match. Composing before and after makes
+    up for it, and so does folding case before where the map folds case. Marks and joiners, which
+    would be lost with the grapheme, are parted from it in between.
+    """
+    processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    normalize = processor.normalize
+    composing = [normalizers.NFC()] if normalize("e\u0301").endswith("\u00e9") else []
+    folding: list[normalizers.Normalizer] = []
+    if normalize("A").endswith("a"):
+        # Sentencepiece keeps the dotted capital I, which `Lowercase` takes apart.
+        folding = [normalizers.Lowercase(), normalizers.Replace("i\u0307", "\u0130")]
+    return [
+        *composing,
+        *folding,
+        normalizers.Replace(Regex(f"(?={_EXTENDING})"), _BORDER),
+        normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap),
+        normalizers.Replace(_BORDER, ""),
+        *composing,
+    ]

@@ -124,7 +124,7 @@ def test_bad_requests_are_refused_before_anything_is_written(
     classic, redrawn, tokenizer_directory, out, tmp_path
 ):
     small = dataclasses.replace(classic, vocab_size=100)
-    with pytest.raises(UserError, match="700 pieces and the model 100"):
+    with pytest.raises(UserError, match="700 tokens and the model 100"):
         export(redrawn(small), small, tokenizer_directory, out)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match=r"vocabulary\.json is missing"):

@@ -10,7 +10,8 @@ from tokenizers import AddedToken, models, pre_tokenizers, processors, trainers
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
-from bert_jax.interop.tokenizers import SAMPLES, export
+from bert_jax.interop.tokenizer_check import SAMPLES
+from bert_jax.interop.tokenizers import export
 
 transformers = pytest.importorskip("transformers")
 

@@ -11,7 +11,8 @@ import tokenizers
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.sentencepiece_twin import convert, equally_likely
-from bert_jax.interop.tokenizers import SAMPLES, check, export
+from bert_jax.interop.tokenizer_check import SAMPLES, check
+from bert_jax.interop.tokenizers import export
 
 KINDS = ["tokenizer_directory", "lowercase_tokenizer_directory", "bpe_tokenizer_directory"]
 

@@ -79,6 +79,10 @@ class Tokenizer(abc.ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """Plain text; special ids are left out."""
 
+    def user_symbols(self) -> list[int]:
+        """The ids of symbols that users defined: found in text before all else."""
+        return []
+
     @abc.abstractmethod
     def piece(self, id: int) -> str:
         """How the vocabulary spells a token."""

@@ -2,7 +2,8 @@
 
 The rules `nmt_nfkc` and `nmt_nfkc_cf` make a space of the zero-width non-joiner, which cuts Persian
 words in two. They are compiled into a "charsmap": the size of a double-array trie (uint32), the
-trie, and the texts that the trie's leaves point to, each with a zero byte after it.
+trie over UTF-8 bytes, and the texts that its leaves point to. Leaves are shared by all characters
+that become the same text, so a rule is removed at the last byte of its character.
 """
 
 import struct
@@ -12,7 +13,8 @@ import sentencepiece
 from bert_jax.corpus.tokenizers import sentencepiece_model
 
 NON_JOINER = "\u200c"
-_IS_LEAF = 1 << 31
+_LEAF = 1 << 31
+_LABEL = 0xFF  # the bits that hold the byte of a unit; no byte of UTF-8 has all of them
 
 
 def rule_name(*, lowercase: bool) -> str:
@@ -28,35 +30,24 @@ def normalizer(rule: str, *, keep_joiners: bool) -> sentencepiece.SentencePieceN
     model = sentencepiece_model.parse(normalizer.serialized_model_proto())
     spec = model.normalizer_spec
     spec.name = f"{rule}_joiners"
-    spec.precompiled_charsmap = _with_rule(spec.precompiled_charsmap, NON_JOINER, NON_JOINER)
+    spec.precompiled_charsmap = _without_rule(spec.precompiled_charsmap, NON_JOINER)
     return sentencepiece.SentencePieceNormalizer(model_proto=model.SerializeToString())
 
 
-def _with_rule(charsmap: bytes, key: str, value: str) -> bytes:
-    """A charsmap in which `key`, which has a rule of its own, becomes `value`."""
-    size = struct.unpack_from("<I", charsmap)[0]
-    trie, texts = charsmap[4 : 4 + size], charsmap[4 + size :]
-    leaf = 4 * _leaf(trie, key.encode())
-    unit = struct.pack("<I", _IS_LEAF | len(texts))
-    trie = trie[:leaf] + unit + trie[leaf + 4 :]
-    return charsmap[:4] + trie + texts + value.encode() + b"\0"
+def _without_rule(charsmap: bytes, character: str) -> bytes:
+    """A charsmap that leaves `character`, for which it has a rule, as it is."""
+    at = 4 + 4 * _last_unit(charsmap[4:], character.encode())
+    unit = struct.unpack_from("<I", charsmap, at)[0]
+    return charsmap[:at] + struct.pack("<I", unit | _LABEL) + charsmap[at + 4 :]
 
 
-def _leaf(trie: bytes, key: bytes) -> int:
-    """The unit of a double-array trie that holds the value of `key`; as darts-clone lays it out."""
+def _last_unit(trie: bytes, key: bytes) -> int:
+    """The unit of the last byte of `key`, in the layout of darts-clone."""
     unit = struct.unpack_from("<I", trie)[0]
-    position = _offset(unit)
+    position = 0
     for byte in key:
-        position ^= byte
+        position ^= (unit >> 10) << ((unit & 1 << 9) >> 6) ^ byte
         unit = struct.unpack_from("<I", trie, 4 * position)[0]
-        if unit & (_IS_LEAF | 0xFF) != byte:
+        if unit & (_LEAF | _LABEL) != byte:
             raise KeyError(key)
-        position ^= _offset(unit)
-    if not unit >> 8 & 1:
-        raise KeyError(key)
     return position
-
-
-def _offset(unit: int) -> int:
-    """How far a unit's children are from it, to be combined by exclusive or."""
-    return (unit >> 10) << ((unit & 1 << 9) >> 6)

@@ -124,6 +124,9 @@ class SentencePieceTokenizer(Tokenizer):
         is_special = self.vocabulary.is_special
         return self._processor.decode([int(id) for id in ids if not is_special[id]])
 
+    def user_symbols(self) -> list[int]:
+        return sentencepiece_model.user_defined(sentencepiece_model.parse(self._model))
+
     def piece(self, id: int) -> str:
         return self._processor.id_to_piece(id)
 
