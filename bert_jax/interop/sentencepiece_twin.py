@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from typing import Any
 
 import sentencepiece
@@ -41,30 +40,21 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
             "escape_whitespaces: it cannot be exported"
         )
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
-    symbols = sorted(
-        (pieces[id][0] for id in sentencepiece_model.user_defined(proto)), key=len, reverse=True
-    )
     model: models.Model
     if trainer.model_type == sentencepiece_model.UNIGRAM:
         model = models.Unigram(pieces, vocabulary.unk_id, trainer.byte_fallback)
     elif trainer.model_type == sentencepiece_model.BPE:
         model = _bpe(pieces, vocabulary.unk_id, trainer.byte_fallback)
-        model.ignore_merges = bool(symbols)  # no merges make them
     else:
         raise UserError(
             f"the tokenizer {name} is neither a unigram nor a BPE model of sentencepiece: only "
             "those can be exported"
         )
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = _normalizer(proto, symbols)
+    tokenizer.normalizer = _normalizer(proto)
     scheme = "first" if spec.add_dummy_prefix else "never"
     split = trainer.split_by_whitespace  # else there are tokens of several words
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, split)
-    if symbols:
-        pattern = Regex("|".join(map(re.escape, symbols)))
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [tokenizer.pre_tokenizer, pre_tokenizers.Split(pattern, "isolated")]
-        )
     tokenizer.decoder = decoders.Sequence(
         [decoders.ByteFallback(), decoders.Metaspace(SPACE, scheme, split)]
     )
@@ -105,20 +95,10 @@ def _bpe(pieces: list[tuple[str, float]], unk_id: int, byte_fallback: bool) -> m
     )
 
 
-def _normalizer(proto: Any, symbols: list[str]) -> normalizers.Normalizer:
-    """Sentencepiece's character map and handling of spaces; it leaves `symbols` as they are."""
+def _normalizer(proto: Any) -> normalizers.Normalizer:
+    """Sentencepiece's character map and handling of spaces."""
     spec = proto.normalizer_spec
-    steps: list[normalizers.Normalizer] = []
-    if spec.precompiled_charsmap:
-        steps += _character_map(proto)
-        # Symbols have names that the map does not change, while it is applied.
-        names = [f"\ufdd2{chr(0x10F000 + index)}" for index in range(len(symbols))]
-        pairs = list(zip(symbols, names, strict=True))
-        steps = [
-            *(normalizers.Replace(symbol, name) for symbol, name in pairs),
-            *steps,
-            *(normalizers.Replace(name, symbol) for symbol, name in pairs),
-        ]
+    steps = _character_map(proto) if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
         # The space before the text is the one that Metaspace would put there.
         steps += [
