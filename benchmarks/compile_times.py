@@ -17,10 +17,11 @@ import jax
 from absl import flags
 
 from bert_jax.common import command_line, compile_cache
+from bert_jax.config import parse
 from bert_jax.performance.machine import load, machine, versions
 from bert_jax.plan import compiled
-from bert_jax.stream.phases import phases
 from bert_jax.training import sharding
+from bert_jax.training.preflight import vocab_size
 
 FLAGS = flags.FLAGS
 LAYERS = ("unrolled", "scanned")
@@ -28,11 +29,12 @@ LAYERS = ("unrolled", "scanned")
 
 def compile_once() -> None:
     """Print the seconds of tracing and compiling, or reading, in this process."""
-    config = command_line.config()
+    settings = parse(command_line.config())
     compile_cache.use(FLAGS.compile_cache)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(settings.training.mesh)
+    model = settings.models(vocab_size(settings.corpus.tokenizer))[0]
     begin = time.perf_counter()
-    compiled(config, mesh, phases(config)[0])
+    compiled(settings, mesh, settings.stream.phases[0], model)
     print(time.perf_counter() - begin)
 
 

@@ -35,6 +35,7 @@ from ml_collections import ConfigDict
 from bert_jax.config import default_config
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.readers import docstrings
+from bert_jax.corpus.settings import from_config
 from bert_jax.performance.machine import load, machine, versions
 
 FLAGS = flags.FLAGS
@@ -60,7 +61,7 @@ def ours(place: Path, split_sentences: bool) -> float:
     config.corpus.split_sentences = split_sentences
     config.tokenizer.path = str(place / "tokenizer")
     start = time.perf_counter()
-    build_store(config, place / "out" / "store")
+    build_store(from_config(config), place / "out" / "store")
     return time.perf_counter() - start
 
 
@@ -127,7 +128,7 @@ def make_text(place: Path) -> None:
     given.write_bytes(content[: cut + 2])
     config = settings(given)
     config.corpus.heldout_fraction = 0.01
-    trained = build_store(config, place / "trained")
+    trained = build_store(from_config(config), place / "trained")
     shutil.copytree(trained.tokenizer_directory, place / "tokenizer")
     with (place / "text.txt").open("wb") as file:
         if FLAGS.shape == "one_line":

@@ -24,11 +24,11 @@ from absl import flags
 from flax import nnx
 
 from bert_jax.common import command_line, memory
-from bert_jax.config import default_config
+from bert_jax.config import default_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.model.heads import HEADS
 from bert_jax.training import sharding
-from bert_jax.training.step import compile_steps, evaluation_sums
+from bert_jax.training.step import compile_steps
 
 FLAGS = flags.FLAGS
 FIRST = 5  # ids below are special pieces
@@ -122,15 +122,20 @@ def learn(head: str) -> tuple[float, float]:
         attention_dropout=0.0,
         sampled_negatives=FLAGS.learn // 16,
     )
-    mesh = sharding.make_mesh(config.mesh)
-    steps = compile_steps(config, ModelConfig.create(config.model, FLAGS.learn), mesh)
+    settings = parse(config)
+    mesh = sharding.make_mesh(settings.training.mesh)
+    steps = compile_steps(settings.training, settings.model_config(FLAGS.learn), mesh)
     state = steps.init()
     for step in range(FLAGS.steps):
         state, _ = steps.train(state, sharding.place_batch(mesh, pairs(step), ROWS))
     held_out = (pairs(10**6 + index) for index in range(20))
-    sums = evaluation_sums(mesh, steps, state.params, held_out, ROWS)
-    count = float(sums["mlm_count"])
-    return float(sums["mlm_loss"]) / count, float(sums["mlm_correct"]) / count
+    loss = correct = count = 0.0
+    for batch in held_out:
+        placed = sharding.place_batch(mesh, batch, ROWS)
+        found = jax.device_get(steps.evaluate(state.params, placed)["mlm"])
+        loss, correct = loss + found.loss, correct + found.metrics["accuracy"]
+        count += found.weight
+    return float(loss / count), float(correct / count)
 
 
 def pairs(seed: int) -> dict[str, np.ndarray]:

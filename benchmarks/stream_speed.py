@@ -28,7 +28,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from bert_jax.common import command_line, memory
-from bert_jax.config import default_config
+from bert_jax.config import default_config, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance.machine import load, machine, versions
 from bert_jax.stream import pipeline
@@ -118,7 +118,8 @@ def rate(batches: Iterator, batch_size: int, seconds: float = 1.5) -> float:
 
 def own_rounds(store: TokenStore, config: ConfigDict) -> Iterator[float]:
     """Rates of the stream."""
-    batches = pipeline.train_batches(store, config, 0, FAR, all_rows)
+    stream = TrainBatches(store, parse(config).stream)
+    batches = pipeline.train_batches(stream, 0, FAR, all_rows)
     while True:
         list(itertools.islice(batches, WARM_UP))
         yield rate(batches, config.global_batch_size)
@@ -183,7 +184,8 @@ def first_batch(store: TokenStore, config: ConfigDict) -> dict[int, float]:
         times = []
         for _ in range(ROUNDS):
             begin = time.perf_counter()
-            next(pipeline.train_batches(store, config, step, step + 1000, all_rows))
+            stream = TrainBatches(store, parse(config).stream)
+            next(pipeline.train_batches(stream, step, step + 1000, all_rows))
             times.append(time.perf_counter() - begin)
         seconds[step] = statistics.median(times)
     return seconds
@@ -203,9 +205,10 @@ def anonymous_memory(directory: str, objective: str) -> int:
     config.stream.objective, config.stream.sequence_length = objective, 512
     config.global_batch_size = 64
     before = _anonymous_bytes()
-    batches = TrainBatches(TokenStore.open(directory), config)
+    settings = parse(config).stream
+    batches = TrainBatches(TokenStore.open(directory), settings)
     most = _anonymous_bytes()
-    for step in range(batches.num_examples(batches.phases[0]) // config.global_batch_size):
+    for step in range(batches.num_examples(settings.phases[0]) // config.global_batch_size):
         batches.batch(step)
         most = max(most, _anonymous_bytes())
     return most - before

@@ -16,11 +16,10 @@ from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from bert_jax.common import command_line, compile_cache, memory
 from bert_jax.common.errors import UserError
-from bert_jax.config import to_json
+from bert_jax.config import RunSettings, parse, to_json
 from bert_jax.performance import capacity, peers, profiling
 from bert_jax.performance.machine import load, machine, versions
 from bert_jax.performance.measuring import (
@@ -35,7 +34,7 @@ from bert_jax.performance.measuring import (
     synthetic,
 )
 from bert_jax.run.workdir import write_whole
-from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.phases import Phase
 from bert_jax.training.sharding import parts_of_batch
 
 FLAGS = flags.FLAGS
@@ -43,13 +42,13 @@ GIB = 2.0**30
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
 
 
-def chosen(config: ConfigDict, index: int | None) -> list[Phase]:
+def chosen(settings: RunSettings, index: int | None) -> list[Phase]:
     """The phases to measure.
 
     Raises:
       UserError: there is no such phase.
     """
-    found = list(phases(config))
+    found = list(settings.stream.phases)
     if index is None:
         return found
     if not 0 <= index < len(found):
@@ -128,7 +127,7 @@ def find_largest(runner: Runner, phase: Phase, limit_gib: float | None) -> capac
     """The largest global batch of a phase's rows that fits into the devices."""
     device = runner.mesh.devices.flat[0]
     limit = capacity.device_memory(device) if limit_gib is None else int(limit_gib * GIB)
-    unit = parts_of_batch(runner.mesh, runner.config.mesh.micro_batches)
+    unit = parts_of_batch(runner.mesh, runner.settings.training.mesh.micro_batches)
     return capacity.largest_batch(
         lambda rows: runner.compile(dataclasses.replace(phase, global_batch_size=rows)), unit, limit
     )
@@ -172,14 +171,14 @@ def beside_peers(source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
     return {"compare": [[dataclasses.asdict(side) for side in found] for found in results]}
 
 
-def alone(config: ConfigDict, source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
+def alone(settings: RunSettings, source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
     """Print and return the figures of our step, phase by phase."""
     kept = compile_cache.use(FLAGS.compile_cache)
     # A kept program is found without regard to its scopes by default: they may be old.
     jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
-    runner = Runner(config, source)
+    runner = Runner(settings, source)
     device = runner.mesh.devices.flat[0]
-    peak = peak_of(device, config.model.compute_dtype, is_measured=FLAGS.measure_peak)
+    peak = peak_of(device, runner.model.compute_dtype, is_measured=FLAGS.measure_peak)
     found = [measure(runner, phase, FLAGS.steps, peak) for phase in selected]
     print(f"{len(runner.mesh.devices.flat)} x {device.device_kind}\n\n{table(found)}")
     report = {
@@ -200,11 +199,12 @@ def main() -> None:
     if peers.is_ours(FLAGS.side):
         memory.keep_freed_memory()  # as in training; the peers are as their users have them
     config = command_line.config()
-    selected = chosen(config, FLAGS.phase)
+    settings = parse(config)
+    selected = chosen(settings, FLAGS.phase)
     is_real = FLAGS.batches == "real"
-    source = real(config, command_line.workdir()) if is_real else synthetic(config)
+    source = real(settings, command_line.workdir()) if is_real else synthetic(settings)
     if FLAGS.side:
-        return peers.serve(FLAGS.side, config, source, selected[0])
+        return peers.serve(FLAGS.side, settings, source, selected[0])
     report: dict[str, Any] = {
         "machine": machine(),
         "load": load(),
@@ -213,7 +213,7 @@ def main() -> None:
         "config": json.loads(to_json(config)),
     }
     print(f"{report['machine']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
-    report |= beside_peers(source, selected) if FLAGS.compare else alone(config, source, selected)
+    report |= beside_peers(source, selected) if FLAGS.compare else alone(settings, source, selected)
     if FLAGS.json:
         write_whole(Path(FLAGS.json), json.dumps(report, indent=1) + "\n")
 

@@ -1,10 +1,12 @@
-"""Every setting of a run, its default, and the checks that need nothing but the settings.
+"""Every setting of a run and its default; parsed once into small frozen dataclasses.
 
-A config file is a Python file with `get_config(arg: str = "")` that starts from
-`default_config()` and returns it changed. The result is locked: a field that is not listed here,
-or of another type, is refused with the nearest valid name.
+A config file is a Python file with `get_config(arg: str = "")` that starts from `default_config()`
+and returns it changed. The result is locked: a field that is not listed here, or of another type,
+is refused with the nearest valid name. `parse` turns it into `RunSettings`; each part of the
+program gets the settings that it needs.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus import settings as corpus_settings
+from bert_jax.model import ModelConfig
+from bert_jax.stream.phases import Phase, parse_phases
+from bert_jax.stream.settings import StreamSettings
+from bert_jax.training.objectives import Objective, parse_objective
+from bert_jax.training.settings import MeshSettings, OptimizerSettings, TrainingSettings
 
 # Changing one of these on a resumed run changes where or how it is computed or shown, never the
 # batches, the masks or the update; everything else makes it another run.
@@ -30,6 +38,7 @@ FREE_TO_CHANGE = (
     "model.rematerialization",
     "model.layers",
 )
+COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")
 # These values of a field stand for the same function, so that one may take the other's place.
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}
 
@@ -134,6 +143,7 @@ def default_config() -> ConfigDict:
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)
+    optimizer.schedule = "linear"  # of the learning rate, after a linear warm-up
     optimizer.b1 = 0.9
     optimizer.b2 = 0.999
     optimizer.epsilon = 1e-6
@@ -152,9 +162,106 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
-def corpus_directory(workdir: Path, config: ConfigDict) -> Path:
-    """Where the token store of the run in `workdir` is."""
-    return Path(config.corpus.directory) if config.corpus.directory else workdir / "corpus"
+def modern(model: ConfigDict) -> None:
+    """Set the fields that make `config.model` a ModernBERT (https://arxiv.org/abs/2412.13663).
+
+    Pre-norm, rotary positions, GeGLU, no biases, no dropout; all layers global.
+    """
+    model.position = "rotary"
+    model.norm = "pre"
+    model.norm_epsilon = 1e-5
+    model.feed_forward = "geglu"
+    model.use_bias = False
+    model.token_types = 0
+    model.next_sentence = False
+    model.dropout = 0.0
+    model.attention_dropout = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """A config, parsed and checked.
+
+    Attributes:
+      total_steps: updates of the run.
+      log_every, eval_every, eval_batches, checkpoint_every, keep_checkpoints: as in the config.
+      corpus: what the token store depends on.
+      corpus_directory: where the token store is; None: in the workdir.
+      stream: seed, objective and phases.
+      model: the fields of `config.model`.
+      training: seed, objective, optimizer and mesh.
+    """
+
+    total_steps: int
+    log_every: int
+    eval_every: int
+    eval_batches: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    corpus: corpus_settings.Settings
+    corpus_directory: Path | None
+    stream: StreamSettings
+    model: Mapping[str, Any]
+    training: TrainingSettings
+
+    @property
+    def objective(self) -> Objective:
+        """What the run is trained on."""
+        return self.training.objective
+
+    def store_directory(self, workdir: Path) -> Path:
+        """Where the token store of the run in `workdir` is."""
+        return self.corpus_directory or workdir / "corpus"
+
+    def model_config(self, vocab_size: int, phase: Phase | None = None) -> ModelConfig:
+        """The encoder as it is in `phase`, which may have its own rotary base.
+
+        Args:
+          vocab_size: tokens of the run's tokenizer.
+          phase: None: the first.
+
+        Raises:
+          UserError: the fields of `config.model` do not go together.
+        """
+        theta = (phase or self.stream.phases[0]).rope_theta
+        fields = {**self.model, "rope_theta": theta}
+        return ModelConfig(vocab_size=vocab_size, rows=self.objective.rows, **fields)
+
+    def models(self, vocab_size: int) -> list[ModelConfig]:
+        """The encoder as it is in each phase."""
+        return [self.model_config(vocab_size, phase) for phase in self.stream.phases]
+
+
+def parse(config: ConfigDict) -> RunSettings:
+    """The settings of a config.
+
+    Raises:
+      UserError: a field makes no sense, by itself or beside the others.
+    """
+    for name in COUNTS:
+        if config[name] < 1:
+            raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
+    objective = parse_objective(config)
+    optimizer = OptimizerSettings(
+        total_steps=config.total_steps,
+        warmup_steps=config.warmup_steps,
+        learning_rate=config.learning_rate,
+        **{
+            name: value
+            for name, value in config.optimizer.to_dict().items()
+            if name != "next_sentence_weight"
+        },
+    )
+    mesh = MeshSettings(**config.mesh.to_dict())
+    return RunSettings(
+        total_steps=config.total_steps,
+        **{name: config[name] for name in COUNTS},
+        corpus=corpus_settings.from_config(config),
+        corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
+        stream=StreamSettings(config.seed, objective, parse_phases(config)),
+        model=config.model.to_dict(),
+        training=TrainingSettings(config.seed, objective, optimizer, mesh),
+    )
 
 
 def is_same_run(field: str, old: Any, new: Any) -> bool:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from bert_jax.common import command_line, memory
-from bert_jax.config import corpus_directory
 from bert_jax.corpus.store import TokenStore
 from bert_jax.run import metrics, workdir
-from bert_jax.stream.batches import all_rows
+from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.training import sharding
-from bert_jax.training.step import compile_steps, evaluation_sums
+from bert_jax.training.evaluation import ALL, evaluate
+from bert_jax.training.settings import MeshSettings
+from bert_jax.training.step import compile_steps
 
 FLAGS = flags.FLAGS
 ROWS_PER_DEVICE = 32
@@ -30,25 +30,33 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Run the command."""
     run = workdir.load_run(Path(FLAGS.workdir), FLAGS.step)
-    store = TokenStore.open(corpus_directory(run.workdir, run.config))
+    settings = run.settings
+    store = TokenStore.open(settings.store_directory(run.workdir))
     workdir.expect_same_tokenizer(run.tokenizer_directory, store.tokenizer_directory)
-    # Any machine will do: the examples and their masks do not depend on the mesh or the batch size.
-    mesh = sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "tensor": 1}))
-    batch_size = ROWS_PER_DEVICE * mesh.size
-    steps = compile_steps(run.config, run.model, mesh)
-    params = jax.device_put(run.params, sharding.state_shardings(mesh, run.params))
+    # Examples and masks do not depend on the mesh or the batch size: use what this machine has.
+    mesh = sharding.make_mesh(MeshSettings())
+    steps = compile_steps(settings.training, run.model, mesh)
+    params = jax.device_put(run.params, sharding.parameter_shardings(mesh, run.params))
+    evaluation = EvaluationBatches(
+        store,
+        FLAGS.split,
+        settings.objective,
+        settings.stream.phases[-1].sequence_length,
+        batch_size=ROWS_PER_DEVICE * mesh.size,
+    )
 
     from bert_jax.stream import pipeline  # imports TensorFlow, which takes seconds
 
-    batches = pipeline.evaluation_batches(store, FLAGS.split, run.config, batch_size, all_rows)
-    sums = evaluation_sums(mesh, steps, params, batches, batch_size)
-    weight = run.config.optimizer.next_sentence_weight
-    figures = metrics.summarize(jax.device_get(sums), weight)
-    print(f"{run.workdir} at step {run.step}, {FLAGS.split}, {len(batches)} batches")
-    for name, value in figures.items():
-        print(f"  {name:16} {value:.4f}")
+    totals = evaluate(mesh, steps, params, evaluation, pipeline.evaluation_batches(evaluation))
+    print(f"{run.workdir} at step {run.step}, {FLAGS.split}, {len(evaluation)} batches")
+    for source, of_source in totals.items():
+        if source != ALL and len(totals) == 2:
+            continue  # the only source
+        if source != ALL:
+            print(f"{FLAGS.split}/{source}")
+        for name, value in metrics.summarize(of_source, settings.objective.loss_weights).items():
+            print(f"  {name:16} {value:.4f}")
 
 
 if __name__ == "__main__":

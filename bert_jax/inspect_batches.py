@@ -16,13 +16,14 @@ from absl import flags
 
 from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
-from bert_jax.config import corpus_directory
+from bert_jax.config import parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.rows import Batch
-from bert_jax.stream.settings import PAIR_OBJECTIVES
+from bert_jax.training.objectives import Objective
+from bert_jax.training.objectives.base import Ratio
 
 FLAGS = flags.FLAGS
 
@@ -32,10 +33,6 @@ LEGEND = """\
 [text:text] the model sees `text`, and must find it all the same
 """
 _COLORS = {"mask": "\033[33m", "random": "\033[31m", "kept": "\033[32m", "special": "\033[2m"}
-_LABELS = {
-    "nsp": ("B follows A", "B is from another document"),
-    "sop": ("A and B in order", "A and B swapped"),
-}
 
 
 def define_flags() -> None:
@@ -47,31 +44,31 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Run the command."""
-    config = command_line.config()
-    if FLAGS.step >= config.total_steps:
+    settings = parse(command_line.config())
+    objective = settings.objective
+    if FLAGS.step >= settings.total_steps:
         raise UserError(
-            f"--step={FLAGS.step} is beyond the run's last one, {config.total_steps - 1}"
+            f"--step={FLAGS.step} is after the run's last step, {settings.total_steps - 1}"
         )
-    store = build_store(config, corpus_directory(command_line.workdir(), config))
-    batches = TrainBatches(store, config)
+    directory = settings.store_directory(command_line.workdir())
+    store = build_store(settings.corpus, directory, objective.needs)
+    batches = TrainBatches(store, settings.stream)
     tokenizer = load_tokenizer(store.tokenizer_directory)
     has_colors = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    phase = batches.phase_at(FLAGS.step)
+    phase = settings.stream.phase_at(FLAGS.step)
     batch = batches.batch(FLAGS.step)
     print(
-        f"Step {FLAGS.step} of {config.total_steps}: {phase.global_batch_size} rows of "
+        f"Step {FLAGS.step} of {settings.total_steps}: {phase.global_batch_size} rows of "
         f"{phase.sequence_length} tokens, {batches.num_examples(phase):,} rows an epoch.\n"
     )
     print(LEGEND)
     sources = batches.sources(FLAGS.step)
     for row in range(min(FLAGS.rows, phase.global_batch_size)):
-        objective, vocabulary = config.stream.objective, store.vocabulary
-        text = readable_row(batch, row, objective, vocabulary, tokenizer.piece, has_colors)
+        text = readable_row(batch, row, objective, store.vocabulary, tokenizer.piece, has_colors)
         print(f"{sources[row]}\n{text}\n" if len(set(sources)) > 1 else f"{text}\n")
-    last = min(FLAGS.step + FLAGS.batches, config.total_steps)
+    last = min(FLAGS.step + FLAGS.batches, settings.total_steps)
     steps = range(FLAGS.step, last)
-    counted = rates(map(batches.batch, steps), store.vocabulary)
+    counted = rates(map(batches.batch, steps), objective, store.vocabulary)
     print(f"Counted over the batches of the steps {FLAGS.step} to {last - 1}:")
     for name, value in (source_shares(map(batches.sources, steps)) | counted).items():
         print(f"  {name:38} {value}")
@@ -80,7 +77,7 @@ def main() -> None:
 def readable_row(
     batch: Batch,
     row: int,
-    objective: str,
+    objective: Objective,
     vocabulary: Vocabulary,
     piece: Callable[[int], str],
     has_colors: bool,
@@ -90,7 +87,7 @@ def readable_row(
     Args:
       batch: has the row.
       row: its number.
-      objective: of the batch.
+      objective: that made the batch.
       vocabulary: of the ids.
       piece: the text of an id.
       has_colors: for terminals that show them.
@@ -100,11 +97,9 @@ def readable_row(
     labels = dict(zip(positions, batch["masked_labels"][row, :count].tolist(), strict=True))
     used = np.count_nonzero(batch["segment_ids"][row])
     title = f"Row {row}: {used} tokens, {count} to predict"
-    if objective in PAIR_OBJECTIVES:
-        title += f"; {_LABELS[objective][batch['next_sentence_label'][row]]}"
-        parts = np.array(["A", "B"])[batch["token_type_ids"][row, :used]]
-    else:
-        parts = batch["segment_ids"][row, :used].astype(str)
+    remark, parts = objective.inspect_row(batch, row)
+    if remark:
+        title += f"; {remark}"
     texts: dict[str, str] = {}
     for column, (part, id) in enumerate(zip(parts, batch["input_ids"][row].tolist(), strict=False)):
         text, kind = _token(id, labels.get(column), vocabulary, piece)
@@ -139,9 +134,10 @@ def source_shares(sources: Iterable[list[str]]) -> dict[str, str]:
     return {f"rows of {name}": f"{count[name] / count.total():.2%}" for name in sorted(count)}
 
 
-def rates(batches: Iterable[Batch], vocabulary: Vocabulary) -> dict[str, str]:
+def rates(batches: Iterable[Batch], objective: Objective, vocabulary: Vocabulary) -> dict[str, str]:
     """What is masked, how, and what the rows are made of, counted over batches."""
     count: collections.Counter[str] = collections.Counter()
+    of_objective: dict[str, Ratio] = {}
     for batch in batches:
         seen, is_prediction = batch["input_ids"], batch["masked_weights"] > 0
         labels = batch["masked_labels"][is_prediction]
@@ -149,25 +145,25 @@ def rates(batches: Iterable[Batch], vocabulary: Vocabulary) -> dict[str, str]:
         found = {
             "rows": len(seen),
             "places": seen.size,
-            "tokens": np.count_nonzero(batch["segment_ids"]),
-            "documents": batch["segment_ids"].max(axis=1).sum(),
+            "tokens": int(np.count_nonzero(batch["segment_ids"])),
             "predictions": len(labels),
-            "masked": np.count_nonzero(placed == vocabulary.mask_id),
-            "kept": np.count_nonzero(placed == labels),
-            "special": np.count_nonzero(vocabulary.is_special[labels]),
-            "wrong": batch.get("next_sentence_label", np.zeros(1)).sum(),
+            "masked": int(np.count_nonzero(placed == vocabulary.mask_id)),
+            "kept": int(np.count_nonzero(placed == labels)),
+            "special": int(np.count_nonzero(vocabulary.is_special[labels])),
         }
-        count.update({name: int(value) for name, value in found.items()})
+        count.update(found)
+        for name, ratio in objective.inspect_batch(batch).items():
+            before = of_objective.get(name, Ratio(0, 0, ratio.style))
+            of_objective[name] = Ratio(
+                before.part + ratio.part, before.whole + ratio.whole, ratio.style
+            )
 
     def share(part: int, whole: str) -> str:
         return f"{part / count[whole]:.2%}"
 
-    rows_of = (
-        {"wrong pairs": share(count["wrong"], "rows")}
-        if "next_sentence_label" in batch
-        else {"documents a row": f"{count['documents'] / count['rows']:.2f}"}
-    )
-    return rows_of | {
+    return {
+        name: format(ratio.part / ratio.whole, ratio.style) for name, ratio in of_objective.items()
+    } | {
         "places in use": share(count["tokens"], "places"),
         "tokens to predict": share(count["predictions"], "tokens"),
         "  replaced by [MASK]": share(count["masked"], "predictions"),

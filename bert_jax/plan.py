@@ -16,17 +16,18 @@ from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from bert_jax.common import command_line, console
 from bert_jax.common.errors import UserError
+from bert_jax.config import RunSettings, parse
+from bert_jax.model import ModelConfig
 from bert_jax.performance import flops, hlo, scaling, topology
 from bert_jax.performance.topology import GIB, Slice
 from bert_jax.run.workdir import write_whole
-from bert_jax.stream.phases import Phase, phases
+from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
 from bert_jax.training.preflight import attention_names, check, vocab_size
-from bert_jax.training.step import abstract_batch, compile_steps, model_of
+from bert_jax.training.step import abstract_batch, compile_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Plan:
         return self.times.products / self.times.step
 
 
-def plan(config: ConfigDict, grid: Slice) -> list[Plan]:
+def plan(settings: RunSettings, grid: Slice) -> list[Plan]:
     """Compile the training step of each phase for a slice.
 
     Raises:
@@ -90,15 +91,21 @@ def plan(config: ConfigDict, grid: Slice) -> list[Plan]:
         is not installed.
     """
     devices = topology.devices(grid)
-    mesh = sharding.make_mesh(config.mesh, devices)
-    check(config, mesh)
-    return [_plan(config, grid, mesh, phase) for phase in phases(config)]
+    phases = settings.stream.phases
+    mesh = sharding.make_mesh(settings.training.mesh, devices)
+    models = settings.models(vocab_size(settings.corpus.tokenizer))
+    check(settings.training, phases, models, mesh)
+    return [
+        _plan(settings, grid, mesh, phase, model)
+        for phase, model in zip(phases, models, strict=True)
+    ]
 
 
 def compiled(
-    config: ConfigDict,
+    settings: RunSettings,
     mesh: jax.sharding.Mesh,
     phase: Phase,
+    model: ModelConfig,
     compiler_options: Mapping[str, Any] | None = None,
 ) -> jax.stages.Compiled:
     """The training step of a phase, compiled for a mesh whose devices need not be there.
@@ -106,9 +113,9 @@ def compiled(
     Raises:
       UserError: the step does not fit into a device's memory.
     """
-    model = model_of(config, vocab_size(config), phase)
-    steps = compile_steps(config, model, mesh)
-    lowered = steps.train.lower(steps.abstract_state, abstract_batch(config, mesh, phase))
+    steps = compile_steps(settings.training, model, mesh)
+    batch = abstract_batch(settings.objective, mesh, phase)
+    lowered = steps.train.lower(steps.abstract_state, batch)
     try:
         return lowered.compile(dict(compiler_options or {}))
     except jax.errors.JaxRuntimeError as error:
@@ -123,10 +130,11 @@ def compiled(
         ) from error
 
 
-def _plan(config: ConfigDict, grid: Slice, mesh: jax.sharding.Mesh, phase: Phase) -> Plan:
-    model = model_of(config, vocab_size(config), phase)
+def _plan(
+    settings: RunSettings, grid: Slice, mesh: jax.sharding.Mesh, phase: Phase, model: ModelConfig
+) -> Plan:
     start = time.perf_counter()
-    step = compiled(config, mesh, phase)
+    step = compiled(settings, mesh, phase, model)
     seconds = time.perf_counter() - start
     text, memory, cost = step.as_text(), step.memory_analysis(), step.cost_analysis()
     if not (text and memory and cost):
@@ -241,7 +249,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Run the command."""
-    plans = plan(command_line.config(), Slice.parse(flags.FLAGS.topology))
+    plans = plan(parse(command_line.config()), Slice.parse(flags.FLAGS.topology))
     console.say(describe(plans))
     if flags.FLAGS.json:
         write_whole(Path(flags.FLAGS.json), to_json(plans))

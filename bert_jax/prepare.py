@@ -1,16 +1,16 @@
 """Make the token store of a config: `python -m bert_jax.prepare --config=FILE [--workdir=DIR]`.
 
-`--verify` reads a store that stands, and compares every file with its hash.
+`--verify` reads an existing store, and compares every file with its hash.
 
-`bert_jax.train` does this by itself. On its own it is for looking at a corpus before training, and
-for preparing one store for many runs (`--config.corpus.directory=DIR`). Needs no accelerator. With
-`--runner` the work is an Apache Beam pipeline, see docs/corpus.md.
+`bert_jax.train` prepares its store itself. This command is for looking at a corpus before training,
+and for preparing one store for many runs (`--config.corpus.directory=DIR`). No accelerator is
+needed. With `--runner` the work is done by an Apache Beam pipeline, see docs/corpus.md.
 """
 
 from absl import flags
 
 from bert_jax.common import command_line
-from bert_jax.config import corpus_directory
+from bert_jax.config import parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import SPLITS, TokenStore
 
@@ -18,9 +18,9 @@ FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Run the command."""
-    config = command_line.config()
-    directory = corpus_directory(command_line.workdir(), config)
+    """Prints what is in the store of the config, which is made if it does not exist."""
+    settings = parse(command_line.config())
+    directory = settings.store_directory(command_line.workdir())
     if FLAGS.verify:
         print(verified(TokenStore.open(directory)))
         return
@@ -29,7 +29,7 @@ def main() -> None:
         from bert_jax.corpus import beam
 
         engine = beam.engine([f"--runner={FLAGS.runner}", *FLAGS.beam_option])
-    print(summary(build_store(config, directory, engine)))
+    print(summary(build_store(settings.corpus, directory, settings.objective.needs, engine)))
 
 
 def summary(store: TokenStore) -> str:
@@ -49,10 +49,10 @@ def summary(store: TokenStore) -> str:
 
 
 def verified(store: TokenStore) -> str:
-    """What to tell of a store whose files are as they were written.
+    """Checks all files of a store; the line that says so.
 
     Raises:
-      UserError: they are not.
+      UserError: a file is not as it was written.
     """
     store.verify()
     files = store.manifest["files"].values()
@@ -61,8 +61,8 @@ def verified(store: TokenStore) -> str:
 
 
 def define_flags() -> None:
-    """Define what this command has beyond the config."""
-    flags.DEFINE_boolean("verify", False, "Check a store that stands against its hashes")
+    """Flags of this command beyond --config and --workdir."""
+    flags.DEFINE_boolean("verify", False, "Check an existing store against its hashes")
     flags.DEFINE_string("runner", "", "Apache Beam runner: DirectRunner, FlinkRunner, ...")
     flags.DEFINE_multi_string("beam_option", [], "An option of the pipeline; may be given again")
 

@@ -1,12 +1,11 @@
 """Pretrain: `python -m bert_jax.train --config=configs/quickstart.py [--workdir=DIR]`.
 
 Prepares the corpus if its token store is not there yet, trains, evaluates on held-out documents,
-saves checkpoints, and at the end exports a Hugging Face folder. The same command goes on with a
-run that was interrupted; a run is a function of its config, its corpus and the step alone.
+saves checkpoints, and at the end exports a Hugging Face folder. The same command continues a run
+that was interrupted; a run is a function of its config, its corpus and the step alone.
 """
 
 import functools
-import itertools
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.common import command_line, compile_cache, console, memory
 from bert_jax.common.errors import UserError
-from bert_jax.config import corpus_directory
+from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
@@ -24,83 +23,98 @@ from bert_jax.model import ModelConfig
 from bert_jax.run import finish, workdir
 from bert_jax.run.progress import Reporter
 from bert_jax.stream.batches import TrainBatches
+from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
-from bert_jax.stream.phases import phases
+from bert_jax.stream.sanity import check_predictions
 from bert_jax.training import sharding
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.preflight import attention_lines, check
-from bert_jax.training.step import compile_steps, evaluation_sums, model_of
+from bert_jax.training.evaluation import evaluate
+from bert_jax.training.preflight import attention_lines, check, vocab_size
+from bert_jax.training.step import compile_steps
 
 
 def train(config: ConfigDict, directory: Path) -> None:
-    """Run, or go on with, the training that `config` describes, in `directory`.
+    """Train what `config` describes in `directory`, or continue there.
 
     Raises:
-      UserError: something in the config, the corpus or the directory has to be mended first.
+      UserError: something in the config, the corpus or the directory has to be fixed first.
     """
-    # --- Refuse what cannot work, before any work is done.
-    mesh = sharding.make_mesh(config.mesh)
-    check(config, mesh)
+    # --- Check everything that can be checked before any work is done.
+    settings = parse(config)
+    phases = settings.stream.phases
+    mesh = sharding.make_mesh(settings.training.mesh)
+    planned = settings.models(vocab_size(settings.corpus.tokenizer))
+    check(settings.training, phases, planned, mesh)
     workdir.check(directory, config)
 
     # --- The corpus: a token store, made now if it is not there yet.
-    store = prepare(config, directory)
-    stream = TrainBatches(store, config)  # refuses a corpus that the objective cannot be had from
+    store = prepare(settings, directory)
+    stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
+    check_predictions(stream, store.vocabulary)
     if jax.process_index() == 0:
         workdir.claim(directory, config, store)
 
-    # --- The model, its optimizer and the compiled steps.
-    model = model_of(config, store.vocabulary.size)
-    say_if_not_exportable(model)
-    for line in attention_lines(config, model, mesh):
+    # --- The model, its optimizer and the compiled steps; phases may have a model of their own.
+    models = settings.models(store.vocabulary.size)
+    say_if_not_exportable(models[0])
+    micro_batches = settings.training.mesh.micro_batches
+    for line in attention_lines(phases, models[0], mesh, micro_batches):
         console.say(line)
-    models = {model_of(config, store.vocabulary.size, phase) for phase in phases(config)}
-    steps_of = {each.rope_theta: compile_steps(config, each, mesh) for each in models}
-    steps = steps_of[model.rope_theta]
+    steps_of_model = {
+        model: compile_steps(settings.training, model, mesh) for model in dict.fromkeys(models)
+    }
+    steps_of_phase = [steps_of_model[model] for model in models]
 
     # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
     # finished before any of them can finish it: opening the checkpoints waits for all.
     finished = finish.is_finished(directory)
-    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, config.keep_checkpoints)
+    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, settings.keep_checkpoints)
     first_step = checkpoints.latest_step() or 0
-    if first_step == config.total_steps and finished:
+    if first_step == settings.total_steps and finished:
         console.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
         return finish.say_next_steps(directory)
     if first_step:
-        console.say(f"Going on at step {first_step} of {config.total_steps} in {directory}.")
+        console.say(f"Continuing at step {first_step} of {settings.total_steps} in {directory}.")
         now = identity(store, stream, first_step)
         expect_same(checkpoints.stream(first_step), now, store, first_step)
-        state = checkpoints.restore(first_step, steps.abstract_state)
+        state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
-        console.say(f"Starting a run of {config.total_steps} steps in {directory}.")
-        state = steps.init()
+        console.say(f"Starting a run of {settings.total_steps} steps in {directory}.")
+        state = steps_of_phase[0].init()
 
     # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
     from bert_jax.stream import pipeline
 
     rows = functools.partial(sharding.process_rows, mesh)
-    batch_size = phases(config)[-1].global_batch_size
-    held_out = pipeline.evaluation_batches(store, "heldout", config, batch_size, rows)
-    batches = pipeline.train_batches(store, config, first_step, config.total_steps, rows)
+    batches = pipeline.train_batches(stream, first_step, settings.total_steps, rows)
+    evaluation = EvaluationBatches(
+        store,
+        "heldout",
+        settings.objective,
+        phases[-1].sequence_length,
+        phases[-1].global_batch_size,
+        rows,
+        most=settings.eval_batches,
+    )
+    held_out = pipeline.evaluation_batches(evaluation)
 
     # --- The loop: batch, step, log, evaluate, save.
-    reporter = Reporter(config, directory, mesh, model, first_step)
-    for phase in phases(config):
-        steps = steps_of[phase.rope_theta]
+    reporter = Reporter(settings, directory, mesh, models[0], first_step)
+    for phase, steps in zip(phases, steps_of_phase, strict=True):
+        reporter.begin_phase()
         for step in range(max(phase.start, first_step), phase.stop):
             with reporter.waiting_for_data():
                 batch = next(batches)
             placed = sharding.place_batch(mesh, batch, phase.global_batch_size)
-            state, sums = steps.train(state, placed)
+            state, figures = steps.train(state, placed)
             done = step + 1
-            reporter.train(done, phase, sums)
-            if done % config.eval_every == 0 or done == config.total_steps:
-                with reporter.pause(sums):
-                    first = itertools.islice(held_out, config.eval_batches)
-                    found = evaluation_sums(mesh, steps, state.params, first, batch_size)
-                    reporter.evaluation(done, "heldout", found)
-            if done % config.checkpoint_every == 0 or done == config.total_steps:
-                with reporter.pause(sums):
+            reporter.train(done, phase, figures)
+            if done % settings.eval_every == 0 or done == settings.total_steps:
+                with reporter.pause(figures):
+                    totals = evaluate(mesh, steps, state.params, evaluation, held_out)
+                    reporter.evaluation(done, "heldout", totals)
+            if done % settings.checkpoint_every == 0 or done == settings.total_steps:
+                with reporter.pause(figures):
                     checkpoints.save(state, identity(store, stream, done))
     reporter.close()
     checkpoints.close()
@@ -110,19 +124,19 @@ def train(config: ConfigDict, directory: Path) -> None:
 
 
 def say_if_not_exportable(model: ModelConfig) -> None:
-    """Tell before the training what would otherwise come to light after it."""
+    """Warn before the training that the trained model will have no Hugging Face folder."""
     try:
         architecture(model)
     except UserError as error:
         console.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
 
 
-def prepare(config: ConfigDict, directory: Path) -> TokenStore:
+def prepare(settings: RunSettings, directory: Path) -> TokenStore:
     """The run's token store; the first process makes it while the others wait for it."""
-    place = corpus_directory(directory, config)
+    place = settings.store_directory(directory)
     while jax.process_index() != 0 and not (place / MANIFEST).is_file():
         time.sleep(0.5)
-    return build_store(config, place)
+    return build_store(settings.corpus, place, settings.objective.needs)
 
 
 def define_flags() -> None:
@@ -136,7 +150,6 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Run the command."""
     if flags.FLAGS.distributed:
         sharding.start_distributed()
     compile_cache.use(flags.FLAGS.compile_cache)

@@ -47,16 +47,42 @@ def get_config(arg: str = "base") -> ConfigDict:
     config.tokenizer.vocab_size = 30_522
     config.tokenizer.lowercase = True
 
+    config.corpus.split_sentences = True
     config.stream.objective = "nsp"
     config.stream.mask_rate = 0.15
+    config.stream.mask_unit = "token"
+    config.stream.mask_replace_prob = 0.8
+    config.stream.random_replace_prob = 0.1
     config.stream.short_fraction = 0.1
     config.stream.phases = (
         {"until": 0.9, "sequence_length": 128},
         {"until": 1.0, "sequence_length": 512},
     )
 
-    config.model.num_hidden_layers, config.model.hidden_size = SIZES[size]
-    config.model.num_attention_heads = config.model.hidden_size // 64
-    config.model.intermediate_size = 4 * config.model.hidden_size
-    config.model.max_position_embeddings = 512
+    model = config.model
+    model.num_hidden_layers, model.hidden_size = SIZES[size]
+    model.num_attention_heads = model.hidden_size // 64
+    model.intermediate_size = 4 * model.hidden_size
+    model.max_position_embeddings = 512
+    model.position = "learned"
+    model.norm = "post"
+    model.norm_epsilon = 1e-12
+    model.feed_forward = "gelu"
+    model.use_bias = True
+    model.token_types = 2
+    model.next_sentence = True
+    model.dropout = 0.1
+    model.attention_dropout = 0.1
+    model.initializer_range = 0.02
+    model.compute_dtype = "float32"
+
+    optimizer = config.optimizer
+    optimizer.name = "adamw"
+    optimizer.schedule = "linear"
+    optimizer.final_lr_fraction = 0.0
+    optimizer.b1, optimizer.b2 = 0.9, 0.999
+    optimizer.epsilon = 1e-6
+    optimizer.weight_decay = 0.01
+    optimizer.clip_norm = 1.0
+    optimizer.next_sentence_weight = 1.0
     return config

@@ -18,7 +18,7 @@ Hardware:  the paper: 8 H100, 194 hours to 1.7 T tokens (base), 425 hours (large
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config
+from bert_jax.config import default_config, modern
 
 # name: layers, width, heads, feed-forward width
 SIZES = {
@@ -47,30 +47,35 @@ def get_config(arg: str = "base") -> ConfigDict:
 
     config.stream.objective = "packed"
     config.stream.mask_rate = 0.3
-    short = {"until": 0.85, "sequence_length": 1024, "rope_theta": 10_000.0}
+    config.stream.mask_unit = "token"
+    config.stream.mask_replace_prob = 0.8
+    config.stream.random_replace_prob = 0.1
+    short = {"sequence_length": 1024, "global_batch_size": 512, "rope_theta": 10_000.0}
     long = {"sequence_length": 8192, "global_batch_size": 64, "rope_theta": 160_000.0}
-    config.stream.phases = ({**short, "until": 1.0},) if length else (short, {**long, "until": 1.0})
+    if length:
+        config.stream.phases = ({**short, "until": 1.0},)
+    else:
+        config.stream.phases = ({**short, "until": 0.85}, {**long, "until": 1.0})
 
     model = config.model
+    modern(model)
     model.num_hidden_layers, model.hidden_size = SIZES[size][:2]
     model.num_attention_heads, model.intermediate_size = SIZES[size][2:]
     model.max_position_embeddings = 8192
-    model.position = "rotary"
-    model.norm = "pre"
-    model.feed_forward = "geglu"
-    model.use_bias = False
-    model.token_types = 0
-    model.next_sentence = False
-    model.norm_epsilon = 1e-5
-    model.dropout = 0.0
-    model.attention_dropout = 0.0
     model.local_attention = 128
     model.global_every = 3
     model.rope_theta = 160_000.0
     model.local_rope_theta = 10_000.0
     model.compute_dtype = "bfloat16"
 
-    config.optimizer.name = "muon"
-    config.optimizer.b2 = 0.98
-    config.optimizer.clip_norm = 0.0
+    optimizer = config.optimizer
+    optimizer.name = "muon"
+    optimizer.muon_learning_rate = 0.02
+    optimizer.muon_momentum = 0.95
+    optimizer.schedule = "linear"
+    optimizer.final_lr_fraction = 0.0
+    optimizer.b1, optimizer.b2 = 0.9, 0.98
+    optimizer.epsilon = 1e-6
+    optimizer.weight_decay = 0.01
+    optimizer.clip_norm = 0.0
     return config

@@ -14,7 +14,7 @@ Expect:    held-out masked-token accuracy 0.458 (15 % of the tokens, 80/10/10), 
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config
+from bert_jax.config import default_config, modern
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -36,28 +36,18 @@ def get_config(arg: str = "") -> ConfigDict:
     config.stream.sequence_length = 128
     config.stream.mask_rate = 0.3
 
-    modern(config)
+    modern(config.model)
     config.model.hidden_size = 128
     config.model.num_hidden_layers = 4
     config.model.num_attention_heads = 2
     config.model.intermediate_size = 256
 
-    config.optimizer.name = "muon"
-    config.optimizer.b2 = 0.98
-    config.optimizer.final_lr_fraction = 0.02
-    config.optimizer.clip_norm = 0.0
+    optimizer = config.optimizer
+    optimizer.name = "muon"
+    optimizer.muon_learning_rate = 0.02
+    optimizer.schedule = "linear"
+    optimizer.final_lr_fraction = 0.02
+    optimizer.b2 = 0.98
+    optimizer.weight_decay = 0.01
+    optimizer.clip_norm = 0.0
     return config
-
-
-def modern(config: ConfigDict) -> None:
-    """ModernBERT's architecture, all layers global, no dropout."""
-    model = config.model
-    model.position = "rotary"
-    model.norm = "pre"
-    model.feed_forward = "geglu"
-    model.use_bias = False
-    model.token_types = 0
-    model.next_sentence = False
-    model.norm_epsilon = 1e-5
-    model.dropout = 0.0
-    model.attention_dropout = 0.0

@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bert_jax.config import default_config, parse
 from bert_jax.inspect_batches import LEGEND, rates, readable_row, source_shares
 from bert_jax.stream.batches import TrainBatches
+from bert_jax.training.objectives import OBJECTIVES
 from tests.corpus.corpora import documents, write_text
 from tests.stream.conftest import config, store  # noqa: F401
 from tests.stream.tiny_stores import vocabulary
 
 ROOT = Path(__file__).parent.parent
+OBJECTIVES_BY_NAME = {
+    name: objective.from_config(default_config()) for name, objective in OBJECTIVES.items()
+}
 
 
 def piece(id: int) -> str:
@@ -37,10 +42,15 @@ def row(objective: str) -> dict[str, np.ndarray]:
     return batch | {"segment_ids": np.array([[1] * first_side + [2] * 5 + [0]], np.int32)}
 
 
+def lines_of(name: str, has_colors: bool = False) -> list[str]:
+    objective = OBJECTIVES_BY_NAME[name]
+    return readable_row(row(name), 0, objective, vocabulary(), piece, has_colors).split("\n")
+
+
 def test_packed_row_is_shown_by_document():
-    assert readable_row(row("packed"), 0, "packed", vocabulary(), piece, has_colors=False).split(
-        "\n"
-    ) == [
+    assert readable_row(
+        row("packed"), 0, OBJECTIVES_BY_NAME["packed"], vocabulary(), piece, has_colors=False
+    ).split("\n") == [
         "Row 0: 9 tokens, 3 to predict",
         "  1: [CLS] 7 8 [SEP]",
         "  2: [MASK:10] [33:11] [7:7]6 [SEP]",
@@ -51,9 +61,9 @@ def test_packed_row_is_shown_by_document():
     ("objective", "label"), [("nsp", "B is from another document"), ("sop", "A and B swapped")]
 )
 def test_pair_is_shown_by_side_with_its_label(objective, label):
-    assert readable_row(row(objective), 0, objective, vocabulary(), piece, has_colors=False).split(
-        "\n"
-    ) == [
+    assert readable_row(
+        row(objective), 0, OBJECTIVES_BY_NAME[objective], vocabulary(), piece, has_colors=False
+    ).split("\n") == [
         f"Row 0: 9 tokens, 3 to predict; {label}",
         "  A: [CLS] 7 8 [SEP]",
         "  B: [MASK:10] [33:11] [7:7]6 [SEP]",
@@ -61,13 +71,15 @@ def test_pair_is_shown_by_side_with_its_label(objective, label):
 
 
 def test_colors_tell_what_was_done():
-    text = readable_row(row("packed"), 0, "packed", vocabulary(), piece, has_colors=True)
+    text = readable_row(
+        row("packed"), 0, OBJECTIVES_BY_NAME["packed"], vocabulary(), piece, has_colors=True
+    )
     for colored in ("\033[33m[MASK:10]", "\033[31m[33:11]", "\033[32m[7:7]", "\033[2m[SEP]"):
         assert f"{colored}\033[0m" in text
 
 
 def test_rates_are_counted():
-    assert rates([row("nsp"), row("nsp")], vocabulary()) == {
+    assert rates([row("nsp"), row("nsp")], OBJECTIVES_BY_NAME["nsp"], vocabulary()) == {
         "wrong pairs": "100.00%",
         "places in use": "90.00%",
         "tokens to predict": "33.33%",
@@ -87,8 +99,9 @@ def test_shares_of_sources_are_counted():
 
 
 def test_rates_of_real_batches_are_those_of_the_config(store, config):
-    batches = TrainBatches(store, config)
-    found = rates(map(batches.batch, range(50)), store.vocabulary)
+    settings = parse(config)
+    batches = TrainBatches(store, settings.stream)
+    found = rates(map(batches.batch, range(50)), settings.objective, store.vocabulary)
     assert found["special tokens among them (must be 0)"] == "0"
     assert 0.13 < float(found["tokens to predict"].rstrip("%")) / 100 < 0.17
     assert float(found["documents a row"]) >= 1
@@ -142,4 +155,4 @@ def test_a_step_beyond_the_end_is_refused_in_one_line(command):
     refused = command("--step=100")
     assert refused.returncode == 1
     assert refused.stdout == ""
-    assert refused.stderr == "error: --step=100 is beyond the run's last one, 99\n"
+    assert refused.stderr == "error: --step=100 is after the run's last step, 99\n"

@@ -8,7 +8,7 @@ import pytest
 
 from bert_jax import plan
 from bert_jax.common.errors import UserError
-from bert_jax.config import load_config
+from bert_jax.config import load_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.performance import hlo, scaling, topology
 from bert_jax.performance.topology import Slice
@@ -44,7 +44,7 @@ def devices():
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_compiles_for_a_slice_fits_and_exchanges_parameters_alone(name, devices):
     config = shortened(name)
-    mesh = sharding.make_mesh(config.mesh, devices)
+    mesh = sharding.make_mesh(parse(config).training.mesh, devices)
     quick = {"exec_time_optimization_effort": -1.0}  # of the compiler; who exchanges what stays
     step = plan.compiled(config, mesh, phases(config)[-1], quick)
     text, memory = step.as_text(), step.memory_analysis()
@@ -52,7 +52,7 @@ def test_a_step_compiles_for_a_slice_fits_and_exchanges_parameters_alone(name, d
     assert hlo.estimated_cycles(text) > 0
 
     model = ModelConfig.create(config.model, config.tokenizer.vocab_size)
-    params = compile_steps(config, model, mesh).abstract_state.params
+    params = compile_steps(parse(config).training, model, mesh).abstract_state.params
     shapes = {leaf.shape for leaf in jax.tree.leaves(params)}
     found = hlo.collectives(text)
     moved = {kind: [c for c in found if c.kind == kind] for kind in hlo.KINDS}

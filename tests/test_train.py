@@ -12,6 +12,7 @@ import pytest
 
 from bert_jax import train as train_module
 from bert_jax.common.errors import UserError
+from bert_jax.config import parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.run import metrics
 from bert_jax.run.workdir import CHECKPOINTS, load_config, load_run
@@ -148,7 +149,7 @@ def test_both_phases_ran_at_their_lengths(unbroken):
 def test_a_stream_that_would_differ_is_refused_with_the_reason(unbroken):
     store = TokenStore.open(unbroken[0] / "corpus")
     config = load_config(unbroken[0])
-    now = identity(store, TrainBatches(store, config), 15)
+    now = identity(store, TrainBatches(store, parse(config).stream), 15)
     expect_same(now, now, store, 15)
     with pytest.raises(
         UserError, match="is not the one that this run was trained on up to step 15"
@@ -156,7 +157,7 @@ def test_a_stream_that_would_differ_is_refused_with_the_reason(unbroken):
         expect_same(now | {"corpus": "another"}, now, store, 15)
     config.seed = 1  # stands for code that makes other batches of the same corpus
     with pytest.raises(UserError, match="step 14 of this run would have another batch now"):
-        expect_same(now, identity(store, TrainBatches(store, config), 15), store, 15)
+        expect_same(now, identity(store, TrainBatches(store, parse(config).stream), 15), store, 15)
 
 
 def test_a_run_whose_batches_would_differ_is_not_gone_on_with(unbroken, tmp_path, monkeypatch):

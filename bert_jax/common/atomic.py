@@ -12,9 +12,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def finished_directory(path: Path) -> Iterator[Path]:
-    """A directory to write into; takes its name `path` when the block ends well, else it goes.
+    """A directory to write into; renamed to `path` when the block succeeds, else removed.
 
-    Where two write the same at once, as engines that run a task twice do, the first one stays.
+    Where two processes write the same directory at once, as engines that run a task twice do, the
+    first one stays.
     """
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     unfinished.mkdir(parents=True)
@@ -31,8 +32,17 @@ def finished_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Writes or replaces a JSON file in one step."""
+def write_text(path: Path, text: str) -> None:
+    """Writes or replaces a UTF-8 file: a reader finds all of `text` or what was there before."""
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # a full disk needs the space
+        raise
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes or replaces a JSON file, as `write_text` does."""
+    write_text(path, json.dumps(values, indent=1) + "\n")

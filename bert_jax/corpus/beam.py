@@ -1,8 +1,8 @@
 """The parts of a corpus as an Apache Beam pipeline, for corpora larger than one machine.
 
-The functions are those that the local processes run, and each writes its part's directory in one
-step; so the store has the same bytes, and bundles that are retried or run twice do no harm. All
-workers must see the sources and the store's directory under the same paths.
+The functions are those that the local processes run, and each creates its part's directory in one
+step; so the store has the same bytes, and bundles may be retried or run twice. All workers must see
+the sources and the store's directory under the same paths.
 """
 
 import logging
@@ -17,7 +17,7 @@ _USER_ERROR = re.compile(rf"{re.escape(UserError.__module__)}.UserError: (.*)")
 
 
 def engine(options: Sequence[str]) -> Engine:
-    """Runs functions that leave their results in files on a Beam runner.
+    """Runs functions on a Beam runner; they must write their results to files.
 
     Args:
       options: of the pipeline, such as `--runner=FlinkRunner` and `--flink_master=host:8081`.
@@ -49,10 +49,10 @@ def engine(options: Sequence[str]) -> Engine:
             raise
         except Exception as error:
             # Workers elsewhere send their errors as the text of a traceback.
-            if told := _USER_ERROR.search(str(error)):
-                raise UserError(told[1]) from error
+            if match := _USER_ERROR.search(str(error)):
+                raise UserError(match[1]) from error
             raise
-        return [function(*call) for call in calls]  # everything is there: these return at once
+        return [function(*call) for call in calls]  # the results exist: these only read them
 
     return run
 

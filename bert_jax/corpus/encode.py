@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert_jax.common.atomic import finished_directory, write_json
-from bert_jax.corpus.filters.dedup import document_hash, heldout_below
+from bert_jax.corpus.filters.dedup import document_hash
+from bert_jax.corpus.filters.heldout import HeldOut
 from bert_jax.corpus.filters.selection import Kept
 from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.corpus.settings import Settings
@@ -45,7 +46,12 @@ class Encoded:
 
 
 def encode(
-    bundle: Bundle, directory: Path, settings: Settings, tokenizer: Path, kept: Kept
+    bundle: Bundle,
+    directory: Path,
+    settings: Settings,
+    tokenizer: Path,
+    kept: Kept,
+    heldout: HeldOut,
 ) -> Encoded:
     """Reads a bundle again and writes its shards; returns at once when they are there.
 
@@ -54,36 +60,41 @@ def encode(
       directory: where the shards go.
       settings: of the store.
       tokenizer: directory of the tokenizer.
-      kept: what the surveys of all bundles left of this one.
+      kept: which of its paragraphs enter the store.
+      heldout: which documents go to the held-out split.
     """
     if directory.is_dir():
         return Encoded(directory)
     with finished_directory(directory) as unfinished:
-        _encode(bundle, unfinished, settings, _load_tokenizer(tokenizer), kept)
+        _encode(bundle, unfinished, settings, _load_tokenizer(tokenizer), kept, heldout)
     return Encoded(directory)
 
 
-# A worker meets one tokenizer, many times.
+# A worker uses one tokenizer, many times.
 _load_tokenizer = functools.lru_cache(maxsize=1)(load_tokenizer)
 
 
 def _encode(
-    bundle: Bundle, directory: Path, settings: Settings, tokenizer: Tokenizer, kept: Kept
+    bundle: Bundle,
+    directory: Path,
+    settings: Settings,
+    tokenizer: Tokenizer,
+    kept: Kept,
+    heldout: HeldOut,
 ) -> None:
     facts: dict[str, Any] = {"splits": {}, "files": {}, "untokenized": 0}
     parts = len(bundle.parts)
     language = settings.language if settings.split_sentences and not bundle.in_sentences else None
     with (
         ShardWriter(directory / "train", tokenizer.vocabulary) as train,
-        ShardWriter(directory / "heldout", tokenizer.vocabulary) as heldout,
+        ShardWriter(directory / "heldout", tokenizer.vocabulary) as evaluation,
     ):
         batches = {
             "train": _Batch(train, tokenizer, language, parts),
-            "heldout": _Batch(heldout, tokenizer, language, parts),
+            "heldout": _Batch(evaluation, tokenizer, language, parts),
         }
-        border = heldout_below(settings.heldout_fraction)
         for document in _kept_documents(bundle, settings, kept):
-            split = "heldout" if document.hash < border else "train"
+            split = "heldout" if heldout.holds(document.hash) else "train"
             batches[split].add(document.part, document.paragraphs)
         for split in SPLITS:
             batches[split].flush()
@@ -101,7 +112,7 @@ def _encode(
 
 
 class _Document(NamedTuple):
-    """A document that is left: its part, the hash of all of it, the paragraphs that are left."""
+    """A document that is kept: its part, the hash of all of it, the paragraphs that are kept."""
 
     part: int
     hash: int
@@ -113,26 +124,26 @@ def _kept_documents(bundle: Bundle, settings: Settings, kept: Kept) -> Iterator[
     at = 0  # the next paragraph
     for number, part in enumerate(bundle.parts):
         for document in read_documents(part, settings, Counter()):
-            left = document
+            paragraphs = document
             if mask is not None:
-                left = list(itertools.compress(document, mask[at : at + len(document)]))
+                paragraphs = list(itertools.compress(document, mask[at : at + len(document)]))
             at += len(document)
-            if left:
-                yield _Document(number, document_hash(document), left)
+            if paragraphs:
+                yield _Document(number, document_hash(document), paragraphs)
 
 
 class _Batch:
-    """Documents on their way into a shard; encoded together once there are enough."""
+    """Collects documents for a shard, and encodes them together once there are enough."""
 
     def __init__(self, shard: ShardWriter, tokenizer: Tokenizer, language: str | None, parts: int):
-        """Cuts paragraphs into sentences by the rules of `language`; None: not at all."""
+        """Paragraphs are cut into sentences by the rules of `language`; None: not at all."""
         self._shard = shard
         self._tokenizer = tokenizer
         self._language = language
         self._sentences: list[str] = []
         self._sentence_counts: list[int] = []
         self._origins: list[int] = []  # the part of each document
-        self.untokenized = 0  # documents that are not stored, for they gave no token
+        self.untokenized = 0  # documents that are not stored because they gave no token
         self._stored = np.zeros((parts, len(_COUNTS)), np.int64)
         self._waiting = 0
         self._characters = 0

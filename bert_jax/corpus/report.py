@@ -1,13 +1,21 @@
-"""The audit of a token store as a page that stands by itself."""
+"""The audit of a token store: report.json, and a page that needs no other file."""
 
 import html
 import io
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS
-from bert_jax.corpus.store import SPLITS
+from bert_jax.common.atomic import write_json, write_text
+from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS, audit, count, total
+from bert_jax.corpus.filters.dedup import Repeated
+from bert_jax.corpus.filters.selection import quote
+from bert_jax.corpus.settings import Needs, Settings
+from bert_jax.corpus.sources import Bundle
+from bert_jax.corpus.store import REPORT, SPLITS, TokenStore
+from bert_jax.corpus.store.token_counts import write_counts
 from bert_jax.corpus.tokenizers.base import SPACE
+from bert_jax.corpus.workers import Workers
 
 SOURCES_SHOWN = 30
 
@@ -41,10 +49,54 @@ p.sample {{ overflow-wrap: anywhere }}
 {by_source}
 <h2>Files</h2>
 {sources}
-<h2>Samples, cut into pieces</h2>
+<h2>Samples, token by token</h2>
 {samples}
 </html>
 """
+
+
+def read_repeated(
+    repeated: Sequence[Repeated],
+    texts: Sequence[Bundle],
+    settings: Sequence[Settings],
+    workers: Workers,
+) -> list[dict[str, Any]]:
+    """`times` and `text` of repeated paragraphs.
+
+    Args:
+      repeated: where they are.
+      texts: all bundles.
+      settings: of each bundle.
+      workers: they read up to the paragraphs.
+    """
+    calls = [(texts[entry.array], settings[entry.array], entry.position) for entry in repeated]
+    quotes = workers.run("quoting", quote, calls, [text.size for text, *_ in calls])
+    return [
+        {"times": entry.times, "text": text} for entry, text in zip(repeated, quotes, strict=True)
+    ]
+
+
+def write_report(
+    store: TokenStore, repeated: list[dict[str, Any]], needs: Needs, workers: Workers
+) -> None:
+    """Writes report.json, report.html and the counts of the tokens, and prints the warnings."""
+    figures = {}
+    for split in SPLITS:
+        shards = [store.directory / name for name in store.manifest["splits"][split]["shards"]]
+        sizes = [(shard / "tokens.npy").stat().st_size for shard in shards]
+        calls = [(shard, store.vocabulary) for shard in shards]
+        figures[split] = total(workers.run(f"counting {split}", count, calls, sizes))
+    write_counts(store.directory, figures["train"].frequencies)
+    facts = audit(store, figures, repeated, needs)
+    write_json(store.directory / REPORT, facts)
+    write_text(store.directory / "report.html", page(facts))
+    warn(facts["warnings"])
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Prints warnings to stderr."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def page(facts: dict[str, Any]) -> str:
@@ -63,13 +115,14 @@ def page(facts: dict[str, Any]) -> str:
         figures=_table(
             ["", ""],
             [
+                ["held-out share of the tokens", _heldout(facts)],
                 ["characters a token", f"{facts['characters_per_token']:.2f}"],
                 ["sentences a document", f"{facts['sentences_per_document']:.1f}"],
                 ["unknown tokens", f"{facts['unknown_rate']:.3%}"],
-                ["pieces", facts["vocab_size"]],
-                ["pieces seen less than 10 times", facts["rare_pieces"]],
+                ["tokens in the vocabulary", facts["vocab_size"]],
+                ["of them seen less than 10 times", facts["rare_pieces"]],
                 ["unigram entropy in nats (a loss near it: nothing learned)", f"{entropy:.3f}"],
-                ["share of the most frequent piece", f"{facts['most_frequent_share']:.2%}"],
+                ["share of the most frequent token", f"{facts['most_frequent_share']:.2%}"],
                 ["share of the longest document", f"{facts['longest_document_share']:.2%}"],
             ],
         ),
@@ -90,6 +143,11 @@ def page(facts: dict[str, Any]) -> str:
         sources=_sources(facts["sources"]),
         samples="".join(_sample(pieces) for pieces in facts["samples"]),
     )
+
+
+def _heldout(facts: dict[str, Any]) -> str:
+    why = " (more than heldout_fraction: the corpus is small)" if facts["heldout_has_floor"] else ""
+    return f"{facts['heldout_share']:.2%}{why}"
 
 
 def _sources(sources: list[dict[str, Any]]) -> str:
@@ -158,7 +216,7 @@ def _plots(facts: dict[str, Any]) -> str:
         )
         axes[1].legend(frameon=False)
         axes[2].plot(*zip(*facts["frequencies_by_rank"], strict=True), linewidth=1.2)
-        axes[2].set(xscale="log", yscale="symlog", ylim=0, xlabel="rank of a piece")
+        axes[2].set(xscale="log", yscale="symlog", ylim=0, xlabel="rank of a token")
         axes[2].set_ylabel("times seen in training text")
         for axis in axes:
             axis.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""The settings that decide the bytes of a token store."""
+"""The settings of a token store, made once from the config; all but `workers` decide its bytes."""
 
 import dataclasses
 import math
@@ -16,7 +16,6 @@ _CHOICES = {
     "lines": ("paragraph", "sentence"),
     "invalid_utf8": ("refuse", "replace", "drop"),
 }
-
 
 # Numbers: the least and the greatest value.
 _RANGES = {
@@ -52,7 +51,7 @@ OPTIONS = (*(field.name for field in dataclasses.fields(Reading)), "language")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The fields of `config.corpus` that decide bytes, and those of `config.tokenizer`."""
+    """The fields of `config.corpus` and of `config.tokenizer`."""
 
     source: str
     options: str
@@ -64,6 +63,13 @@ class Settings:
     near_duplicates: float
     heldout_fraction: float
     tokenizer: TokenizerSettings
+    workers: int = 0
+
+    def deciding_bytes(self) -> dict[str, Any]:
+        """All fields as the manifest lists them: without `workers`, which never changes a byte."""
+        fields = dataclasses.asdict(self)
+        del fields["workers"]
+        return fields
 
     def of(self, source: str) -> "Settings":
         """The settings for one source of the mixture: its options take the place of fields."""
@@ -73,12 +79,31 @@ class Settings:
         return dataclasses.replace(self, language=language, reading=reading)
 
 
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a run's objective needs of a store.
+
+    Attributes:
+      documents: that each split must hold.
+      sentences: that a document must have to give an example.
+    """
+
+    documents: int = 1
+    sentences: int = 1
+
+
 def from_config(config: ConfigDict) -> Settings:
-    """The part of a config that a store depends on; light enough to send to every worker.
+    """The part of a config that a store depends on; small enough to send to every worker.
 
     Raises:
       UserError: a field has a value that it cannot have.
     """
+    if "://" in config.corpus.directory:
+        raise UserError(
+            f"config.corpus.directory={config.corpus.directory!r}: a token store is mapped into "
+            "memory, so it needs a directory of a (shared) file system; only sources are read "
+            "from elsewhere"
+        )
     for name, (least, greatest) in _RANGES.items():
         group, field = name.split(".")
         if not least <= (value := config[group][field]) <= greatest:

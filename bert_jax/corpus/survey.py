@@ -1,6 +1,6 @@
-"""The first pass over the text: what is in it, before anything is thrown away or encoded.
+"""The first pass over the text: what is in it, before anything is removed or encoded.
 
-Duplicates can be told only when all parts are known, and the tokenizer must exist before the
+Duplicates are known only when all parts have been read, and the tokenizer must exist before the
 second pass; so the first one writes hashes, counts and a sample of the text.
 """
 
@@ -21,7 +21,8 @@ from bert_jax.corpus.filters.cleaning import (
     has_bad_bytes,
     replace_bad_bytes,
 )
-from bert_jax.corpus.filters.dedup import document_hash, heldout_below, text_hash
+from bert_jax.corpus.filters.dedup import document_hash, text_hash
+from bert_jax.corpus.filters.heldout import heldout_below
 from bert_jax.corpus.filters.near_duplicates import PERMUTATIONS, signature
 from bert_jax.corpus.readers.files import FileRange
 from bert_jax.corpus.readers.text import TextPart
@@ -29,26 +30,27 @@ from bert_jax.corpus.settings import Reading, Settings
 from bert_jax.corpus.sources import Bundle, Part
 from bert_jax.corpus.store.arrays import write_array
 
-# How the text that is kept is written, whatever it came from.
+# How `text.txt` is written, whatever the format of its source.
 _KEPT_TEXT = Reading(documents="blank_line", field="", invalid_utf8="refuse")
 
-# Why documents are dropped before duplicates are looked for, and what is changed of others.
+# Why documents are dropped before duplicates are looked for, and what is changed in others.
 DROPPED = ("invalid_documents", "empty_documents", "short_documents")
-CHANGED = ("replaced_documents", "cut_documents")
+CHANGED = ("replaced_documents", "cut_documents", "removed_characters")
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the first pass found in a bundle of parts, in a directory of its own."""
+    """The findings of the first pass over a bundle of parts, in a directory of its own."""
 
     directory: Path
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was read, and what became of it.
+        """What was read, and what was done with it.
 
-        `documents_read`, of which what was cut counts by piece; `documents` and `characters` of
-        the clean text; the documents of each cause in DROPPED and CHANGED.
+        `documents_read`, where each piece of a document that was cut counts as one; `documents`
+        and `characters` of the clean text; documents (characters) by each cause in DROPPED and
+        CHANGED.
         """
         return json.loads((self.directory / "counts.json").read_text())
 
@@ -80,11 +82,19 @@ class Survey:
         """Of the documents, where near duplicates are looked for."""
         return _mapped(self.directory / "signatures.npy")
 
-    def sample(self) -> Iterator[str]:
-        """Paragraphs of the documents with the lowest hashes, for the tokenizer."""
+    def sample(self) -> Iterator[list[str]]:
+        """The documents with the lowest hashes that are not below the border, for the tokenizer.
+
+        Those that a floor of held-out documents takes may be among them.
+        """
+        document: list[str] = []
         with (self.directory / "sample.txt").open(encoding="utf-8", newline="\n") as file:
             for line in file:
-                yield line.rstrip("\n")
+                if line == "\n":
+                    yield document
+                    document = []
+                else:
+                    document.append(line.rstrip("\n"))
 
     def text(self, bundle: Bundle) -> Bundle:
         """What the second pass reads: `bundle`, or its clean text where that was kept."""
@@ -99,9 +109,9 @@ class Survey:
 
 
 class Column(Sequence[np.ndarray]):
-    """An array of each of some surveys, mapped anew at every look.
+    """One array of each survey, mapped anew at every access.
 
-    So memory holds none of them, and no number of surveys is too many open files.
+    So memory holds none of them, and few files are open however many surveys there are.
     """
 
     def __init__(self, surveys: Sequence[Survey], name: str):
@@ -117,7 +127,7 @@ class Column(Sequence[np.ndarray]):
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """The array of a file as a memory map; an empty one, which cannot be mapped, as it is."""
+    """The array of a file as a memory map; an empty one, which cannot be mapped, is read."""
     try:
         return np.load(path, mmap_mode="r")
     except ValueError:
@@ -129,8 +139,8 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
 
     Args:
       part: what to read.
-      settings: say which documents are dropped.
-      causes: counts here what is read, what is dropped, and what is changed, by cause.
+      settings: they say which documents are dropped.
+      causes: what is read, dropped and changed is added here, by cause.
     """
     for paragraphs in part.documents():
         causes["documents_read"] += 1
@@ -140,12 +150,12 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
                 continue
             causes["replaced_documents"] += 1
             paragraphs = list(map(replace_bad_bytes, paragraphs))
-        found = list(clean_documents(paragraphs))
+        found = list(clean_documents(paragraphs, causes))
         if not found:
             causes["empty_documents"] += 1
             continue
         causes["documents_read"] += len(found) - 1
-        # Text files come cut already, by their lengths before cleaning.
+        # The text reader has cut documents already, by their lengths before cleaning.
         causes["cut_documents"] += max(len(found) - 1, sum(map(len, paragraphs)) > MAX_DOCUMENT)
         for document in found:
             if sum(map(len, document)) < settings.minimum_characters:
@@ -214,7 +224,7 @@ def _survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Settin
             directory / "signatures.npy", np.array(signatures, np.uint32).reshape(-1, PERMUTATIONS)
         )
     with (directory / "sample.txt").open("w", encoding="utf-8") as file:
-        file.writelines(f"{text}\n" for document in sample.documents() for text in document)
+        file.writelines("\n".join(document) + "\n\n" for document in sample.documents())
 
 
 class _Sample:

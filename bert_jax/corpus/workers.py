@@ -1,4 +1,4 @@
-"""Running one function for every part of a corpus, on all cores, with a line or bar of progress."""
+"""Running one function for every part of a corpus, on all cores, with progress."""
 
 import concurrent.futures
 import contextlib
@@ -6,28 +6,24 @@ import multiprocessing
 import os
 import sys
 import threading
-import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from tqdm import tqdm
-
 from bert_jax.common.errors import UserError
-
-SECONDS_BETWEEN_LINES = 10
+from bert_jax.corpus.progress import progress
 
 # Runs a function for many arguments; see `Workers.run`.
 Engine = Callable[[str, Callable[..., Any], Sequence[tuple], Sequence[int]], list[Any]]
 
 
 class Workers:
-    """Processes that import nothing but what the corpus needs; one: this process itself."""
+    """Processes that import only what the corpus needs; a single worker is this process itself."""
 
     def __init__(self, count: int):
-        """Starts nothing yet; `count` 0 means one process a core."""
-        self.count = count or len(os.sched_getaffinity(0))
+        """`count` 0: one process a core. They start in `__enter__`."""
+        self.count = count or cores()
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":
@@ -50,11 +46,11 @@ class Workers:
 
         Args:
           task: what the progress calls it.
-          function: importable by name; its arguments and result travel between processes.
+          function: importable by name; its arguments and result are sent between processes.
           calls: the arguments of each call.
-          sizes: bytes that each call works through, for the progress.
+          sizes: bytes that each call processes, for the progress.
         """
-        with _progress(task, sum(sizes)) as advance:
+        with progress(task, sum(sizes)) as advance:
             if self._pool is None or len(calls) == 1:
                 results = []
                 for call, size in zip(calls, sizes, strict=True):
@@ -78,9 +74,16 @@ class Workers:
             return [future.result() for future in futures]
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def _hidden_main() -> Iterator[None]:
-    """Keeps new processes from importing the command that runs, and with it JAX and TensorFlow."""
+    """Keeps new processes from importing the command that runs, and so JAX and TensorFlow."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -90,7 +93,7 @@ def _hidden_main() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Ends this worker when its parent is gone, however that came; else it would wait for ever."""
+    """Makes this worker end when its parent ends in any way; else it would wait for ever."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # there is a worker a core already
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -101,26 +104,3 @@ def _start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function that is told of bytes done: a bar on a terminal, now and then a line elsewhere."""
-    if sys.stderr.isatty():
-        with tqdm(total=total, desc=task, unit="B", unit_scale=True) as bar:
-            yield bar.update
-        return
-    done = 0
-    start = said = time.monotonic()
-
-    def advance(size: int) -> None:
-        nonlocal done, said
-        done += size
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            print(f"{task}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
-
-    yield advance
-    seconds = time.monotonic() - start
-    if seconds > 1:
-        print(f"{task}: {total / 1e6:.1f} MB in {seconds:.1f} s", file=sys.stderr, flush=True)

@@ -10,13 +10,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from bert_jax.model.config import ModelConfig
-from bert_jax.model.cross_entropy import Totals, cross_entropy
+from bert_jax.model.cross_entropy import Totals
 from bert_jax.model.encoder import Encoder
 from bert_jax.model.heads import HEADS, NextSentenceHead
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Array]  # on devices; stream.rows.Batch on the host
 Params = dict[str, Any]
-HEAD_STREAM = zlib.crc32(b"head")  # apart from the keys of the layers' dropout
+HEAD_STREAM = zlib.crc32(b"head")  # keeps sampled losses independent of the layers' dropout
 
 
 class Outputs(NamedTuple):
@@ -30,11 +30,9 @@ class Bert(nnx.Module):
     """Encoder, masked-language head and, where the config has it, next-sentence head."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        """Draw all parameters from `rngs`."""
         self.encoder = Encoder(config, rngs=rngs)
         self.mlm_head = HEADS[config.head](config, rngs=rngs)
-        if config.next_sentence:
-            self.nsp_head = NextSentenceHead(config, rngs=rngs)
+        self.nsp_head = NextSentenceHead(config, rngs=rngs) if config.next_sentence else None
 
     def __call__(self, batch: Batch, dropout_key: PRNGKeyArray | None = None) -> Outputs:
         """Logits at the masked positions of a batch (contract C5), and for its sentence pairs.
@@ -44,48 +42,55 @@ class Bert(nnx.Module):
             `masked_positions` [B, P].
           dropout_key: None switches dropout off.
         """
-        hidden, masked = self._hidden(batch, dropout_key)
-        mlm_logits = self.mlm_head.logits(masked, self.encoder.embeddings.tokens.embedding[...])
-        has_pairs = hasattr(self, "nsp_head")
-        return Outputs(mlm_logits, self.nsp_head(hidden[:, 0]) if has_pairs else None)
+        hidden = self.hidden(batch, dropout_key)
+        masked = gather_positions(hidden, batch["masked_positions"])
+        mlm_logits = self.mlm_head.logits(masked, self.token_table)
+        return Outputs(mlm_logits, None if self.nsp_head is None else self.nsp_logits(hidden))
 
-    def totals(self, batch: Batch, key: PRNGKeyArray | None = None) -> dict[str, Totals]:
-        """Summed losses of a batch: `mlm`, and `nsp` where model and batch have sentence pairs.
+    @property
+    def token_table(self) -> Float[Array, "V D"]:
+        """The token embeddings, which the masked-language head decodes with (tied)."""
+        return self.encoder.embeddings.tokens.embedding[...]
 
-        Args:
-          batch: as above, with `masked_labels`, `masked_weights` [B, P] and, for pairs,
-            `next_sentence_label` [B].
-          key: of the step, for dropout and for losses that are drawn; None: neither.
-        """
-        hidden, masked = self._hidden(batch, key)
-        found = {
-            "mlm": self.mlm_head.totals(
-                masked,
-                self.encoder.embeddings.tokens.embedding[...],
-                batch["masked_labels"],
-                batch["masked_weights"],
-                None if key is None else jax.random.fold_in(key, HEAD_STREAM),
-            )
-        }
-        if hasattr(self, "nsp_head") and "next_sentence_label" in batch:
-            label = batch["next_sentence_label"]
-            weight = (label >= 0).astype(jnp.float32)  # -1 marks the padding rows of an evaluation
-            logits = self.nsp_head(hidden[:, 0])
-            found["nsp"] = cross_entropy(logits, jnp.maximum(label, 0), weight)
-        return found
-
-    def _hidden(
-        self, batch: Batch, dropout_key: PRNGKeyArray | None
-    ) -> tuple[Float[Array, "B L D"], Float[Array, "B P D"]]:
-        """The hidden states of all positions, and those of the masked ones."""
-        hidden = self.encoder(
+    def hidden(
+        self, batch: Batch, dropout_key: PRNGKeyArray | None = None
+    ) -> Float[Array, "B L D"]:
+        """The encoder's output for the rows of a batch."""
+        return self.encoder(
             batch["input_ids"],
             batch["token_type_ids"],
             batch["position_ids"],
             batch["segment_ids"],
             dropout_key,
         )
-        return hidden, gather_positions(hidden, batch["masked_positions"])
+
+    def mlm_totals(
+        self, hidden: Float[Array, "B L D"], batch: Batch, key: PRNGKeyArray | None = None
+    ) -> Totals:
+        """Loss and accuracy of the masked tokens, summed.
+
+        Args:
+          hidden: the encoder's output.
+          batch: `masked_positions`, `masked_labels`, `masked_weights` [B, P].
+          key: of the step, for sampled losses; None: exact losses.
+        """
+        return self.mlm_head.totals(
+            gather_positions(hidden, batch["masked_positions"]),
+            self.token_table,
+            batch["masked_labels"],
+            batch["masked_weights"],
+            None if key is None else jax.random.fold_in(key, HEAD_STREAM),
+        )
+
+    def nsp_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B 2"]:
+        """Logits of (right pair, wrong pair) from the [CLS] of each row.
+
+        Raises:
+          ValueError: the model has no next-sentence head.
+        """
+        if self.nsp_head is None:
+            raise ValueError("the model has no next-sentence head (config.model.next_sentence)")
+        return self.nsp_head(hidden[:, 0])
 
 
 def gather_positions(
@@ -96,7 +101,7 @@ def gather_positions(
 
 
 def initialize(config: ModelConfig, key: PRNGKeyArray) -> Params:
-    """Freshly drawn parameters in float32, a nested dict that names them as the modules do."""
+    """Random initial parameters in float32: a nested dict with the modules' names."""
     _, state = nnx.split(Bert(config, rngs=nnx.Rngs(params=key)), nnx.Param)
     return nnx.to_pure_dict(state)
 

@@ -24,11 +24,11 @@ LEAST_BLOCK = 256
 
 
 class Totals(NamedTuple):
-    """Sums over the predictions of a batch, each times its weight."""
+    """Weighted sums over the predictions of a batch; divided by `weight` they are means."""
 
     loss: Float[Array, ""]  # nats
-    correct: Float[Array, ""]
-    number: Float[Array, ""]
+    metrics: dict[str, Float[Array, ""]]  # by name: what is reported besides the loss
+    weight: Float[Array, ""]  # of all of them
 
 
 class Summed(NamedTuple):
@@ -57,7 +57,8 @@ def cross_entropy(
     losses = jax.nn.logsumexp(logits, axis=-1) - own
     # Correct: no other logit exceeds the label's; on CPUs an argmax costs ten times a max.
     correct = (own >= logits.max(axis=-1)).astype(jnp.float32)
-    return Totals((losses * weights).sum(), (correct * weights).sum(), weights.sum())
+    metrics = {"accuracy": (correct * weights).sum()}
+    return Totals((losses * weights).sum(), metrics, weights.sum())
 
 
 @jax.custom_vjp

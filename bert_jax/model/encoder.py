@@ -17,7 +17,7 @@ from bert_jax.model.config import ModelConfig
 from bert_jax.model.dropout import dropout, split_key
 from bert_jax.model.placement import ROWS, place
 from bert_jax.model.products import Linear
-from bert_jax.model.stack import through_layers
+from bert_jax.model.stack import apply_layers
 
 
 def truncated_normal(stddev: float) -> nnx.Initializer:
@@ -253,7 +253,7 @@ class Encoder(nnx.Module):
         def apply(layer: Layer, x: Array, window: int, key: PRNGKeyArray | None) -> Array:
             return layer(x, segment_ids, angles[window], key, window=window)
 
-        x = through_layers(self.layers, place(x, ROWS), keys[:-1], apply, config)
+        x = apply_layers(self.layers, place(x, ROWS), keys[:-1], apply, config)
         if config.norm == "post":
             return x
         with jax.named_scope("norm"):

@@ -68,7 +68,7 @@ class BlockedHead(FullHead):
         del key
         x = self.features(hidden)
         loss, correct = blocked_cross_entropy(x, table, self.bias[...], labels, weights)
-        return Totals(loss, (correct * weights).sum(), weights.sum())
+        return Totals(loss, {"accuracy": (correct * weights).sum()}, weights.sum())
 
 
 class SampledHead(BlockedHead):
@@ -166,7 +166,7 @@ class AdaptiveHead(FullHead):
             )
             loss += tail_loss
             correct *= jnp.where(is_inside, tail_correct, 1.0)
-        return Totals(loss, (correct * weights).sum(), weights.sum())
+        return Totals(loss, {"accuracy": (correct * weights).sum()}, weights.sum())
 
     def _exact(self, hidden, table, labels, weights) -> Totals:
         """From the logarithms of all probabilities, for one prediction of each row at a time."""

@@ -44,7 +44,8 @@ def sampled_cross_entropy(
     estimate = jax.nn.logsumexp(others - jnp.log(probabilities), axis=-1)
     losses = jnp.logaddexp(own, estimate) - own
     correct = (own >= others.max(axis=-1)).astype(jnp.float32)
-    return Totals((losses * weights).sum(), (correct * weights).sum(), weights.sum())
+    metrics = {"accuracy": (correct * weights).sum()}
+    return Totals((losses * weights).sum(), metrics, weights.sum())
 
 
 def sample_pieces(

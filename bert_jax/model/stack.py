@@ -1,11 +1,11 @@
-"""The way through the layers: unrolled or scanned, keeping or recomputing what lies between.
+"""All layers one after another: unrolled in the program, or as a loop that scans over them.
 
-The parameters are a tree with an entry a layer in either case; what is scanned is stacked while the
-step is traced.
+The parameters are a tree with an entry for each layer in both cases; for a scan they are stacked
+while the step is traced.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +20,36 @@ Hidden = Float[Array, "B L D"]
 Key = PRNGKeyArray | None
 Apply = Callable[[Any, Hidden, int, Key], Hidden]  # layer, its input, its window, its dropout key
 
-# What the forward pass of a layer leaves for the backward pass, besides the layer's input.
+# What the forward pass of a layer keeps for the backward pass, besides the layer's input.
 POLICIES = {
     "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),  # of the linear maps
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
 
-def through_layers(
+class _Layer(NamedTuple):
+    """One layer: how it is built, its parameters, its window and its dropout key."""
+
+    structure: nnx.GraphDef
+    params: Any
+    window: int
+    key: Key
+
+
+class Loop(NamedTuple):
+    """Which layers a scan covers: `repeats` groups of `period` layers, from layer `first` on."""
+
+    first: int
+    period: int
+    repeats: int
+
+    @property
+    def stop(self) -> int:
+        """The first layer after the loop."""
+        return self.first + self.period * self.repeats
+
+
+def apply_layers(
     layers: Sequence[nnx.Module], x: Hidden, keys: Sequence[Key], apply: Apply, config: ModelConfig
 ) -> Hidden:
     """The output of the last layer.
@@ -35,67 +57,73 @@ def through_layers(
     Args:
       layers: all layers.
       x: input of the first.
-      keys: of each layer's dropout, whether it is scanned or not.
+      keys: the dropout key of each layer; they do not depend on how the layers are run.
       apply: computes one layer.
       config: `layers` and `rematerialization` say how.
     """
-    parts = [nnx.split(layer, nnx.Param) for layer in layers]
-    start, period, repeats = repeating(config)
-    stop = start + period * repeats
-
-    def run(
-        indices: range, params: Sequence[Any], x: Hidden, keys: Sequence[Key], is_scanned: bool
-    ) -> Hidden:
-        for index, own, key in zip(indices, params, keys, strict=True):
-            window, structure = config.window(index), parts[index][0]
-
-            def layer(x: Hidden, own: Any, key: Key, window=window, structure=structure) -> Hidden:
-                return place(apply(nnx.merge(structure, own), x, window, key), ROWS)
-
-            x = _rematerialized(layer, config.rematerialization, is_scanned)(x, own, key)
-        return x
-
-    def run_unrolled(indices: range, x: Hidden) -> Hidden:
-        own, own_keys = [parts[i][1] for i in indices], [keys[i] for i in indices]
-        return run(indices, own, x, own_keys, is_scanned=False)
-
-    x = run_unrolled(range(start), x)
-    if repeats:
-        places = [range(start + offset, stop, period) for offset in range(period)]
-        stacked = [
-            jax.tree.map(
-                lambda *leaves: jnp.stack(leaves), *((parts[i][1], keys[i]) for i in every)
-            )
-            for every in places
-        ]
-
-        def step(x: Hidden, group: list[tuple[Any, Key]]) -> tuple[Hidden, None]:
-            params, own_keys = zip(*group, strict=True)
-            indices = range(start, start + period)
-            return run(indices, params, x, own_keys, is_scanned=True), None
-
-        x, _ = jax.lax.scan(step, x, stacked)
-    return run_unrolled(range(stop, len(layers)), x)
+    parts = []
+    for index, (layer, key) in enumerate(zip(layers, keys, strict=True)):
+        structure, params = nnx.split(layer, nnx.Param)
+        parts.append(_Layer(structure, params, config.window(index), key))
+    loop = scan_loop(config)
+    if not loop.repeats:
+        return _unrolled(parts, x, apply, config.rematerialization)
+    x = _unrolled(parts[: loop.first], x, apply, config.rematerialization)
+    x = _scanned(parts[loop.first : loop.stop], x, apply, config.rematerialization, loop.period)
+    return _unrolled(parts[loop.stop :], x, apply, config.rematerialization)
 
 
-def repeating(config: ModelConfig) -> tuple[int, int, int]:
-    """What is scanned: the first layer, layers in a group that repeats, how often it does.
+def scan_loop(config: ModelConfig) -> Loop:
+    """The layers that can be scanned: groups with the same structure and windows.
 
-    A pre-norm encoder's first layer has no attention norm and stands apart. Where every n-th layer
-    is global, a group is n layers; what is left over at the end is unrolled.
+    ModernBERT's base size as an example: 22 layers, every third one global (G), the others local
+    (L). The first layer has no attention norm and is unrolled; the loop has 7 repeats of 3 layers:
+
+        G | L L G | L L G | L L G | L L G | L L G | L L G | L L G
+
+    Layers that are left over at the end are unrolled too.
     """
     if config.layers == "unrolled":
-        return 0, 1, 0
-    start = 1 if config.norm == "pre" else 0
+        return Loop(0, 1, 0)
+    first = 1 if config.norm == "pre" else 0
     period = config.global_every if config.local_attention else 1
-    repeats = (config.num_hidden_layers - start) // period
-    return (start, period, repeats) if repeats > 1 else (0, 1, 0)
+    repeats = (config.num_hidden_layers - first) // period
+    return Loop(first, period, repeats) if repeats > 1 else Loop(0, 1, 0)
 
 
-def _rematerialized(
-    layer: Callable[..., Hidden], rematerialization: str, is_scanned: bool
-) -> Callable[..., Hidden]:
-    if rematerialization == "none":
-        return layer
-    # The body of a scan is apart from the rest already, so that nothing can be merged away.
-    return jax.checkpoint(layer, policy=POLICIES[rematerialization], prevent_cse=not is_scanned)
+def _unrolled(layers: Sequence[_Layer], x: Hidden, apply: Apply, remat: str) -> Hidden:
+    for layer in layers:
+        x = _run(layer, x, apply, remat, is_in_scan=False)
+    return x
+
+
+def _scanned(layers: Sequence[_Layer], x: Hidden, apply: Apply, remat: str, period: int) -> Hidden:
+    """A scan over groups of `period` layers; layer i of every group has one structure."""
+    group = layers[:period]
+    stacked = [
+        jax.tree.map(
+            lambda *leaves: jnp.stack(leaves),
+            *((layer.params, layer.key) for layer in layers[index::period]),
+        )
+        for index in range(period)
+    ]
+
+    def step(x: Hidden, of_group: list[tuple[Any, Key]]) -> tuple[Hidden, None]:
+        for layer, (params, key) in zip(group, of_group, strict=True):
+            layer = layer._replace(params=params, key=key)
+            x = _run(layer, x, apply, remat, is_in_scan=True)
+        return x, None
+
+    return jax.lax.scan(step, x, stacked)[0]
+
+
+def _run(layer: _Layer, x: Hidden, apply: Apply, remat: str, *, is_in_scan: bool) -> Hidden:
+    def forward(x: Hidden, params: Any, key: Key) -> Hidden:
+        module = nnx.merge(layer.structure, params)
+        return place(apply(module, x, layer.window, key), ROWS)
+
+    if remat != "none":
+        # The compiler must not merge the second computation with the first one; across a scan's
+        # border it cannot.
+        forward = jax.checkpoint(forward, policy=POLICIES[remat], prevent_cse=not is_in_scan)
+    return forward(x, layer.params, layer.key)

@@ -10,21 +10,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from bert_jax.common import compile_cache
 from bert_jax.common.errors import UserError
-from bert_jax.config import corpus_directory
+from bert_jax.config import RunSettings
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.performance import capacity, flops, profiling
-from bert_jax.performance.synthetic import random_batch
+from bert_jax.performance.synthetic import random_batches
 from bert_jax.performance.turns import process_peak
 from bert_jax.stream.batches import TrainBatches, all_rows
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
 from bert_jax.training import sharding
 from bert_jax.training.preflight import attention_names, check, vocab_size
-from bert_jax.training.step import TrainState, abstract_batch, compile_steps, model_of
+from bert_jax.training.step import TrainState, abstract_batch, compile_steps
 
 WARM_UP = 2  # steps that are not counted
 PROFILED = 3  # steps in the trace
@@ -113,36 +112,36 @@ class Measurement:
         }
 
 
-def synthetic(config: ConfigDict) -> Source:
+def synthetic(settings: RunSettings) -> Source:
     """Random batches, made before the clock starts."""
-    size = vocab_size(config)
+    size = vocab_size(settings.corpus.tokenizer)
 
     def batches(phase: Phase) -> Iterator[Batch]:
-        return itertools.cycle([random_batch(config, phase, size, seed) for seed in range(BATCHES)])
+        return itertools.cycle(random_batches(settings.objective, phase, size, BATCHES))
 
     return Source(size, batches)
 
 
-def real(config: ConfigDict, directory: Path) -> Source:
+def real(settings: RunSettings, directory: Path) -> Source:
     """The batches of a run, from the token store of its workdir.
 
     Raises:
       UserError: there is none.
     """
-    place = corpus_directory(directory, config)
+    place = settings.store_directory(directory)
     if not (place / MANIFEST).is_file():
         raise UserError(
             f"--batches=real: there is no token store in {place}. Make it with python -m "
             "bert_jax.prepare and the same --config and --workdir, or take --batches=synthetic"
         )
     store = TokenStore.open(place)
-    TrainBatches(store, config)  # refuses a corpus that the objective cannot be had from
+    stream = TrainBatches(store, settings.stream)
 
     def batches(phase: Phase) -> Iterator[Batch]:
         from bert_jax.stream import pipeline  # TensorFlow takes seconds to import
 
         while True:
-            yield from pipeline.train_batches(store, config, phase.start, phase.stop, all_rows)
+            yield from pipeline.train_batches(stream, phase.start, phase.stop, all_rows)
 
     return Source(store.vocabulary.size, batches)
 
@@ -150,20 +149,21 @@ def real(config: ConfigDict, directory: Path) -> Source:
 class Runner:
     """A run's training step on its mesh, with the state that it goes on from."""
 
-    def __init__(self, config: ConfigDict, source: Source):
+    def __init__(self, settings: RunSettings, source: Source):
         """Draw the parameters; the batch sizes must divide over the mesh."""
-        self.config = config
+        self.settings = settings
         self.source = source
-        self.mesh = sharding.make_mesh(config.mesh)
-        check(config, self.mesh)
-        self.model = model_of(config, source.vocab_size)
-        self.state: TrainState = compile_steps(config, self.model, self.mesh).init()
+        self.mesh = sharding.make_mesh(settings.training.mesh)
+        models = settings.models(source.vocab_size)
+        check(settings.training, settings.stream.phases, models, self.mesh)
+        self.model = models[0]
+        self.state: TrainState = compile_steps(settings.training, self.model, self.mesh).init()
 
     def compile(self, phase: Phase) -> jax.stages.Compiled:
         """The step for a phase's batches."""
-        batch = abstract_batch(self.config, self.mesh, phase)
-        model = model_of(self.config, self.source.vocab_size, phase)
-        steps = compile_steps(self.config, model, self.mesh)
+        batch = abstract_batch(self.settings.objective, self.mesh, phase)
+        model = self.settings.model_config(self.source.vocab_size, phase)
+        steps = compile_steps(self.settings.training, model, self.mesh)
         return steps.train.lower(steps.abstract_state, batch).compile()
 
     def timed(self, step: jax.stages.Compiled, batches: Iterator[Batch], count: int) -> list[float]:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from bert_jax.common import compile_cache
 from bert_jax.common.errors import UserError
+from bert_jax.config import RunSettings
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop.configs import architecture, to_hugging_face
 from bert_jax.model import ModelConfig
@@ -21,7 +21,7 @@ from bert_jax.performance.measuring import BATCHES, Runner, Source
 from bert_jax.performance.turns import Side, Step, answer
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
-from bert_jax.training.step import model_of
+from bert_jax.training.settings import OptimizerSettings
 
 OURS = "bert_jax"  # in the config's compute dtype
 SIDES = (
@@ -36,36 +36,38 @@ def is_ours(name: str | None) -> bool:
     return name is None or name.startswith(OURS)
 
 
-def make_step(name: str, config: ConfigDict, source: Source, phase: Phase) -> Step:
+def make_step(name: str, settings: RunSettings, source: Source, phase: Phase) -> Step:
     """The step of a side."""
     stream = source.batches(phase)
     batches = [next(stream) for _ in range(BATCHES)]  # ready before the clock starts
     kind, _, dtype = name.rpartition("_")
     if name == OURS:
-        return jax_step(config, source, phase, batches)
+        return jax_step(settings, source, phase, batches)
     if kind == OURS:
-        config.model.compute_dtype = dtype
-        return jax_step(config, source, phase, batches)
-    model = model_of(config, source.vocab_size, phase)
-    return torch_step(model, config, batches, dtype, is_compiled=kind == "compiled")
+        typed = {**settings.model, "compute_dtype": dtype}
+        return jax_step(dataclasses.replace(settings, model=typed), source, phase, batches)
+    model = settings.model_config(source.vocab_size, phase)
+    optimizer = settings.training.optimizer
+    return torch_step(model, optimizer, batches, dtype, is_compiled=kind == "compiled")
 
 
-def jax_step(config: ConfigDict, source: Source, phase: Phase, batches: Sequence[Batch]) -> Step:
+def jax_step(settings: RunSettings, source: Source, phase: Phase, batches: Sequence[Batch]) -> Step:
     """Our compiled step, as `bert_jax.train` runs it."""
-    runner = Runner(config, source)
+    runner = Runner(settings, source)
     compiled = runner.compile(phase)
     placed = itertools.cycle([runner.place(batch) for batch in batches])
 
     def step() -> float:
-        runner.state, sums = compiled(runner.state, next(placed))
-        return float(jax.block_until_ready(sums["mlm_loss"] / sums["mlm_count"]))
+        runner.state, figures = compiled(runner.state, next(placed))
+        mlm = jax.block_until_ready(figures.totals["mlm"])
+        return float(mlm.loss / mlm.weight)
 
     return step
 
 
 def torch_step(
     model: ModelConfig,
-    config: ConfigDict,
+    settings: OptimizerSettings,
     batches: Sequence[Batch],
     dtype: str,
     *,
@@ -88,12 +90,12 @@ def torch_step(
     special = np.zeros(model.vocab_size, bool)
     vocabulary = Vocabulary(model.vocab_size, 0, 1, 2, 3, 4, special, special)
     values = to_hugging_face(model, vocabulary)
-    settings = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
-    settings._attn_implementation = "sdpa"
-    bert = getattr(transformers, name)(settings).to(device).train()
+    torch_config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    torch_config._attn_implementation = "sdpa"
+    bert = getattr(transformers, name)(torch_config).to(device).train()
     forward = torch.compile(bert) if is_compiled else bert
-    decay = config.optimizer.weight_decay
-    optimizer = torch.optim.AdamW(bert.parameters(), lr=config.learning_rate, weight_decay=decay)
+    decay = settings.weight_decay
+    optimizer = torch.optim.AdamW(bert.parameters(), lr=settings.learning_rate, weight_decay=decay)
     ready = itertools.cycle(
         [
             {
@@ -108,8 +110,8 @@ def torch_step(
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = forward(**next(ready)).loss
         loss.backward()
-        if config.optimizer.clip_norm:
-            torch.nn.utils.clip_grad_norm_(bert.parameters(), config.optimizer.clip_norm)
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(bert.parameters(), settings.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         return loss.item()  # waits until it is there
@@ -135,10 +137,10 @@ def labelled(batch: Batch, name: str) -> dict[str, np.ndarray]:
     return {field: array.astype(np.int64) for field, array in fields.items()}
 
 
-def serve(name: str, config: ConfigDict, source: Source, phase: Phase) -> None:
+def serve(name: str, settings: RunSettings, source: Source, phase: Phase) -> None:
     """Be one side in a process of its own."""
     compile_cache.use(compile_cache.OFF)
-    answer(lambda: make_step(name, config, source, phase))
+    answer(lambda: make_step(name, settings, source, phase))
 
 
 @dataclasses.dataclass(frozen=True)

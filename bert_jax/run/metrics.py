@@ -13,26 +13,26 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
+from bert_jax.model import Totals
+
 Figures = Mapping[str, float | int | str]
 
 
-def summarize(sums: Mapping[str, Any], next_sentence_weight: float) -> dict[str, float]:
-    """Means from sums and counts.
+def summarize(totals: Mapping[str, Totals], loss_weights: Mapping[str, float]) -> dict[str, float]:
+    """Means over the predictions of each loss, and their weighted sum `loss`.
 
     Args:
-      sums: `mlm_loss`, `mlm_correct`, `mlm_count`, the same with `nsp_` where the objective has
-        pairs, and anything else, which is passed on.
-      next_sentence_weight: of the next-sentence loss in `loss`.
+      totals: by the name of the loss; `mlm` becomes `mlm_loss` and `mlm_accuracy`.
+      loss_weights: of each loss in `loss`.
     """
-    rest = {name: float(value) for name, value in sums.items() if name[:4] not in ("mlm_", "nsp_")}
     figures = {"loss": 0.0}
-    for head, weight in (("mlm", 1.0), ("nsp", next_sentence_weight)):
-        if f"{head}_count" in sums:
-            count = max(float(sums[f"{head}_count"]), 1.0)
-            figures[f"{head}_loss"] = float(sums[f"{head}_loss"]) / count
-            figures[f"{head}_accuracy"] = float(sums[f"{head}_correct"]) / count
-            figures["loss"] += weight * figures[f"{head}_loss"]
-    return figures | rest
+    for name, (loss, metrics, weight) in totals.items():
+        number = max(float(weight), 1.0)
+        figures[f"{name}_loss"] = float(loss) / number
+        for metric, value in metrics.items():
+            figures[f"{name}_{metric}"] = float(value) / number
+        figures["loss"] += loss_weights[name] * figures[f"{name}_loss"]
+    return figures
 
 
 class Writers:
@@ -112,18 +112,21 @@ class Console:
 
 def describe(figures: Figures) -> str:
     """The figures that a person follows, in one line."""
-    formats = {
-        "loss": "loss {:.3f}",
-        "mlm_loss": "mlm {:.3f}",
-        "mlm_accuracy": "acc {:.3f}",
-        "nsp_loss": "nsp {:.3f}",
-        "nsp_accuracy": "nsp acc {:.3f}",
-        "learning_rate": "lr {:.2e}",
-        "tokens_per_second": "{:,.0f} tok/s",
-    }
-    return "  ".join(
-        text.format(figures[name]) for name, text in formats.items() if name in figures
-    )
+    parts = []
+    for name, value in figures.items():
+        if name == "loss":
+            parts.append(f"loss {value:.3f}")
+        elif name == "mlm_accuracy":
+            parts.append(f"acc {value:.3f}")
+        elif name.endswith("_loss"):
+            parts.append(f"{name.removesuffix('_loss')} {value:.3f}")
+        elif name.endswith("_accuracy"):
+            parts.append(f"{name.removesuffix('_accuracy')} acc {value:.3f}")
+        elif name == "learning_rate":
+            parts.append(f"lr {value:.2e}")
+        elif name == "tokens_per_second":
+            parts.append(f"{value:,.0f} tok/s")
+    return "  ".join(parts)
 
 
 def read(workdir: Path) -> list[dict]:

@@ -1,19 +1,20 @@
-"""The run's own account of itself: figures of each logged step, and where the time went."""
+"""The figures of a run: logged without stopping the device, with rates that leave pauses out."""
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from bert_jax.config import RunSettings
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
 from bert_jax.run.metrics import Writers, summarize
 from bert_jax.stream.phases import Phase
+from bert_jax.training.evaluation import ALL
+from bert_jax.training.step import StepFigures, TotalsByName
 
 
 class Reporter:
@@ -23,17 +24,27 @@ class Reporter:
     """
 
     def __init__(
-        self, config: ConfigDict, directory: Path, mesh: Mesh, model: ModelConfig, first_step: int
+        self,
+        settings: RunSettings,
+        directory: Path,
+        mesh: Mesh,
+        model: ModelConfig,
+        first_step: int,
     ):
-        """Go on with the records in `directory` after `first_step`."""
-        self._config = config
+        """Continue the records in `directory` after `first_step`."""
+        self._settings = settings
         self._model = model
         self._devices = mesh.devices.flatten()
         is_writer = jax.process_index() == 0
-        self._writers = Writers(directory, config.total_steps, first_step) if is_writer else None
-        self._pending: tuple[int, Phase, Any] | None = None
-        self._phase: Phase | None = None
+        self._writers = Writers(directory, settings.total_steps, first_step) if is_writer else None
+        self._pending: tuple[int, Phase, StepFigures] | None = None
+        self._is_compiling = False
         self._restart_clock(first_step)
+
+    def begin_phase(self) -> None:
+        """Write what is pending: the next step is compiled first, which counts for no rate."""
+        self._write_pending()
+        self._is_compiling = True
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -43,27 +54,36 @@ class Reporter:
         self._waited += time.monotonic() - began
 
     @contextlib.contextmanager
-    def pause(self, sums: Any) -> Iterator[None]:
-        """Time spent in here, from the moment `sums` are there, counts for no rate."""
-        jax.block_until_ready(sums)
+    def pause(self, figures: StepFigures) -> Iterator[None]:
+        """Time spent in here, from the moment `figures` are there, counts for no rate."""
+        jax.block_until_ready(figures)
         self._write_pending()
         began = time.monotonic()
         yield
         self._clock += time.monotonic() - began
 
-    def train(self, step: int, phase: Phase, sums: Any) -> None:
-        """Take the sums of a step just dispatched; write those of an earlier one."""
+    def train(self, step: int, phase: Phase, figures: StepFigures) -> None:
+        """Take the figures of a step just dispatched; write those of an earlier one."""
         self._write_pending()
-        if phase is not self._phase:  # the step was compiled, which counts for no rate
-            jax.block_until_ready(sums)
-            self._phase = phase
+        if self._is_compiling:
+            jax.block_until_ready(figures)
             self._restart_clock(step)
-        if step % self._config.log_every == 0 or step == self._config.total_steps:
-            self._pending = (step, phase, sums)
+            self._is_compiling = False
+        if step % self._settings.log_every == 0 or step == self._settings.total_steps:
+            self._pending = (step, phase, figures)
 
-    def evaluation(self, step: int, split: str, sums: Any) -> None:
-        """Write the figures of an evaluation."""
-        self._write(step, split, self._summary(sums))
+    def evaluation(self, step: int, split: str, totals: Mapping[str, TotalsByName]) -> None:
+        """Write the figures of an evaluation: of all sources, and of each one if there are several.
+
+        Args:
+          step: of the state that was evaluated.
+          split: evaluated.
+          totals: by source, as `training.evaluation.evaluate` returns them.
+        """
+        for source, of_source in totals.items():
+            if source == ALL or len(totals) > 2:
+                name = split if source == ALL else f"{split}/{source}"
+                self._write(step, name, self._summary(of_source))
 
     def close(self) -> None:
         """Write what is pending and close the files."""
@@ -74,14 +94,16 @@ class Reporter:
     def _write_pending(self) -> None:
         if self._pending is None:
             return
-        step, phase, sums = self._pending
+        step, phase, figures = self._pending
         self._pending = None
-        figures = self._summary(sums)  # waits until the device has finished that step
-        self._write(step, "train", figures | self._rates(step, phase))
+        figures = jax.device_get(figures)  # waits until the device has finished that step
+        scalars = {name: float(value) for name, value in figures.scalars.items()}
+        record = self._summary(figures.totals) | scalars | self._rates(step, phase)
+        self._write(step, "train", record)
         self._restart_clock(step)
 
-    def _summary(self, sums: Any) -> dict[str, float]:
-        return summarize(jax.device_get(sums), self._config.optimizer.next_sentence_weight)
+    def _summary(self, totals: TotalsByName) -> dict[str, float]:
+        return summarize(totals, self._settings.objective.loss_weights)
 
     def _rates(self, step: int, phase: Phase) -> dict[str, float]:
         steps = step - self._clock_step

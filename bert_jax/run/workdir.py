@@ -20,13 +20,19 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config, flatten, from_dict, is_same_run, to_json
+from bert_jax.config import (
+    RunSettings,
+    default_config,
+    flatten,
+    from_dict,
+    is_same_run,
+    parse,
+    to_json,
+)
 from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
-from bert_jax.stream.phases import phase_of
 from bert_jax.training import checkpoint
-from bert_jax.training.step import model_of
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
@@ -85,7 +91,7 @@ class Run:
     """A trained run as the commands after training need it."""
 
     workdir: Path
-    config: ConfigDict
+    settings: RunSettings
     model: ModelConfig
     step: int
     params: Any  # host arrays
@@ -114,14 +120,14 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     Raises:
       UserError: `workdir` holds no run, or no such checkpoint.
     """
-    config = load_config(workdir)
+    settings = parse(load_config(workdir))
     size = Vocabulary.load(workdir / TOKENIZER).size
-    _, abstract_params = abstract(model_of(config, size))
+    _, abstract_params = abstract(settings.model_config(size))
     step, params = checkpoint.restore_params(workdir / CHECKPOINTS, step, abstract_params)
-    model = model_of(config, size, phase_of(config, step))
+    model = settings.model_config(size, settings.stream.phase_before(step))
     # What is used may be of any length, in any type, on other devices than the run was trained on.
     model = dataclasses.replace(model, attention_backend="auto", rows="packed")
-    return Run(workdir, config, model, step, params)
+    return Run(workdir, settings, model, step, params)
 
 
 def _has_checkpoint(workdir: Path) -> bool:

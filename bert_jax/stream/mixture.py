@@ -11,19 +11,18 @@ from jaxtyping import Int64
 
 from bert_jax.common.errors import UserError
 from bert_jax.stream.phases import Phase
-from bert_jax.stream.weights import parse_weights
 
 Count = TypeVar("Count", int, np.ndarray)
 
-# Sums of weights are at most so large, so that products of two of them fit into 64 bits.
+# The largest sum of weights: products of two such sums fit into 64 bits.
 _LARGEST_SUM = 2**30
 
 
-class Dealt(NamedTuple):
-    """Which example of its source each row is."""
+class SourceExamples(NamedTuple):
+    """Of each row: example `number` of a source, counted over the whole run."""
 
     source: Int64[np.ndarray, "B"]
-    number: Int64[np.ndarray, "B"]  # among all of the source, over the whole run
+    number: Int64[np.ndarray, "B"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +34,13 @@ class Mixture:
 
     Attributes:
       weights: of each source.
-      first: of each source, how many examples the phases before have had of it.
+      first: of each source, how many of its examples earlier phases have used.
     """
 
     weights: tuple[int, ...]
     first: tuple[int, ...]
 
-    def deal(self, counter: Int64[np.ndarray, "B"]) -> Dealt:
+    def deal(self, counter: Int64[np.ndarray, "B"]) -> SourceExamples:
         """The source of each example of the phase, and its number among all of that source.
 
         The sources choose one after another: the first one takes its share of the examples, spread
@@ -56,12 +55,12 @@ class Mixture:
                 break
             count = number[undecided]
             taken = _rounded(count, weight, total)
-            is_own = _rounded(count + 1, weight, total) > taken
-            source[undecided[is_own]] = index
-            number[undecided] = np.where(is_own, taken, count - taken)
-            undecided = undecided[~is_own]
+            is_taken = _rounded(count + 1, weight, total) > taken
+            source[undecided[is_taken]] = index
+            number[undecided] = np.where(is_taken, taken, count - taken)
+            undecided = undecided[~is_taken]
             total -= weight
-        return Dealt(source, number + np.array(self.first)[source])
+        return SourceExamples(source, number + np.array(self.first)[source])
 
     def counts(self, count: int) -> list[int]:
         """How many of the first `count` examples of the phase each source has."""
@@ -79,14 +78,15 @@ def mixtures(
 ) -> tuple[Mixture, ...]:
     """The mixture of every phase; a phase without weights takes each source by its size.
 
-    Phases of one sequence length continue the sources where the one before left them.
+    A phase continues each source after the last example that earlier phases of the same sequence
+    length have used.
 
     Args:
       phases: of the run.
       sizes: by sequence length, how many examples each source has.
 
     Raises:
-      UserError: weights name a source that is not there, or that has no example.
+      UserError: weights name a source that does not exist, or that has no example.
     """
     result: list[Mixture] = []
     used = {length: [0] * len(of_source) for length, of_source in sizes.items()}
@@ -105,8 +105,9 @@ def _weights(phase: Phase, sizes: Mapping[str, int]) -> tuple[int, ...]:
     if not phase.weights:
         excess = max(0, sum(sizes.values()).bit_length() - _LARGEST_SUM.bit_length() + 1)
         return tuple(-(-size >> excess) for size in sizes.values())
-    weights = parse_weights(phase.weights, "config.stream.weights")
-    where = f"the weights {phase.weights!r} of phase {phase.index} (config.stream.weights)"
+    weights = dict(phase.weights)
+    text = ", ".join(f"{name}={float(weight):g}" for name, weight in weights.items())
+    where = f"the weights {text!r} of phase {phase.index} (config.stream.weights)"
     for name, weight in weights.items():
         if name not in sizes:
             raise UserError(
@@ -125,6 +126,6 @@ def _weights(phase: Phase, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _rounded(count: Count, weight: int, total: int) -> Count:
-    """The integer next to count * weight / total, without the large product."""
+    """The integer next to count * weight / total; the product could overflow 64 bits."""
     whole, rest = count // total, count % total
     return whole * weight + (2 * rest * weight + total) // (2 * total)

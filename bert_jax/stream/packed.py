@@ -1,4 +1,15 @@
-"""Rows packed full: windows over the tokens of a shard, whatever documents lie there."""
+"""Packed rows: windows over the tokens of a shard, across the borders of its documents.
+
+A worked example: two documents, [CLS] a b c d [SEP] and [CLS] e f g h [SEP], 12 tokens in all, in
+rows of L = 8. There are ceil(12 / (8 - 2)) = 2 windows of 6 tokens:
+
+    epoch 0   windows   [CLS] a b c d [SEP]                [CLS] e f g h [SEP]
+              rows      [CLS] a b c d [SEP] [PAD] [PAD]    [CLS] e f g h [SEP] [PAD] [PAD]
+    epoch 1   windows   c d [SEP] [CLS] e f                g h [SEP] [CLS] a b
+              rows      [CLS] c d [SEP] [CLS] e f [SEP]    [CLS] g h [SEP] [CLS] a b [SEP]
+
+The tokens of a shard are read as a circle: after the last one comes the first one again.
+"""
 
 import numpy as np
 from jaxtyping import Int64
@@ -16,12 +27,13 @@ _GOLDEN_RATIO = (5**0.5 - 1) / 2
 class PackedExamples:
     """Row i is window i of the token arrays: no plan, no buffer, every token once an epoch.
 
-    A shard's tokens stand in a circle, cut into windows of equal length, at most L - 2. A window
-    that begins inside a document gets a [CLS] in front, one that ends inside a document a [SEP]
-    behind. Between epochs the cuts move along, as evenly spread as the golden ratio has it.
+    A shard's tokens form a circle, cut into windows of equal length, at most L - 2. A window that
+    begins inside a document gets a [CLS] before it, one that ends inside a document a [SEP] after
+    it. In epoch e all cuts are shifted by the fraction (e * golden ratio) mod 1 of a window: the
+    shifts of any number of epochs are spread evenly.
 
     Attributes:
-      sizes: number of rows of each source in an epoch; those of a source stand together.
+      sizes: number of rows of each source in an epoch; rows are numbered source after source.
     """
 
     def __init__(self, split: Split, vocabulary: Vocabulary, sequence_length: int):
@@ -39,7 +51,7 @@ class PackedExamples:
                 "the corpus has no documents in one of its splits; give config.corpus.source more "
                 "documents or raise config.corpus.heldout_fraction"
             )
-        # Two tokens more than a row has, see `rows`.
+        # Two tokens more than a row has: up to two are left out at the begin, see `rows`.
         self._windows = Windows(tokens, sequence_length + 2)
         self._num_windows = -(-self._num_tokens // (sequence_length - 2))
         self._window_ends = np.cumsum(self._num_windows)
@@ -56,7 +68,7 @@ class PackedExamples:
         draw: Draw,
     ) -> Batch:
         """The rows `index` of the epochs `epoch`."""
-        del draw  # nothing is random: the corpus says it all
+        del draw  # packed rows use no randomness
         cls_id, sep_id = self._vocabulary.cls_id, self._vocabulary.sep_id
         shard = self.shard_of(index)
         window = index - (self._window_ends - self._num_windows)[shard]
@@ -66,9 +78,11 @@ class PackedExamples:
         length = _cut(window + 1, size, count) - begin
         begin += shift
 
-        # The window stands behind a place for [CLS]. If it begins with one, that place goes; and
-        # a [SEP] at the begin goes too: the row before has put its own. Likewise a [CLS] at the
-        # end belongs to the row behind. Windows have three tokens or more, so text remains.
+        # `tokens` begins one token before the window: the column that a [CLS] may need. At the
+        # begin, left out are: nothing if text comes first, the extra column if the window has its
+        # own [CLS], and also a [SEP], because the row of the window before ends with one already.
+        # A [CLS] at the end is left out because the row of the next window begins with one.
+        # Windows have three tokens or more, so text remains.
         tokens = self._windows.read(shard, begin - 1)
         row = np.arange(len(tokens))
         first, last = tokens[:, 1], tokens[row, length]
@@ -76,14 +90,14 @@ class PackedExamples:
         ids = columns_from(tokens, left_out, self._length).astype(np.int32)
         end = 1 + length - left_out - (last == cls_id)
         ids[:, 0] = cls_id
-        cut = np.flatnonzero((last != cls_id) & (last != sep_id))
-        ids[cut, end[cut]] = sep_id
-        end[cut] += 1
+        ends_in_text = np.flatnonzero((last != cls_id) & (last != sep_id))
+        ids[ends_in_text, end[ends_in_text]] = sep_id
+        end[ends_in_text] += 1
         return framed_rows(ids, end, self._vocabulary)
 
 
 def _cut(
     window: Int64[np.ndarray, "B"], size: Int64[np.ndarray, "B"], count: Int64[np.ndarray, "B"]
 ) -> Int64[np.ndarray, "B"]:
-    """floor(window * size / count), without the large product."""
+    """floor(window * size / count): where a window begins; the product could overflow 64 bits."""
     return window * (size // count) + window * (size % count) // count

@@ -1,4 +1,4 @@
-"""Sentence pairs: does B follow A, or is it another document's, or are they swapped?
+"""Sentence pairs: does B follow A, is it from another document (NSP), or are they swapped (SOP)?
 
 After `create_pretraining_data.py` of google-research/bert, in closed form over a whole batch.
 """
@@ -13,15 +13,16 @@ from bert_jax.corpus.store import Shard, Split
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream import shards
 from bert_jax.stream.randomness import Draw, below
-from bert_jax.stream.rows import Batch, framed_rows
+from bert_jax.stream.rows import Batch
 from bert_jax.stream.windows import DocumentWindows
 
-# Random numbers of a row: one a choice, and coins for the cuts of A and of B.
+# Random numbers of a row: one for each choice (is it short, its length, the border, the label, the
+# other document, the other sentence), and 512 coins each for truncating A and B.
 _CHOICES = 6
 _COIN_WORDS = 16
 _COINS = 32 * _COIN_WORDS
 
-# Stands for a shard that no pair is taken from.
+# In the place of a shard that no pair is taken from.
 _EMPTY = Shard(np.zeros(0, np.uint16), np.zeros(1, int), np.zeros(0, int), np.zeros(1, int))
 
 
@@ -37,7 +38,7 @@ class _Span(NamedTuple):
 
 
 class _Chunks(NamedTuple):
-    """Sentences of one document each, in two parts."""
+    """For each row, sentences of one document, in two parts."""
 
     document: Int64[np.ndarray, "B"]
     a: _Span
@@ -45,7 +46,10 @@ class _Chunks(NamedTuple):
 
 
 class _Documents(NamedTuple):
-    """Where the text of documents begins and ends in its shard, and their sentences."""
+    """For each row a document: where its text (without [CLS] and [SEP]) and its sentences are.
+
+    Tokens and sentences are counted from the begin of the shard.
+    """
 
     groups: shards.Groups
     text_begin: Int64[np.ndarray, "B"]
@@ -58,16 +62,16 @@ class PairExamples:
     """Row i is a pair from window i of the documents that have two sentences or more.
 
     A document of n tokens has ceil(n / (L - 3)) windows of equal length; the chunk of a window is
-    the sentences that start in it, two at least. The chunk is split at a random sentence border
-    into A and B. Half of the pairs, whatever the corpus, are wrong ones, labelled 1:
+    the sentences that begin in it, two at least. The chunk is split at a random sentence border
+    into A and B. Half of the pairs, whatever the corpus, are false ones, labelled 1:
 
     * objective `nsp` (BERT): B comes from another document, from a random sentence on;
-    * objective `sop` (ALBERT, Lan et al., 2020): A and B have changed places.
+    * objective `sop` (ALBERT, Lan et al., 2020): A and B are swapped.
 
     Both sides of a pair come from one source.
 
     Attributes:
-      sizes: number of rows of each source in an epoch; those of a source stand together.
+      sizes: number of rows of each source in an epoch; rows are numbered source after source.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class PairExamples:
           short_fraction: share of the pairs that are made for a random shorter length.
 
         Raises:
-          UserError: there are no pairs, or no other document to take a wrong side from.
+          UserError: there are no pairs, or no other document to take B from.
         """
         self._length = sequence_length
         self._vocabulary = vocabulary
@@ -141,40 +145,50 @@ class PairExamples:
         epoch: Int64[np.ndarray, "B"],
         draw: Draw,
     ) -> Batch:
-        """The rows `index`; what is random in them hangs on `draw` alone."""
+        """The rows `index`; what is random in them depends on `draw` alone."""
         del epoch  # every epoch draws anew
         random = draw("pairs", _CHOICES + 2 * _COIN_WORDS)
         choices = random[:, :_CHOICES].T
-        coins_a, coins_b = np.split(random[:, _CHOICES:], 2, axis=1)
+        coins = random[:, _CHOICES:].reshape(-1, _COIN_WORDS)  # of A, of B, row after row
         longest = self._length - 3
         is_short = choices[0] < self._short_fraction * 2**32
         target = np.where(is_short, 2 + below(choices[1], longest - 1), longest)
 
         document, a, b = self._chunks(index, target, choices[2])
-        is_wrong = (choices[3] >> np.uint32(31)).astype(bool)
+        is_false = (choices[3] >> np.uint32(31)).astype(bool)
         if self._objective == "sop":
-            a, b = b.where(is_wrong, a), a.where(is_wrong, b)
+            a, b = b.where(is_false, a), a.where(is_false, b)
         else:
             other = self._other_documents(document, target - a.length, choices[4], choices[5])
-            b = other.where(is_wrong, b)
+            b = other.where(is_false, b)
 
         a_kept, b_kept = truncated_lengths(a.length, b.length, target)
-        a_begin = a.begin + coin_flips(a.length - a_kept, coins_a)
-        b_begin = b.begin + coin_flips(b.length - b_kept, coins_b)
+        cut_off = np.stack([a.length - a_kept, b.length - b_kept], axis=1)
+        a_front, b_front = coin_flips(cut_off.reshape(-1), coins).reshape(-1, 2).T
+        a_begin, b_begin = a.begin + a_front, b.begin + b_front
 
-        # Both sides are read so that they stand where they belong, and laid over each other.
+        # A and B are each read into a whole row, at the column where they belong, and one row is
+        # made of the two: no index for each token. Around them is other text, which [CLS], [SEP]
+        # and padding overwrite.
         first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
         a_row = self._texts.read(a.shard, a_begin - 1)
         b_row = self._texts.read(b.shard, b_begin - first_sep - 1)
-        is_second = np.arange(self._length, dtype=np.int32) > first_sep[:, None].astype(np.int32)
-        ids = np.where(is_second, b_row, a_row).astype(np.int32)
+        column = np.arange(self._length, dtype=np.int32)
+        is_b = column > first_sep[:, None].astype(np.int32)
+        is_token = column <= second_sep[:, None].astype(np.int32)
+        ids = np.where(is_b, b_row, a_row).astype(np.int32)
         row = np.arange(len(index))
         ids[:, 0] = self._vocabulary.cls_id
         ids[row, first_sep] = self._vocabulary.sep_id
         ids[row, second_sep] = self._vocabulary.sep_id
-        rows = framed_rows(ids, second_sep + 1, self._vocabulary)
-        np.multiply(is_second, rows["segment_ids"], out=rows["token_type_ids"])
-        return {**rows, "next_sentence_label": is_wrong.astype(np.int32)}
+        np.copyto(ids, self._vocabulary.pad_id, where=~is_token)
+        return {
+            "input_ids": ids,
+            "token_type_ids": (is_b & is_token).astype(np.int32),
+            "position_ids": column * is_token,
+            "segment_ids": is_token.astype(np.int32),
+            "next_sentence_label": is_false.astype(np.int32),
+        }
 
     def _chunks(
         self,
@@ -183,23 +197,24 @@ class PairExamples:
         random: UInt32[np.ndarray, "B"],
     ) -> _Chunks:
         """The chunks of windows, of about `target` tokens."""
-        place = self._windows.find(index)
-        shard = place.shard
-        found = self._locate(shard, place.document)
-        size = found.text_end - found.text_begin
-        window_begin = found.text_begin + size * place.window // place.num_windows
-        window_end = found.text_begin + size * (place.window + 1) // place.num_windows
+        window = self._windows.find(index)
+        shard = window.shard
+        document = self._locate(shard, window.document)
+        size = document.text_end - document.text_begin
+        window_begin = document.text_begin + size * window.number // window.num_windows
+        window_end = document.text_begin + size * (window.number + 1) // window.num_windows
 
-        first = self._sentence_from(found.groups, window_begin)
-        first = np.minimum(first, found.sentence_end - 2)
-        begin = shards.take(self._sentences, found.groups, first)
-        last = self._sentence_from(found.groups, np.minimum(window_end, begin + target))
+        # Sentences first ... last - 1: those that begin in the window, and at least two.
+        first = self._sentence_from(document.groups, window_begin)
+        first = np.minimum(first, document.sentence_end - 2)
+        begin = shards.take(self._sentences, document.groups, first)
+        last = self._sentence_from(document.groups, np.minimum(window_end, begin + target))
         last = np.maximum(last, first + 2)
         border = first + 1 + below(random, last - first - 1)
-        b_begin = shards.take(self._sentences, found.groups, border)
-        b_end = self._end(found, last)
+        b_begin = shards.take(self._sentences, document.groups, border)
+        b_end = self._end(document, last)
         return _Chunks(
-            place.document + self._first_documents[shard],
+            window.document + self._first_documents[shard],
             _Span(shard, begin, b_begin - begin),
             _Span(shard, b_begin, b_end - b_begin),
         )
@@ -211,47 +226,51 @@ class PairExamples:
         random_document: UInt32[np.ndarray, "B"],
         random_sentence: UInt32[np.ndarray, "B"],
     ) -> _Span:
-        """About `wanted` tokens of a document of the source but `document`, whole sentences."""
+        """Whole sentences, about `wanted` tokens, of another document of the same source."""
         source = np.searchsorted(self._source_ends, document, side="right")
         count = self._source_documents[source]
         other = self._source_ends[source] - count + below(random_document, count - 1)
-        other += other >= document
+        other += other >= document  # every document but this one
         shard = self._shard_of(other)
-        found = self._locate(shard, other - self._first_documents[shard])
-        sentences = found.sentence_end - found.sentence_begin
-        first = found.sentence_begin + below(random_sentence, sentences)
-        begin = shards.take(self._sentences, found.groups, first)
-        enough = np.minimum(begin + np.maximum(wanted, 1), found.text_end)
-        last = self._sentence_from(found.groups, enough)
-        return _Span(shard, begin, self._end(found, last) - begin)
+        located = self._locate(shard, other - self._first_documents[shard])
+        sentences = located.sentence_end - located.sentence_begin
+        first = located.sentence_begin + below(random_sentence, sentences)
+        begin = shards.take(self._sentences, located.groups, first)
+        enough = np.minimum(begin + np.maximum(wanted, 1), located.text_end)
+        last = self._sentence_from(located.groups, enough)
+        return _Span(shard, begin, self._end(located, last) - begin)
 
     def _locate(self, shard: Int64[np.ndarray, "B"], local: Int64[np.ndarray, "B"]) -> _Documents:
+        """Documents by their shard and their number in it."""
         groups = shards.by_shard(len(self._documents), shard)
-        return _Documents(
-            groups,
-            shards.take(self._documents, groups, local) + 1,
-            shards.take(self._documents, groups, local + 1) - 1,
-            shards.take(self._document_sentences, groups, local),
-            shards.take(self._document_sentences, groups, local + 1),
-        )
+        borders = np.stack([local, local + 1], axis=1)
+        begin, end = shards.take(self._documents, groups, borders).T
+        sentence_begin, sentence_end = shards.take(self._document_sentences, groups, borders).T
+        return _Documents(groups, begin + 1, end - 1, sentence_begin, sentence_end)
 
     def _sentence_from(
         self, groups: shards.Groups, token: Int64[np.ndarray, "B"]
     ) -> Int64[np.ndarray, "B"]:
-        """The first sentence that begins at `token` or behind it."""
+        """The first sentence that begins at `token` or after it."""
         return shards.search(self._sentences, groups, token)
 
-    def _end(self, found: _Documents, sentence: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
-        """Where the sentence before `sentence` ends: at its begin, or with the document."""
-        is_last = sentence == found.sentence_end
-        begin = shards.take(self._sentences, found.groups, sentence - is_last)
-        return np.where(is_last, found.text_end, begin)
+    def _end(
+        self, document: _Documents, sentence: Int64[np.ndarray, "B"]
+    ) -> Int64[np.ndarray, "B"]:
+        """Where the sentence before `sentence` ends: where `sentence` begins, or the text ends."""
+        is_last = sentence == document.sentence_end
+        begin = shards.take(self._sentences, document.groups, sentence - is_last)
+        return np.where(is_last, document.text_end, begin)
 
 
 def truncated_lengths(
     a: Int64[np.ndarray, "B"], b: Int64[np.ndarray, "B"], target: Int64[np.ndarray, "B"]
 ) -> tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]:
-    """What is left of lengths a and b when the longer one (B, if equal) is cut until both fit."""
+    """Lengths after the longer side (B, if equal) has lost a token at a time until both fit.
+
+    BERT's `truncate_seq_pair` in closed form: A keeps what B leaves of `target`, or
+    half of it (rounded up) if that is more; B keeps the rest.
+    """
     a_kept = np.minimum(a, np.maximum(target - b, (target + 1) // 2))
     return a_kept, np.minimum(b, target - a_kept)
 
@@ -259,13 +278,15 @@ def truncated_lengths(
 def coin_flips(
     count: Int64[np.ndarray, "B"], coins: UInt32[np.ndarray, "B C"]
 ) -> Int64[np.ndarray, "B"]:
-    """Heads among `count` fair coins: which of the cut tokens come from the front.
+    """Heads among `count` fair coins: how many of the tokens cut off come from the front.
 
-    Beyond the 512 coins of `coins`, all of them are flipped and their deviation from the mean is
-    stretched to that of `count` coins.
+    BERT flips a coin for every token that it cuts off. Up to 512 flips are the first `count` bits
+    of `coins`; for more, all 512 are flipped and their deviation from the mean is scaled to that of
+    `count` coins.
     """
-    tossed = np.clip(count[:, None] - 32 * np.arange(_COIN_WORDS), 0, 32).astype(np.uint64)
-    shown = coins & ((np.uint64(1) << tossed) - np.uint64(1)).astype(np.uint32)
+    # Of each word of 32 coins, how many are flipped: the lowest bits.
+    flipped = np.clip(count[:, None] - 32 * np.arange(_COIN_WORDS), 0, 32).astype(np.uint64)
+    shown = coins & ((np.uint64(1) << flipped) - np.uint64(1)).astype(np.uint32)
     heads = np.bitwise_count(shown).sum(axis=1, dtype=np.int64)
     stretched = count / 2 + (heads - _COINS / 2) * np.sqrt(count / _COINS)
     many = np.clip(np.rint(stretched), 0, count).astype(np.int64)

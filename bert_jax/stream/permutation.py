@@ -1,4 +1,4 @@
-"""A shuffle without a shuffle buffer: where each example stands, computed on its own."""
+"""A shuffle without a shuffle buffer: the example at each position, computed on its own."""
 
 import math
 
@@ -16,9 +16,9 @@ def permute(
 ) -> Int64[np.ndarray, "B"]:
     """The example at each position of the order of its epoch: a bijection of [0, size).
 
-    A Feistel network on the rectangle `left_size x right_size`, the smallest near-square that
-    holds [0, size); what falls outside walks on until it is inside (Black and Rogaway, "Ciphers
-    with arbitrary finite domains", CT-RSA 2002).
+    A Feistel network on pairs (left, right) of [0, left_size) x [0, right_size), the smallest
+    near-square that holds [0, size). A result of `size` or above is permuted again until it is
+    below (cycle walking; Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
 
     Args:
       position: in [0, size).

@@ -1,4 +1,4 @@
-"""Stretches of a run with one batch shape each; pure in the step."""
+"""Phases: parts of a run whose batches have one shape each."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
 from bert_jax.stream.masking import max_predictions
-from bert_jax.stream.settings import check_stream, phase_fields
+from bert_jax.stream.phase_fields import phase_fields
+from bert_jax.stream.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Phase:
     Attributes:
       index: 0, 1, ... in the order of the run.
       start: its first step.
-      stop: the first step behind it.
+      stop: the first step after it.
       sequence_length: L.
       global_batch_size: B, over all processes.
       mask_rate: share of the tokens to predict at its first step.
@@ -26,11 +27,11 @@ class Phase:
       max_predictions: P, places for predictions in a row.
       mask_unit: what is chosen together, one of `units.UNITS`.
       mask_replace_prob: of the predictions, replaced by [MASK].
-      random_replace_prob: of the predictions, replaced by a random ordinary piece.
-      weights: shares of the sources, see `weights.parse_weights`; empty: by their sizes.
+      random_replace_prob: of the predictions, replaced by a random token.
+      weights: share of each source; empty: by their sizes.
       rope_theta: rotary base of the global layers.
-      first_example: counter of its first example. Phases of one length continue one counter, so
-        that no epoch is begun anew.
+      first_example: number of its first example. Phases of one length continue one count, so that
+        no epoch starts again.
     """
 
     index: int
@@ -44,7 +45,7 @@ class Phase:
     mask_unit: str
     mask_replace_prob: float
     random_replace_prob: float
-    weights: str
+    weights: Weights
     rope_theta: float
     first_example: int
 
@@ -54,13 +55,12 @@ class Phase:
         return self.mask_rate + (self.final_mask_rate - self.mask_rate) * progress
 
 
-def phases(config: ConfigDict) -> tuple[Phase, ...]:
+def parse_phases(config: ConfigDict) -> tuple[Phase, ...]:
     """The phases of a run, one after another from step 0 to `config.total_steps`.
 
     Raises:
       UserError: a field of `config.stream` makes no sense.
     """
-    check_stream(config.stream)
     run_rate = _Rate.of(config.stream.mask_rate, config.stream.final_mask_rate)
     result: list[Phase] = []
     examples: dict[int, int] = {}
@@ -71,7 +71,7 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
         if stop <= start:
             raise UserError(
                 f"config.stream.phases[{index}].until={values['until']} ends at step {stop}, not "
-                f"behind its start at step {start}; let `until` ascend"
+                f"after its start at step {start}; let `until` ascend"
             )
         length, batch = values["sequence_length"], values["global_batch_size"]
         rate = _mask_rate(given, run_rate, start / config.total_steps, stop / config.total_steps)
@@ -104,14 +104,14 @@ def phases(config: ConfigDict) -> tuple[Phase, ...]:
 
 
 class _Rate(NamedTuple):
-    """A rate that moves linearly over a run or a phase."""
+    """A mask rate that changes linearly over a run or a phase."""
 
     first: float
     last: float
 
     @classmethod
     def of(cls, first: float, last: float) -> "_Rate":
-        """As the config has it: a last one of 0 stands for the first one."""
+        """From the config's two fields: a last rate of 0 means that the rate stays."""
         return cls(first, last or first)
 
     def at(self, progress: float) -> float:
@@ -119,16 +119,11 @@ class _Rate(NamedTuple):
 
 
 def _mask_rate(given: Mapping[str, Any], run: _Rate, start: float, stop: float) -> _Rate:
-    """The rate of a phase: its own, or its stretch of the run's."""
+    """The rate of a phase: its own, or its part of the run's."""
     if "mask_rate" in given or "final_mask_rate" in given:
         first, last = given.get("mask_rate", run.at(start)), given.get("final_mask_rate", 0)
         return _Rate.of(float(first), float(last))
     return _Rate(run.at(start), run.at(stop))
-
-
-def phase_of(config: ConfigDict, step: int) -> Phase:
-    """The phase that the state after `step` updates was last trained in; at step 0 the first."""
-    return next(phase for phase in phases(config) if step <= phase.stop)
 
 
 def batch_size_warmup(first: int, last: int, until: float, stages: int) -> tuple[dict, ...]:

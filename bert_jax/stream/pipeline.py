@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Int64
-from ml_collections import ConfigDict
 
-from bert_jax.corpus.store import TokenStore
-from bert_jax.stream.batches import EvaluationBatches, RowsOf, TrainBatches
-from bert_jax.stream.phases import phases
+from bert_jax.stream.batches import RowsOf, TrainBatches
+from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.rows import Batch
 
 # The accelerators belong to JAX.
@@ -21,7 +19,7 @@ tf.config.set_visible_devices([], "GPU")
 
 _AHEAD = 2  # groups of batches that wait for the step
 _LARGEST_GROUP = 8  # batches that are handed over together
-_GROUP_TOKENS = 2**18  # of a group, if a batch has not more
+_GROUP_TOKENS = 2**18  # most tokens of a group of several batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,56 +102,31 @@ def _stop_all() -> None:
 
 
 def train_batches(
-    store: TokenStore, config: ConfigDict, start_step: int, stop_step: int, rows: RowsOf
+    batches: TrainBatches, start_step: int, stop_step: int, rows: RowsOf
 ) -> Iterator[Batch]:
     """The batches of the steps start_step ... stop_step - 1, of each this process's rows.
 
     Args:
-      store: the corpus.
-      config: of the run.
+      batches: of the run.
       start_step: the first step; any one costs the same.
-      stop_step: the step behind the last one.
+      stop_step: the step after the last one.
       rows: of a global batch of the given size, the rows that this process builds.
-
-    Raises:
-      UserError: the config makes no sense, or not with this corpus; at the call, not later.
     """
-    batches = TrainBatches(store, config)
     streams = [
         BatchStream(
             lambda step: batches.batch(step, rows),
             range(max(start_step, phase.start), min(stop_step, phase.stop)),
             _group(rows(phase.global_batch_size), phase.sequence_length),
         )
-        for phase in batches.phases
+        for phase in batches.settings.phases
     ]
     return itertools.chain.from_iterable(streams)
 
 
-def evaluation_batches(
-    store: TokenStore,
-    split: str,
-    config: ConfigDict,
-    batch_size: int,
-    rows: RowsOf,
-    sequence_length: int | None = None,
-) -> BatchStream:
-    """All of a split in fixed batches, the same in every run, of each this process's rows.
-
-    Args:
-      store: the corpus.
-      split: its split, "heldout" or "train".
-      config: of the run; gives the objective.
-      batch_size: over all processes.
-      rows: of a global batch of the given size, the rows that this process builds.
-      sequence_length: L; the last phase's if not given.
-
-    Raises:
-      UserError: the config makes no sense, or not with this corpus.
-    """
-    length = sequence_length or phases(config)[-1].sequence_length
-    batches = EvaluationBatches(store, split, config.stream.objective, length, batch_size, rows)
-    return BatchStream(batches.batch, range(len(batches)), _group(rows(batch_size), length))
+def evaluation_batches(batches: EvaluationBatches) -> BatchStream:
+    """The batches of an evaluation in order, of each this process's rows."""
+    group = _group(batches.rows, batches.sequence_length)
+    return BatchStream(batches.batch, range(len(batches)), group)
 
 
 def _group(rows: Int64[np.ndarray, "rows"], sequence_length: int) -> int:

@@ -13,12 +13,13 @@ from jaxtyping import Int, UInt32, UInt64
 # (purpose, width) -> [B, width], the random numbers of the rows of a batch
 Draw = Callable[[str, int], UInt32[np.ndarray, "_ _"]]
 
-# One step of Philox's counter makes 256 bits.
+# One step of Philox's counter gives 256 bits: 8 columns of 32. A row takes whole steps, so that the
+# counter of an example is a multiple of its number.
 _COLUMNS = 8
 
 
 def key(seed: int, *names: str | int) -> UInt64[np.ndarray, "2"]:
-    """A key for what `names` name; different names, unrelated keys."""
+    """A key for a seed and names; different names have unrelated keys."""
     text = "/".join(str(part) for part in (seed, *names))
     return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=16).digest(), "<u8")
 
@@ -28,8 +29,8 @@ def bits(
 ) -> UInt32[np.ndarray, "{rows} {width}"]:
     """Random bits for the examples first_example ... first_example + rows - 1, one row each.
 
-    A row hangs on (seed, purpose, width) and on its example alone: however the examples are cut
-    into calls, the rows are the same.
+    A row depends on (seed, purpose, width) and on its example alone: however the examples are
+    divided into calls, the rows are the same.
     """
     blocks = -(-width // _COLUMNS)
     columns = blocks * _COLUMNS

@@ -1,6 +1,5 @@
-"""Reading at many places of many memory maps at once."""
+"""Reads of a whole batch at once from the memory maps of many shards."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +7,9 @@ from jaxtyping import Int64, Integer
 
 
 class Windows:
-    """All windows of one length over the arrays of shards; the tokens of a shard stand in a circle.
+    """All windows of one length over the arrays of shards; each array is read as a circle.
 
-    A strided view has one row for every place where a window can begin, so that numpy copies the
+    A strided view has one row for every index where a window can begin, so that numpy copies the
     rows that are asked for without an index for each token.
     """
 
@@ -29,7 +28,7 @@ class Windows:
     def read(
         self, shard: Int64[np.ndarray, "B"], start: Int64[np.ndarray, "B"]
     ) -> Integer[np.ndarray, "B length"]:
-        """The tokens of shard[i] from start[i] on; a start may be in front of the shard."""
+        """The tokens of shard[i] from start[i] on; a start below 0 counts from the shard's end."""
         outside = np.flatnonzero((start < 0) | (start >= self._num_inside[shard]))
         begin = start.copy()
         begin[outside] = 0
@@ -37,8 +36,8 @@ class Windows:
         for index, rows in by_shard(len(self._views), shard):
             result[rows] = self._views[index][begin[rows]]
         for row in outside.tolist():
-            place = np.arange(start[row], start[row] + self._length)
-            result[row] = self._arrays[shard[row]].take(place, mode="wrap")
+            token = np.arange(start[row], start[row] + self._length)
+            result[row] = self._arrays[shard[row]].take(token, mode="wrap")
         return result
 
 
@@ -46,24 +45,27 @@ def columns_from(
     rows: Integer[np.ndarray, "B wide"], first: Int64[np.ndarray, "B"], length: int
 ) -> Integer[np.ndarray, "B {length}"]:
     """Of each row the `length` columns from first[i] on."""
-    if not len(rows):  # nothing that a window could be laid over
+    if not len(rows):  # `sliding_window_view` refuses an array shorter than the window
         return np.empty((0, length), rows.dtype)
     views = np.lib.stride_tricks.sliding_window_view(rows.reshape(-1), length)
     return views[first + rows.shape[1] * np.arange(len(rows))]
 
 
-# The rows of each shard that occurs, found once for several reads.
+# (shard, its rows of the batch) for each shard that occurs; made once for several reads.
 Groups = list[tuple[int, slice | Int64[np.ndarray, "_"]]]
 
 
 def by_shard(count: int, shard: Int64[np.ndarray, "B"]) -> Groups:
-    """Which rows are in which of `count` shards."""
+    """The rows of the batch that each of `count` shards has; `slice(None)` is all rows."""
     if count == 1:
         return [(0, slice(None))]
     order = np.argsort(shard, kind="stable")
-    ordered = shard[order]
-    borders = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1)).tolist()
-    return [(int(ordered[begin]), order[begin:end]) for begin, end in itertools.pairwise(borders)]
+    sizes = np.bincount(shard, minlength=count)
+    ends = np.cumsum(sizes)
+    return [
+        (index, order[ends[index] - sizes[index] : ends[index]])
+        for index in np.flatnonzero(sizes).tolist()
+    ]
 
 
 def take(

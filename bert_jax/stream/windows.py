@@ -1,4 +1,8 @@
-"""Documents cut into windows, and which document a window is in, without a table of them all."""
+"""Documents cut into windows, and which document a window is in.
+
+A table of all documents would not fit into memory for the largest corpora: one number is kept for
+every 16 documents.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,28 +16,28 @@ from bert_jax.stream.shards import by_shard, take
 BLOCK = 16  # documents for each number that is kept
 
 
-class Place(NamedTuple):
-    """Where windows are, for each row."""
+class Window(NamedTuple):
+    """Of each row: window `number` of the `num_windows` windows of a document."""
 
     shard: Int64[np.ndarray, "B"]
     document: Int64[np.ndarray, "B"]  # its number in the shard
-    window: Int64[np.ndarray, "B"]  # its number in the document
-    num_windows: Int64[np.ndarray, "B"]  # windows of the document
+    number: Int64[np.ndarray, "B"]
+    num_windows: Int64[np.ndarray, "B"]
 
 
 class DocumentWindows:
     """The windows of all documents that have two sentences or more, one after another.
 
-    A document of n tokens has ceil(n / longest) windows. Of every 16 documents one number is kept,
-    half a byte a document; the sizes of those 16 are read again when a window among them is asked
-    for.
+    A document of n tokens has ceil(n / longest) windows. For every block of 16 documents the number
+    of its first window is kept, half a byte a document; the sizes of those 16 are read again when a
+    window of the block is asked for.
 
     Attributes:
       ends: of each shard, the windows up to its end.
     """
 
     def __init__(self, shards: Sequence[Shard], longest: int):
-        """Counts the windows, shard by shard."""
+        """Counts the windows of all documents: every offset is read once."""
         self._longest = longest
         self._offsets = [np.asarray(shard.document_offsets) for shard in shards]
         self._sentences = [np.asarray(shard.document_sentences) for shard in shards]
@@ -65,12 +69,12 @@ class DocumentWindows:
         """The shard of each window."""
         return np.searchsorted(self.ends, index, side="right")
 
-    def find(self, index: Int64[np.ndarray, "B"]) -> Place:
-        """Where each window is."""
+    def find(self, index: Int64[np.ndarray, "B"]) -> Window:
+        """The document of each window, and its number there."""
         shard = self.shard_of(index)
         block = np.searchsorted(self._begins, index, side="right") - 1
         first = BLOCK * (block - self._shard_blocks[shard])
-        # Behind the last document of a shard come some of no sentence.
+        # Blocks at the end of a shard are filled with documents of no token and no sentence.
         border = first[:, None] + np.arange(BLOCK + 1)
         border = np.minimum(border, self._num_documents[shard][:, None])
         groups = by_shard(len(self._offsets), shard)
@@ -81,4 +85,4 @@ class DocumentWindows:
         number = np.count_nonzero(ends <= index[:, None], axis=1)
         row = np.arange(len(index))
         count = sizes[row, number]
-        return Place(shard, first + number, index - ends[row, number] + count, count)
+        return Window(shard, first + number, index - ends[row, number] + count, count)

@@ -1,4 +1,4 @@
-"""Policies by parameter name: one list of (regex, policy), every parameter covered."""
+"""Rules by parameter name: one list of (regex, value), every parameter covered."""
 
 import re
 from collections.abc import Sequence
@@ -6,26 +6,24 @@ from typing import Any
 
 import jax
 
-Policy = Any
-
 
 def name_of(path: jax.tree_util.KeyPath) -> str:
     """`encoder.layers.0.attention.qkv.kernel` for a path in the parameter tree."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def assign(policies: Sequence[tuple[str, Policy]], tree: Any) -> Any:
-    """The tree of each leaf's policy: that of the first regex found at the end of its name.
+def assign(rules: Sequence[tuple[str, Any]], tree: Any) -> Any:
+    """The tree of each leaf's value: that of the first regex that matches the end of its name.
 
     Raises:
-      ValueError: no regex matches a leaf's name, so that nothing is ever left to a default.
+      ValueError: no regex matches a leaf's name; no parameter gets a default unnoticed.
     """
 
-    def policy(path: jax.tree_util.KeyPath, _: Any) -> Policy:
+    def value_of(path: jax.tree_util.KeyPath, _: Any) -> Any:
         name = name_of(path)
-        for pattern, value in policies:
+        for pattern, value in rules:
             if re.search(rf"(^|\.)({pattern})$", name):
                 return value
-        raise ValueError(f"no policy covers the parameter {name}")
+        raise ValueError(f"no rule covers the parameter {name}")
 
-    return jax.tree.map_with_path(policy, tree)
+    return jax.tree.map_with_path(value_of, tree)

@@ -1,64 +1,61 @@
-"""Settings that do not go together, refused before any work is done."""
+"""Checks before any work is done: what no run can be made of is refused."""
 
 from pathlib import Path
 
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from bert_jax.common.errors import UserError
+from bert_jax import model as model_lib
+from bert_jax.corpus.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers.load import open_tokenizer
 from bert_jax.model import ModelConfig
 from bert_jax.model.attention import Call, explain, resolve
 from bert_jax.model.placement import platform_of
-from bert_jax.stream.phases import Phase, phases
-from bert_jax.stream.settings import PAIR_OBJECTIVES
+from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
-from bert_jax.training.optimizer import make_optimizer
-from bert_jax.training.step import model_of
-
-COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")
+from bert_jax.training.optimizers import make_optimizer
+from bert_jax.training.settings import TrainingSettings
 
 
-def check(config: ConfigDict, mesh: Mesh) -> None:
-    """Refuse what no run can be made of.
+def check(
+    settings: TrainingSettings, phases: tuple[Phase, ...], models: list[ModelConfig], mesh: Mesh
+) -> None:
+    """Check optimizer, objective, batch sizes, attention backends and parameter shardings.
 
-    Raises:
-      UserError: names the fields and the mend.
-    """
-    make_optimizer(config)
-    size = vocab_size(config)
-    for phase in phases(config):
-        sharding.check_batch_size(mesh, phase.global_batch_size, config.mesh.micro_batches)
-        attention_backends(model_of(config, size, phase), mesh, phase)
-    if (config.stream.objective in PAIR_OBJECTIVES) != config.model.next_sentence:
-        raise UserError(
-            f"config.stream.objective is {config.stream.objective!r} and config.model.next_sentence"
-            f" is {config.model.next_sentence}: the pairs and the head that learns from them go "
-            "together, so change one of the two"
-        )
-    for name in COUNTS:
-        if config[name] < 1:
-            raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
-
-
-def vocab_size(config: ConfigDict) -> int:
-    """Pieces of the run's tokenizer: of the one that is brought along, or of the one to train.
+    Args:
+      settings: of the run.
+      phases: of the run.
+      models: the encoder as it is in each phase.
+      mesh: of the devices.
 
     Raises:
-      UserError: the one that is brought along cannot be used.
+      UserError: names the fields and the fix.
     """
-    if not config.tokenizer.path:
-        return config.tokenizer.vocab_size
-    wanted = config.tokenizer
-    tokenizer = open_tokenizer(Path(wanted.path), wanted.lowercase, wanted.strip_accents)
-    return tokenizer.vocabulary.size
+    make_optimizer(settings.optimizer)
+    settings.objective.check_model(models[0])
+    for phase, model in zip(phases, models, strict=True):
+        sharding.check_batch_size(mesh, phase.global_batch_size, settings.mesh.micro_batches)
+        attention_backends(model, mesh, phase)
+    _, params = model_lib.abstract(models[0])
+    sharding.parameter_shardings(mesh, params)
+
+
+def vocab_size(tokenizer: TokenizerSettings) -> int:
+    """Tokens of a run's tokenizer: of the existing one, or as many as the new one will have.
+
+    Raises:
+      UserError: the existing one cannot be used.
+    """
+    if not tokenizer.path:
+        return tokenizer.vocab_size
+    path = Path(tokenizer.path)
+    return open_tokenizer(path, tokenizer.lowercase, tokenizer.strip_accents).vocabulary.size
 
 
 def attention_backends(model: ModelConfig, mesh: Mesh, phase: Phase) -> dict[Call, str]:
-    """What each kind of layer asks of its attention in a phase, and who computes it.
+    """The backend for each kind of attention layer in a phase.
 
     Raises:
-      UserError: the backend that the config names cannot.
+      UserError: the backend that the config names cannot compute it.
     """
     platform = platform_of(mesh.devices.flat[0].platform)
     calls = model.attention_calls(phase.sequence_length, platform)
@@ -73,13 +70,15 @@ def attention_names(model: ModelConfig, mesh: Mesh, phase: Phase) -> str:
     return ", ".join(dict.fromkeys(attention_backends(model, mesh, phase).values()))
 
 
-def attention_lines(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> list[str]:
-    """Which backends a run's attention takes, why, and what a dense one costs; each thing once."""
-    parts = sharding.parts_of_batch(mesh, config.mesh.micro_batches)
+def attention_lines(
+    phases: tuple[Phase, ...], model: ModelConfig, mesh: Mesh, micro_batches: int
+) -> list[str]:
+    """Which attention backends a run uses, and why; a line for each kind of layer and length."""
+    parts = sharding.parts_of_batch(mesh, micro_batches)
     heads = model.num_attention_heads // mesh.shape["tensor"]
     lines = [
         explain(backend, call, phase.global_batch_size // parts, heads)
-        for phase in phases(config)
+        for phase in phases
         for call, backend in attention_backends(model, mesh, phase).items()
     ]
     return list(dict.fromkeys(lines))

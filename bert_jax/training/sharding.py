@@ -1,4 +1,4 @@
-"""The mesh of devices and who holds which part of the parameters and of the batch."""
+"""The mesh of devices, and which device holds which part of the state and of the batch."""
 
 import functools
 import math
@@ -11,14 +11,14 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Int64, Shaped
-from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
 from bert_jax.model.placement import ROWS
 from bert_jax.training.parameter_rules import assign, name_of
+from bert_jax.training.settings import MeshSettings
 
 AXES = ("data", "fsdp", "tensor")
-BATCH = P(ROWS)  # over all devices but those that share a layer
+BATCH = P(ROWS)  # split over the data and fsdp axes
 
 # fsdp splits the width D of every matrix, tensor splits heads, feed-forward and vocabulary.
 PARAMETERS = (
@@ -36,7 +36,6 @@ PARAMETERS = (
     (r"mlm_head\.tails\.\d+\.projection\.kernel", ("fsdp", None)),  # [D, narrow D]
     (r"mlm_head\.clusters\.embedding", (None, "fsdp")),  # [tails, D]
     (r"bias|scale|classifier\.kernel", ()),
-    (r"step|count|ns_coeffs", ()),  # of the state and the optimizer
 )
 
 
@@ -65,23 +64,23 @@ def start_distributed() -> None:
         ) from error
 
 
-def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The devices as the grid data x fsdp x tensor of `config.mesh`.
+def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The devices as a grid data x fsdp x tensor.
 
     Args:
-      config: `config.mesh`.
+      settings: sizes of the axes.
       devices: None: all devices of all processes.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices.
     """
-    sizes = [config[axis] for axis in AXES]
+    sizes = [getattr(settings, axis) for axis in AXES]
     count = len(devices or jax.devices())
     is_possible = min(sizes[1:]) >= 1 and (sizes[0] == -1 or sizes[0] >= 1)
     if is_possible and sizes[0] == -1 and count % math.prod(sizes[1:]) == 0:
         sizes[0] = count // math.prod(sizes[1:])
     if not is_possible or math.prod(sizes) != count:
-        text = " x ".join(f"{axis}={config[axis]}" for axis in AXES)
+        text = " x ".join(f"{axis}={getattr(settings, axis)}" for axis in AXES)
         raise UserError(
             f"config.mesh is {text}, but there are {count} devices: "
             "make the product equal (only data may be -1, which takes all that are left)"
@@ -91,18 +90,18 @@ def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -
     return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
 
 
-def state_shardings(mesh: Mesh, state: Any) -> Any:
-    """The sharding of each leaf of a train state, or of a parameter tree (arrays or shapes).
+def parameter_shardings(mesh: Mesh, params: Any) -> Any:
+    """The sharding of each parameter (arrays or shapes), by the rules of `PARAMETERS`.
 
     Raises:
       UserError: an axis of the mesh does not divide a parameter.
     """
 
     def sharding(path: jax.tree_util.KeyPath, leaf: Any, axes: tuple) -> NamedSharding:
-        if ... in axes:  # stands for as many unsplit axes as the parameter has in its place
-            place = axes.index(...)
+        if ... in axes:  # stands for any number of axes that are not split
+            index = axes.index(...)
             unsplit = (None,) * (leaf.ndim - len(axes) + 1)
-            axes = (*axes[:place], *unsplit, *axes[place + 1 :])
+            axes = (*axes[:index], *unsplit, *axes[index + 1 :])
         for size, axis in zip(leaf.shape, axes, strict=False):
             if axis is not None and size % mesh.shape[axis]:
                 raise UserError(
@@ -111,13 +110,43 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
                 )
         return NamedSharding(mesh, P(*axes))
 
-    return jax.tree.map_with_path(sharding, state, assign(PARAMETERS, state))
+    return jax.tree.map_with_path(sharding, params, assign(PARAMETERS, params))
+
+
+def optimizer_shardings(opt_state: Any, params: Any, shardings: Any) -> Any:
+    """The sharding of each leaf of an optimizer's state.
+
+    A leaf that has the name (at its end) and the shape of a parameter is sharded like it, as
+    moments are. All others are replicated: counters, and the factors of factored optimizers.
+
+    Args:
+      opt_state: arrays or shapes.
+      params: arrays or shapes.
+      shardings: of `params`.
+    """
+    mesh = jax.tree.leaves(shardings)[0].mesh
+    by_name = {
+        name_of(path): (leaf.shape, sharding)
+        for (path, leaf), sharding in zip(
+            jax.tree.leaves_with_path(params), jax.tree.leaves(shardings), strict=True
+        )
+    }
+
+    def sharding(path: jax.tree_util.KeyPath, leaf: Any) -> NamedSharding:
+        parts = name_of(path).split(".")
+        for first in range(len(parts)):
+            shape, sharding = by_name.get(".".join(parts[first:]), (None, None))
+            if sharding is not None and shape == leaf.shape:
+                return sharding
+        return NamedSharding(mesh, P())
+
+    return jax.tree.map_with_path(sharding, opt_state)
 
 
 def gathered(shardings: Any) -> Any:
-    """The shardings of parameters while they are used: fsdp splits them only where they rest.
+    """The shardings of parameters during the forward and backward pass: not split over fsdp.
 
-    Without it the compiler is free to split the products along D instead, and to exchange the
+    Without this constraint the compiler may split the products along D instead, and exchange the
     activations of the whole batch.
     """
 
@@ -139,7 +168,7 @@ def parts_of_batch(mesh: Mesh, micro_batches: int) -> int:
 
 
 def check_batch_size(mesh: Mesh, global_batch_size: int, micro_batches: int) -> None:
-    """Refuse a batch whose rows cannot be spread evenly.
+    """Check that the rows of a batch can be spread evenly.
 
     Raises:
       UserError: the batch does not divide over the devices and micro-batches.

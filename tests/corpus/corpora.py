@@ -6,8 +6,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from bert_jax.config import default_config
+from bert_jax.corpus import build
 from bert_jax.corpus.settings import from_config
 from bert_jax.corpus.sources import list_bundles
+from bert_jax.corpus.store import TokenStore
+from bert_jax.corpus.workers import Engine
+from bert_jax.training.objectives import parse_objective
 
 CONSONANTS = "bcdfghklmnprstvw"
 VOWELS = "aeiou"
@@ -51,6 +55,14 @@ def tiny_config(source: str, **fields: object) -> ConfigDict:
         group, _, field = name.partition("_")
         config[group][field] = value
     return config
+
+
+def build_store(
+    config: ConfigDict, directory: str | Path, engine: Engine | None = None
+) -> TokenStore:
+    """The store of a config, as the commands make it."""
+    needs = parse_objective(config).needs
+    return build.build_store(from_config(config), directory, needs, engine)
 
 
 def read(source: str, **fields: object) -> list[list[str]]:

@@ -4,9 +4,8 @@ import pytest
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus import beam
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.readers import files
-from tests.corpus.corpora import contents, documents, third, tiny_config, write_text
+from tests.corpus.corpora import build_store, contents, documents, third, tiny_config, write_text
 
 with_beam = pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None, reason="the extra `beam` is not installed"

@@ -1,3 +1,6 @@
+import errno
+import fcntl
+import json
 import os
 import shutil
 import signal
@@ -10,14 +13,24 @@ import numpy as np
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
-from bert_jax.corpus.filters.dedup import document_hash, heldout_below
+from bert_jax.config import parse
+from bert_jax.corpus.filters.dedup import document_hash
+from bert_jax.corpus.filters.heldout import heldout_below
 from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.corpus.readers import files
+from bert_jax.corpus.scratch import building
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.stream.batches import TrainBatches
-from tests.corpus.corpora import FILES_APART, contents, documents, third, tiny_config, write_text
+from tests.corpus.corpora import (
+    FILES_APART,
+    build_store,
+    contents,
+    documents,
+    third,
+    tiny_config,
+    write_text,
+)
 from tests.corpus.store.test_arrays import documents_of
 
 TEXTS = documents(120)
@@ -69,7 +82,7 @@ def test_bytes_do_not_depend_on_workers(source, tmp_path):
     for workers in (1, 2, 4):
         build_store(tiny_config(source, corpus_workers=workers), tmp_path / f"store{workers}")
     first = contents(tmp_path / "store1")
-    assert len(first) == 5 + 4 * 2 * 4  # manifest, report, tokenizer; shards
+    assert len(first) == 6 + 4 * 2 * 4  # manifest, report, counts, tokenizer; shards
     assert contents(tmp_path / "store2") == first
     assert contents(tmp_path / "store4") == first
 
@@ -81,6 +94,26 @@ def test_the_split_of_a_document_stays_when_files_are_added(source, tmp_path):
     old = {tuple(text) for text in texts_of(before, "heldout")}
     new = {tuple(text) for text in texts_of(after, "heldout")}
     assert old < new
+
+
+def test_a_small_corpus_has_a_floor_of_held_out_documents(tmp_path):
+    texts = documents(445, seed=1)
+    source = f"text:{write_text(tmp_path / 'a.txt', texts)}"
+    config = tiny_config(source, corpus_heldout_fraction=0.005, corpus_split_sentences=False)
+    store = build_store(config, tmp_path / "store")
+    start = int(store.manifest["heldout"]["start"], 16)
+    chosen = [text for text in texts if document_hash(text) < heldout_below(0.005)]
+    assert 0 < len(chosen) < 6
+    chosen += [text for text in texts if document_hash(text) >= start]
+    heldout = texts_of(store, "heldout")
+    assert sorted(heldout) == sorted(chosen)
+    assert 20 <= len(heldout) <= 45
+    facts = json.loads((tmp_path / "store" / "report.json").read_text())
+    assert facts["heldout_share"] == pytest.approx(len(heldout) / 445, rel=0.5)
+    page = (tmp_path / "store" / "report.html").read_text()
+    assert "(more than heldout_fraction: the corpus is small)" in page
+    config.stream.objective = "nsp"
+    assert build_store(config, tmp_path / "store").fingerprint == store.fingerprint
 
 
 def test_an_existing_store_is_opened_at_once(source, tmp_path):
@@ -131,7 +164,7 @@ def test_a_document_of_one_enormous_sentence_is_kept_in_pieces(tmp_path):
     (whole,) = [text for text in found if "toba toba toba toba" in text[0]]
     assert len(whole) == 7  # at most 65,536 characters each
     assert "".join("".join(whole).split()).count("toba") == 60_000
-    batch = TrainBatches(store, config).batch(0)
+    batch = TrainBatches(store, parse(config).stream).batch(0)
     assert batch["input_ids"].shape == (32, 128)
 
 
@@ -150,7 +183,7 @@ def test_small_files_share_shards(tmp_path):
         write_text(tmp_path / "text" / f"{number:03d}.txt", [text])
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); "
-        "from bert_jax.corpus.build import build_store; "
+        "from tests.corpus.corpora import build_store; "
         "from tests.corpus.corpora import tiny_config; "
         f"config = tiny_config('text:{tmp_path}/text', corpus_documents='file'); "
         f"store = build_store(config, {str(tmp_path / 'store')!r}); "
@@ -199,7 +232,12 @@ def test_an_existing_sentencepiece_model_is_used_as_it_is(source, tmp_path):
     [
         (TEXTS[:1], {}, "holds 1 different documents"),
         ([TEXTS[0], TEXTS[0]], {}, "holds 1 different documents"),
-        (TEXTS, {"corpus_heldout_fraction": 1e-9}, "leaves no document .* in the heldout split"),
+        (TEXTS, {"corpus_heldout_fraction": 0.0}, "leaves no document .* in the heldout split"),
+        (
+            TEXTS[:9],
+            {"stream_objective": "nsp", "corpus_heldout_fraction": 0.001},
+            "leaves 1 document of .* in the heldout split, config.stream.objective needs 2; raise",
+        ),
         (TEXTS, {"corpus_heldout_fraction": 1.0}, "leaves no document .* in the train split"),
         (TEXTS, {"tokenizer_vocab_size": 9000}, "too small for config.tokenizer.vocab_size=9000"),
     ],
@@ -233,6 +271,20 @@ def test_a_damaged_store_is_noticed(source, tmp_path):
     (store.directory / MANIFEST).write_text('{"format_version": 99}')
     with pytest.raises(UserError, match="format version 99"):
         TokenStore.open(store.directory)
+
+
+def test_a_second_build_at_the_same_time_is_refused(source, tmp_path, monkeypatch):
+    with building(tmp_path / "store"), pytest.raises(UserError, match="another process is prepar"):
+        build_store(tiny_config(source), tmp_path / "store")
+
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre mounted without flock
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with building(tmp_path / "store"), pytest.raises(UserError, match="another process is prepar"):
+        build_store(tiny_config(source), tmp_path / "store")
+    build_store(tiny_config(source), tmp_path / "store")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "text"]
 
 
 class Killed(BaseException):
@@ -292,7 +344,7 @@ def test_killed_builds_go_on_and_give_the_same_bytes(source, tmp_path):
     directory = tmp_path / "store"
     code = (
         f"{FILES_APART}; from tests.corpus.corpora import tiny_config; "
-        "from bert_jax.corpus.build import build_store; "
+        "from tests.corpus.corpora import build_store; "
         f"build_store(tiny_config({source!r}), {str(directory)!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=os.getcwd())

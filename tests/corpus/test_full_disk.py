@@ -6,9 +6,8 @@ import sys
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.readers import files
-from tests.corpus.corpora import contents, documents, third, tiny_config, write_text
+from tests.corpus.corpora import build_store, contents, documents, third, tiny_config, write_text
 
 
 @pytest.fixture
@@ -65,7 +64,6 @@ def test_the_last_file_does_not_fit(source, tmp_path):
     with pytest.raises(UserError, match="the disk is full"):
         build_store(tiny_config(source), tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    manifest.unlink()
     build_store(tiny_config(source), tmp_path / "store").verify()
 
 
@@ -73,7 +71,7 @@ def test_files_may_not_grow_as_large_as_needed(source, tmp_path):
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
         "from tests.corpus.corpora import tiny_config; "
-        "from bert_jax.corpus.build import build_store; "
+        "from tests.corpus.corpora import build_store; "
         f"build_store(tiny_config({source!r}), {str(tmp_path / 'store')!r})"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

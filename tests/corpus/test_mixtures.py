@@ -8,12 +8,11 @@ import pytest
 from pyarrow import parquet
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.corpus.readers import files
 from bert_jax.corpus.sources import Source, parse
 from bert_jax.corpus.store import TokenStore
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 
 def test_a_mixture_is_parsed():
@@ -88,7 +87,7 @@ def test_standard_input_is_a_source(tmp_path):
     content = write_text(tmp_path / "a.txt", documents(120)).read_bytes()
     code = (
         "import sys; from tests.corpus.corpora import tiny_config; "
-        "from bert_jax.corpus.build import build_store; "
+        "from tests.corpus.corpora import build_store; "
         f"build_store(tiny_config('text:-', corpus_workers=2), {str(tmp_path / 'store')!r})"
     )
     subprocess.run([sys.executable, "-c", code], input=content, cwd=os.getcwd(), check=True)

@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_jax.corpus.build import build_store
-from bert_jax.corpus.filters.dedup import document_hash, heldout_below
+from bert_jax.corpus.build import _sample
+from bert_jax.corpus.filters.dedup import document_hash
+from bert_jax.corpus.filters.heldout import HeldOut, heldout_below
 from bert_jax.corpus.readers import files
 from bert_jax.corpus.settings import from_config
 from bert_jax.corpus.sources import list_bundles
 from bert_jax.corpus.survey import Column, survey
 from bert_jax.corpus.tokenizers.load import load_tokenizer
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 from tests.corpus.store.test_arrays import documents_of
 
 TEXTS = documents(120)
@@ -32,8 +33,16 @@ def test_the_sample_is_bounded_and_has_no_held_out_document(tmp_path, limit):
     train.sort(key=document_hash)  # the sample takes the lowest hashes
     sizes = [sum(len(paragraph.encode()) for paragraph in text) for text in train]
     taken = sum(int(before < limit) for before in np.cumsum([0, *sizes[:-1]]))
-    assert sample == [paragraph for text in train[:taken] for paragraph in text]
+    assert sample == train[:taken]
     assert taken < len(train) or limit == 10**9
+
+
+def test_the_tokenizer_is_not_trained_on_the_floor_of_held_out_documents(tmp_path):
+    found = survey_of(tmp_path / "a", TEXTS, 10**9)
+    trained = sorted(found.sample(), key=document_hash)
+    heldout = HeldOut(heldout_below(0.2), start=document_hash(trained[-5]))
+    paragraphs = [paragraph for text in trained[:-5] for paragraph in text]
+    assert list(_sample([found], heldout)) == list(dict.fromkeys(paragraphs))
 
 
 @given(st.permutations(range(40)))

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from bert_jax.model import abstract, initialize
-from bert_jax.model.stack import repeating
+from bert_jax.model.stack import scan_loop
 from tests.architectures import CLASSIC, MODERN
 from tests.synthetic import random_batch
 
@@ -33,7 +33,8 @@ def loss_of(config, rows=2, length=16):
     structure, _ = abstract(config)
 
     def loss(params):
-        return nnx.merge(structure, params).totals(batch, KEY)["mlm"].loss
+        bert = nnx.merge(structure, params)
+        return bert.mlm_totals(bert.hidden(batch, KEY), batch, KEY).loss
 
     return jax.jit(jax.value_and_grad(loss))
 
@@ -56,7 +57,7 @@ def test_every_way_has_the_same_dropout_loss_and_gradients(expected, way):
 
 def test_what_differs_stands_apart_and_what_repeats_is_scanned():
     def scanned(base, **changes):
-        return repeating(dataclasses.replace(base, layers="scanned", **changes))
+        return scan_loop(dataclasses.replace(base, layers="scanned", **changes))
 
     assert scanned(CLASSIC, num_hidden_layers=24) == (0, 1, 24)
     assert scanned(MODERN, num_hidden_layers=22, global_every=3) == (1, 3, 7)

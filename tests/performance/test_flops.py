@@ -14,7 +14,6 @@ from bert_jax import model as model_lib
 from bert_jax.config import default_config
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
-from bert_jax.training.step import pretraining_sums
 from tests.synthetic import random_batch
 
 ROWS, LENGTH, PREDICTIONS, VOCAB = 2, 64, 9, 512
@@ -47,7 +46,8 @@ def loss_and_inputs(model: ModelConfig):
     batch = random_batch(VOCAB, ROWS, LENGTH, PREDICTIONS)
 
     def loss(params, batch):
-        return pretraining_sums(nnx.merge(structure, params), batch, None)["mlm_loss"]
+        bert = nnx.merge(structure, params)
+        return bert.mlm_totals(bert.hidden(batch), batch).loss
 
     return loss, params, batch
 

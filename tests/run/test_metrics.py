@@ -5,24 +5,27 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from bert_jax.model import Totals
 from bert_jax.run import metrics, report
 
 
-def test_means_are_sums_over_counts_and_the_loss_weighs_next_sentence():
-    sums = {"mlm_loss": 30.0, "mlm_correct": 4, "mlm_count": 10, "nsp_loss": 2.0, "nsp_correct": 3}
-    found = metrics.summarize(sums | {"nsp_count": 4, "grad_norm": 7.0}, 0.5)
-    assert found == {
+def test_means_are_sums_over_weights_and_the_loss_weighs_its_parts():
+    totals = {
+        "mlm": Totals(30.0, {"accuracy": 4.0, "anything": 20.0}, 10.0),
+        "nsp": Totals(2.0, {"accuracy": 3.0}, 4.0),
+    }
+    assert metrics.summarize(totals, {"mlm": 1.0, "nsp": 0.5}) == {
         "loss": 3.25,
         "mlm_loss": 3.0,
         "mlm_accuracy": 0.4,
+        "mlm_anything": 2.0,
         "nsp_loss": 0.5,
         "nsp_accuracy": 0.75,
-        "grad_norm": 7.0,
     }
 
 
 def test_a_batch_without_predictions_is_no_division_by_zero():
-    found = metrics.summarize({"mlm_loss": 0.0, "mlm_correct": 0.0, "mlm_count": 0.0}, 1.0)
+    found = metrics.summarize({"mlm": Totals(0.0, {}, 0.0)}, {"mlm": 1.0})
     assert found["mlm_loss"] == 0.0
 
 

@@ -1,6 +1,6 @@
-"""Slow readings of BERT's appendix A.1 and of `create_pretraining_data.py` of google-research/bert.
+"""Slow implementations of BERT's procedures, in plain Python, one row at a time.
 
-Plain Python, one row at a time, as that code spells it.
+After appendix A.1 of the paper and `create_pretraining_data.py` of google-research/bert.
 """
 
 import random
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tests.stream.tiny_stores import vocabulary
 
 MASK, SPECIAL = 4, 5
+STARTS_WORD = vocabulary().starts_word.tolist()
 
 
 def masked_slowly(
@@ -19,8 +20,8 @@ def masked_slowly(
     for place, token in enumerate(tokens):
         if token < SPECIAL:
             continue
-        goes_on = place and tokens[place - 1] >= SPECIAL and not vocabulary().starts_word[token]
-        if words and goes_on:
+        continues = place and tokens[place - 1] >= SPECIAL and not STARTS_WORD[token]
+        if words and continues:
             candidates[-1].append(place)
         else:
             candidates.append([place])
@@ -87,7 +88,7 @@ def pairs_slowly(
 
 
 def truncate_seq_pair(a: list[int], b: list[int], target: int, dice: random.Random) -> None:
-    """Cuts the longer side, at its front or its end, until both fit."""
+    """Truncates the longer side, at its front or its end, until both fit."""
     while len(a) + len(b) > target:
         longer = a if len(a) > len(b) else b
         if dice.random() < 0.5:

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 
+from bert_jax.config import parse
 from bert_jax.corpus.store import Split
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import identity
@@ -20,13 +21,13 @@ def with_another_token(store: MemoryStore, place: int) -> MemoryStore:
 
 
 def test_a_change_in_any_row_of_the_last_batch_is_another_stream(store, config):
-    before = TrainBatches(store, config)
+    before = TrainBatches(store, parse(config).stream)
     saved = identity(store, before, STEP)
     batch = before.batch(STEP - 1)
     seen = set()
     for place in range(1, store.split("train").shards[0].num_tokens, 7):
         changed_store = with_another_token(store, place)
-        after = TrainBatches(changed_store, config)
+        after = TrainBatches(changed_store, parse(config).stream)
         differs = [
             np.any(array != batch[name], axis=1) for name, array in after.batch(STEP - 1).items()
         ]

@@ -36,6 +36,24 @@ def masked(
     return masker.mask(ids, segments, rate, predictions, draw(len(ids), seed))
 
 
+def test_the_example_of_the_docstring():
+    the, cat, sat, on, it, now = range(10, 16)
+    dog = 5 + int(0.3 * 59)  # the 59 ordinary ids begin at 5; 0.83 is at 0.3 of [0.8, 0.9)
+    ids = np.array([[CLS, the, cat, sat, on, it, now, SEP]], np.int32)
+    numbers = {
+        "positions": np.array([[9, 9, 1, 9, 9, 9, 0, 9]], np.uint32) * 8,
+        "replacements": (np.array([[0.31, 0.83, 0.5]]) * 2**32).astype(np.uint32),
+    }
+    assert max_predictions(0.3, 8) == 3
+    batch = Masker(vocabulary(), "token", *BERT).mask(
+        ids, np.ones_like(ids), 0.3, 3, lambda purpose, width: numbers[purpose]
+    )
+    assert batch["input_ids"].tolist() == [[CLS, the, 4, sat, on, it, dog, SEP]]
+    assert batch["masked_positions"].tolist() == [[2, 6, 0]]
+    assert batch["masked_labels"].tolist() == [[cat, now, 0]]
+    assert batch["masked_weights"].tolist() == [[1, 1, 0]]
+
+
 def slow_count(rate: float, tokens: int, ordinary: int, predictions: int) -> int:
     """create_pretraining_data.py: min(max_predictions, max(1, int(round(n * prob))))."""
     return min(predictions, max(1, round(tokens * rate)), ordinary)
@@ -60,7 +78,8 @@ def test_laws(used, rate, shares, unit, seed):
         count = np.count_nonzero(weights)
         ordinary = np.count_nonzero(~special[ids[row]] & (segments[row] > 0))
         wanted = slow_count(rate, used_tokens, ordinary, predictions)
-        assert count <= wanted if unit == "word" else count == wanted
+        assert min(1, ordinary) <= count <= wanted
+        assert unit == "word" or count == wanted
         assert np.all(weights[:count] == 1)
         positions = batch["masked_positions"][row]
         assert np.all(np.diff(positions[:count]) > 0)
@@ -90,14 +109,14 @@ def test_shares_of_replacements(shares):
         least, most = scipy.stats.binom.interval(1 - 1e-9, n, share)
         return least <= count <= most
 
-    # A random piece is the old one in 1 of 59 cases.
+    # A random token is the old one in 1 of 59 cases.
     mask_replace_prob, random_replace_prob = shares
     kept_share = 1 - mask_replace_prob - random_replace_prob + random_replace_prob / 59
     assert within_bounds(np.count_nonzero(placed == 4), mask_replace_prob)
     assert within_bounds(np.count_nonzero(placed == labels), kept_share)
 
 
-def test_random_pieces_are_uniform_over_the_ordinary_ones():
+def test_random_tokens_are_uniform_over_the_ordinary_ones():
     ids, segments = rows_of(np.full(4000, 64), 64)
     batch = masked(ids, segments, shares=(0.0, 1.0))
     chosen = batch["masked_weights"] > 0

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_jax.common.errors import UserError
+from bert_jax.config import parse
 from bert_jax.corpus.store import Split
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.mixture import Mixture
@@ -43,24 +44,24 @@ def deal(mixture: Mixture, begin: int, end: int) -> tuple[np.ndarray, np.ndarray
 def test_every_source_has_its_share_at_every_point(weights, count):
     mixture = Mixture(tuple(weights), (0,) * len(weights))
     source, _ = deal(mixture, 0, count)
-    had = np.cumsum(source[:, None] == np.arange(len(weights)), axis=0)
+    counts = np.cumsum(source[:, None] == np.arange(len(weights)), axis=0)
     wanted = np.arange(1, count + 1)[:, None] * np.array(weights) / sum(weights)
-    assert np.all(abs(had - wanted) <= len(weights) / 2)
+    assert np.all(abs(counts - wanted) <= len(weights) / 2)
     assert mixture.counts(count) == np.bincount(source, minlength=len(weights)).tolist()
-    assert not had[:, np.array(weights) == 0].any()
+    assert not counts[:, np.array(weights) == 0].any()
 
 
 @settings(max_examples=80, deadline=None)
 @given(weights, st.integers(0, 10**15), st.integers(0, 300))
-def test_a_source_goes_on_from_any_place_without_a_gap(weights, begin, count):
+def test_a_source_continues_from_any_point_without_a_gap(weights, begin, count):
     first = tuple(range(100, 100 + len(weights)))
     mixture = Mixture(tuple(weights), first)
     source, number = deal(mixture, begin, begin + count)
-    before, behind = mixture.counts(begin), mixture.counts(begin + count)
+    before, after = mixture.counts(begin), mixture.counts(begin + count)
     assert sum(before) == begin
-    for own in range(len(weights)):
-        begins, ends = first[own] + before[own], first[own] + behind[own]
-        assert number[source == own].tolist() == list(range(begins, ends))
+    for index in range(len(weights)):
+        begins, ends = first[index] + before[index], first[index] + after[index]
+        assert number[source == index].tolist() == list(range(begins, ends))
 
 
 def sizes_at(split: Split, objective: str, length: int) -> dict[str, int]:
@@ -82,10 +83,10 @@ def test_every_source_ends_its_epochs_over_phases_of_other_weights(mixed, config
     config.stream.objective = objective
     config.total_steps = 300
     config.stream.phases = PHASES
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     sizes = sizes_at(mixed.split("train"), objective, 32)
     of_source: dict[str, list[int]] = {name: [] for name in sizes}
-    for phase in batches.phases:
+    for phase in batches.settings.phases:
         counts = dict.fromkeys(sizes, 0)
         for step in range(phase.start, phase.stop):
             names, index = batches.sources(step), batches.example_index(step)
@@ -114,7 +115,7 @@ def test_every_source_ends_its_epochs_over_phases_of_other_weights(mixed, config
 def test_rows_are_of_their_source_alone(mixed, config, objective):
     config.stream.objective = objective
     config.stream.phases = PHASES
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     found = set()
     for step in (0, 14, 20, 27, 40):
         batch, names = batches.batch(step), batches.sources(step)
@@ -134,7 +135,7 @@ def test_rows_are_of_their_source_alone(mixed, config, objective):
 def test_mixtures_are_the_same_on_any_number_of_processes(mixed, config, objective):
     config.stream.objective = objective
     config.stream.phases = ({"until": 1.0, "global_batch_size": 16, "weights": "b=1, c=0.3"},)
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     for processes in (2, 4):
         for step in (0, 31):
             parts = [batches.batch(step, part(i, processes)) for i in range(processes)]
@@ -144,13 +145,15 @@ def test_mixtures_are_the_same_on_any_number_of_processes(mixed, config, objecti
 def test_without_weights_sources_make_no_difference(mixed, config):
     train = mixed.split("train")
     merged = MemoryStore(Path("m"), {}, {"train": train.as_one_source()})
-    assert_equal(TrainBatches(mixed, config).batch(5), TrainBatches(merged, config).batch(5))
-    assert set(TrainBatches(mixed, config).sources(5)) <= set(train.sources)
+    assert_equal(
+        TrainBatches(mixed, parse(config).stream).batch(5),
+        TrainBatches(merged, parse(config).stream).batch(5),
+    )
+    assert set(TrainBatches(mixed, parse(config).stream).sources(5)) <= set(train.sources)
 
 
 def test_a_source_can_be_evaluated_alone(tmp_path):
-    from bert_jax.corpus.build import build_store
-    from tests.corpus.corpora import documents, tiny_config, write_text
+    from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
     for name in ("first", "second"):
         write_text(tmp_path / f"{name}.txt", documents(60, seed=len(name)))
@@ -165,7 +168,7 @@ def test_a_source_can_be_evaluated_alone(tmp_path):
 
 def test_mixed_batches_never_change(mixed, config):
     config.stream.phases = PHASES
-    batches = TrainBatches(mixed, config)
+    batches = TrainBatches(mixed, parse(config).stream)
     found = [digest(batches.batch(step))[:8] for step in (0, 15, 25, 49)]
     assert found == ["d3100cd1", "3dd674e9", "13eb9bdd", "edd6ee31"]
 
@@ -179,7 +182,7 @@ def test_mixed_batches_never_change(mixed, config):
         ("a=1/0", "is not of the form"),
         ("a=nan", "is not of the form"),
         ("a=1, a=2", "names 'a' twice"),
-        ("a=0, b=0", "one weight at least must be above 0"),
+        ("a=0, b=0", "at least one weight must be above 0"),
         ("a=1, d=1", "the corpus has no source 'd'; it has a, b, c"),
         ("a=0.333333333333, b=1", "too many digits"),
     ],
@@ -187,7 +190,7 @@ def test_mixed_batches_never_change(mixed, config):
 def test_weights_that_make_no_sense_are_refused(mixed, config, value, message):
     config.stream.weights = value
     with pytest.raises(UserError, match=message):
-        TrainBatches(mixed, config)
+        TrainBatches(mixed, parse(config).stream)
 
 
 def test_a_source_without_examples_at_the_length_is_refused(mixed, config):
@@ -197,7 +200,7 @@ def test_a_source_without_examples_at_the_length_is_refused(mixed, config):
     )
     store = MemoryStore(Path("m"), {}, {"train": lonely})
     config.stream.weights = "a=1, lonely=0.1"
-    TrainBatches(store, config)  # packed rows can be had from one document
-    config.stream.objective = "nsp"  # pairs with another document cannot
+    TrainBatches(store, parse(config).stream)  # packed rows need only one document
+    config.stream.objective = "nsp"  # pairs need two
     with pytest.raises(UserError, match="'lonely' has no example for rows of 32 tokens; set its"):
-        TrainBatches(store, config)
+        TrainBatches(store, parse(config).stream)

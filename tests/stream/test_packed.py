@@ -28,8 +28,8 @@ def test_every_token_once_an_epoch_in_the_order_of_its_document(parts, length, e
     seen = batch["input_ids"][batch["input_ids"] > SEP]
     everything = np.concatenate(texts(split))
     assert np.array_equal(np.sort(seen), everything)
-    # The windows go round each shard once: going on from one token to the next, the only step
-    # that is not to the next id is where the circle closes.
+    # The windows go round each shard once: from token to token the id grows by one, except where
+    # the circle closes.
     for text in texts(split):
         inside = seen[(seen >= text[0]) & (seen <= text[-1])]
         assert np.count_nonzero(np.diff(inside) != 1) <= 1
@@ -37,7 +37,7 @@ def test_every_token_once_an_epoch_in_the_order_of_its_document(parts, length, e
 
 @settings(max_examples=60, deadline=None)
 @given(lengths.filter(any), st.integers(8, 40), st.integers(0, 1000))
-def test_segments_are_framed_pieces_of_one_document(parts, length, epoch):
+def test_segments_are_framed_parts_of_one_document(parts, length, epoch):
     split = numbered_split(parts)
     document_of = {i: d for d, text in enumerate(texts(split)) for i in text}
     batch = epoch_of(split, length, epoch)
@@ -51,14 +51,27 @@ def test_segments_are_framed_pieces_of_one_document(parts, length, epoch):
             assert not array[used:].any()
         assert set(segments[:used]) == set(range(1, segments.max() + 1))
         for segment in range(1, segments.max() + 1):
-            piece = ids[segments == segment]
-            assert piece[0] == CLS
-            assert piece[-1] == SEP
-            text = piece[1:-1]
+            part = ids[segments == segment]
+            assert part[0] == CLS
+            assert part[-1] == SEP
+            text = part[1:-1]
             assert len(text) >= 1
             assert len({document_of[i] for i in text}) == 1
             assert np.all(np.diff(text) == 1)
-            assert np.array_equal(positions[segments == segment], np.arange(len(piece)))
+            assert np.array_equal(positions[segments == segment], np.arange(len(part)))
+
+
+def test_the_example_of_the_docstring():
+    a, b, c, d, e, f, g, h = range(5, 13)
+    split = numbered_split([[[4], [4]]])
+    assert epoch_of(split, 8, 0)["input_ids"].tolist() == [
+        [CLS, a, b, c, d, SEP, 0, 0],
+        [CLS, e, f, g, h, SEP, 0, 0],
+    ]
+    assert epoch_of(split, 8, 1)["input_ids"].tolist() == [
+        [CLS, c, d, SEP, CLS, e, f, SEP],
+        [CLS, g, h, SEP, CLS, a, b, SEP],
+    ]
 
 
 def test_cuts_move_between_epochs():

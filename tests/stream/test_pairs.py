@@ -185,7 +185,7 @@ def test_coin_flips_are_binomial(count):
 
 
 @pytest.mark.parametrize(
-    ("objective", "parts", "mend"),
+    ("objective", "parts", "fix"),
     [
         ("nsp", [], "more documents"),
         ("sop", [], "more documents"),
@@ -194,6 +194,6 @@ def test_coin_flips_are_binomial(count):
         ("sop", [[[4]]], r"config\.corpus\.split_sentences"),
     ],
 )
-def test_corpora_without_pairs_are_refused(objective, parts, mend):
-    with pytest.raises(UserError, match=mend):
+def test_corpora_without_pairs_are_refused(objective, parts, fix):
+    with pytest.raises(UserError, match=fix):
         PairExamples(numbered_split(parts), vocabulary(), objective, 16, 0.1)

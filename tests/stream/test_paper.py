@@ -1,4 +1,4 @@
-"""The stream beside slow readings of the paper's procedures, by statistics."""
+"""The stream and slow implementations of the paper's procedures, compared by statistics."""
 
 import random
 from collections import Counter
@@ -37,11 +37,11 @@ def test_masks_are_those_of_the_paper(unit):
         counter["predictions", len(chosen)] += 1
         for place in chosen:
             counter["place", place] += 1
-            piece = seen[place]
-            kind = "masked" if piece == MASK else "kept" if piece == row[place] else "random"
+            token = seen[place]
+            kind = "masked" if token == MASK else "kept" if token == row[place] else "random"
             counter[kind, 0] += 1
             if kind == "random":
-                counter["piece", piece] += 1
+                counter["token", token] += 1
 
     for seen, positions, weights in zip(
         batch["input_ids"], batch["masked_positions"], batch["masked_weights"], strict=True

@@ -3,53 +3,42 @@ import sys
 
 import pytest
 
-from bert_jax.common.errors import UserError
-from bert_jax.stream.batches import EvaluationBatches, TrainBatches, all_rows
+from bert_jax.config import parse
+from bert_jax.stream.batches import TrainBatches, all_rows
+from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.pipeline import evaluation_batches, train_batches
+from bert_jax.training.objectives import parse_objective
 from tests.stream.parts import assert_equal, part
 
 
 @pytest.mark.parametrize("objective", ["packed", "nsp"])
 def test_resuming_at_a_step_gives_the_tail_of_the_unbroken_stream(store, config, objective):
     config.stream.objective = objective
-    unbroken = list(train_batches(store, config, 0, 20, all_rows))
+    batches = TrainBatches(store, parse(config).stream)
+    unbroken = list(train_batches(batches, 0, 20, all_rows))
     assert len(unbroken) == 20
-    for step, batch in enumerate(train_batches(store, config, 13, 20, all_rows), 13):
+    for step, batch in enumerate(train_batches(batches, 13, 20, all_rows), 13):
         assert_equal(batch, unbroken[step])
 
 
 def test_stream_runs_through_the_phases_with_the_rows_of_its_process(store, config):
     config.stream.phases = ({"until": 0.2}, {"until": 1.0, "global_batch_size": 16})
-    batches = TrainBatches(store, config)
+    batches = TrainBatches(store, parse(config).stream)
     rows = part(1, 2)
-    for step, batch in enumerate(train_batches(store, config, 7, 14, rows), 7):
+    for step, batch in enumerate(train_batches(batches, 7, 14, rows), 7):
         assert_equal(batch, batches.batch(step, rows))
     assert step == 13
 
 
 def test_evaluation_can_be_iterated_again(store, config):
     config.stream.objective = "nsp"
-    stream = evaluation_batches(store, "heldout", config, 8, all_rows)
-    batches = EvaluationBatches(store, "heldout", "nsp", 32, 8)
+    batches = EvaluationBatches(store, "heldout", parse_objective(config), 32, 8)
+    stream = evaluation_batches(batches)
     assert len(stream) == len(batches) > 1
     for _ in range(2):
         for index, batch in enumerate(stream):
             assert_equal(batch, batches.batch(index))
         assert index == len(batches) - 1
-
-
-def test_evaluation_has_the_length_of_the_last_phase(store, config):
-    config.stream.phases = ({"until": 0.5}, {"until": 1.0, "sequence_length": 64})
-    (batch, *_) = evaluation_batches(store, "heldout", config, 8, all_rows)
-    assert batch["input_ids"].shape == (8, 64)
-    (batch, *_) = evaluation_batches(store, "heldout", config, 8, all_rows, sequence_length=16)
-    assert batch["input_ids"].shape == (8, 16)
-
-
-def test_mistakes_are_told_at_the_call(store, config):
-    config.stream.mask_rate = 2.0
-    with pytest.raises(UserError, match="mask_rate"):
-        train_batches(store, config, 0, 1, all_rows)
 
 
 def test_only_the_pipeline_imports_tensorflow():

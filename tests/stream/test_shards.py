@@ -16,9 +16,9 @@ shard_numbers = st.lists(st.integers(0, 2), max_size=12).map(lambda rows: np.arr
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-3, 40)), max_size=12))
 def test_windows_go_round_in_their_shard(places):
     shard, start = np.array(places, np.int64).reshape(-1, 2).T
-    found = Windows(ARRAYS, 5).read(shard, start)
-    assert found.dtype == np.uint16
-    assert found.tolist() == [
+    tokens = Windows(ARRAYS, 5).read(shard, start)
+    assert tokens.dtype == np.uint16
+    assert tokens.tolist() == [
         [ARRAYS[number][(begin + i) % len(ARRAYS[number])] for i in range(5)]
         for number, begin in places
     ]

@@ -1,4 +1,4 @@
-"""Tiny token stores in memory, whose ids tell where they come from."""
+"""Tiny token stores in memory, whose ids show where they come from."""
 
 import dataclasses
 import functools
@@ -84,7 +84,7 @@ def random_shards(
     seed: int, documents: int, shards: int, low: int = 5, high: int = 64
 ) -> tuple[Shard, ...]:
     """Documents of 1 to 9 sentences of 1 to 24 ids; the same in every version."""
-    # Of Python's generators `random()` alone is promised never to change.
+    # Of Python's generators only `random()` is promised never to change.
     uniform = random.Random(seed).random
 
     def integer(low: int, high: int) -> int:
@@ -98,13 +98,13 @@ def random_shards(
 
 
 def draw(rows: int, seed: int = 0, first_example: int = 0) -> Draw:
-    """The random numbers of examples in a row."""
+    """The random numbers of consecutive examples."""
     return lambda purpose, width: bits(seed, purpose, first_example, rows, width)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemoryStore(TokenStore):
-    """A store that never was on disk."""
+    """A store without files."""
 
     splits: dict[str, Split] = dataclasses.field(default_factory=dict)
 

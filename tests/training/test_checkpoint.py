@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config
+from bert_jax.config import default_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.training import sharding
 from bert_jax.training.checkpoint import Checkpoints, restore_params
@@ -20,7 +20,9 @@ def steps_on(**mesh):
     config.model.update(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
     config.mesh.update(mesh)
     return compile_steps(
-        config, ModelConfig.create(config.model, 64), sharding.make_mesh(config.mesh)
+        parse(config).training,
+        ModelConfig.create(config.model, 64),
+        sharding.make_mesh(parse(config).training.mesh),
     )
 
 

@@ -3,7 +3,9 @@
 import collections
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from bert_jax import model as model_lib
@@ -12,12 +14,11 @@ from bert_jax.config import default_config
 from bert_jax.model import ModelConfig
 from bert_jax.performance import topology
 from bert_jax.training import sharding
+from bert_jax.training.settings import MeshSettings
 
 
 def mesh(devices=None, **sizes):
-    config = default_config().mesh
-    config.update(sizes)
-    return sharding.make_mesh(config, devices)
+    return sharding.make_mesh(MeshSettings(**sizes), devices)
 
 
 def test_data_takes_all_devices_that_are_left():
@@ -39,18 +40,36 @@ def test_a_parameter_that_an_axis_does_not_divide_is_refused_by_name():
     config = default_config()
     _, params = model_lib.abstract(ModelConfig.create(config.model, 1001))
     with pytest.raises(UserError, match=r"mesh\.tensor=2 does not divide 1001.*tokens\.embedding"):
-        sharding.state_shardings(mesh(tensor=2), params)
+        sharding.parameter_shardings(mesh(tensor=2), params)
 
 
 def test_fsdp_and_tensor_split_every_matrix_and_replicate_no_large_parameter():
     config = default_config()
     _, params = model_lib.abstract(ModelConfig.create(config.model, 1024))
-    shardings = sharding.state_shardings(mesh(data=2, fsdp=2, tensor=2), params)
+    shardings = sharding.parameter_shardings(mesh(data=2, fsdp=2, tensor=2), params)
     for (path, leaf), spread in zip(
         jax.tree.leaves_with_path(params), jax.tree.leaves(shardings), strict=True
     ):
         if leaf.size > 1024:
             assert not spread.is_fully_replicated, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_optimizer_state_is_sharded_like_its_parameters_or_replicated(name):
+    params = {"encoder": {"qkv": {"kernel": jnp.zeros((64, 3, 4, 16))}}}
+    optimizer = {
+        "adamw": optax.adamw(0.1),
+        "adafactor": optax.adafactor(0.1, min_dim_size_to_factor=2),
+    }[name]
+    state = jax.eval_shape(optimizer.init, params)
+    shardings = sharding.parameter_shardings(mesh(data=2, fsdp=2, tensor=2), params)
+    found = sharding.optimizer_shardings(state, params, shardings)
+    split = {
+        leaf.shape
+        for leaf, spread in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True)
+        if not spread.is_fully_replicated
+    }
+    assert split == ({(64, 3, 4, 16)} if name == "adamw" else set())
 
 
 SIZES = [{}, {"fsdp": 2}, {"fsdp": 2, "tensor": 2}, {"tensor": 8}]

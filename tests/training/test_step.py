@@ -10,10 +10,10 @@ import pytest
 from flax import nnx
 
 from bert_jax import model as model_lib
-from bert_jax.config import default_config
+from bert_jax.config import default_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.training import sharding
-from bert_jax.training.step import compile_steps, pretraining_sums, split_rows
+from bert_jax.training.step import compile_steps, split_rows
 from tests.architectures import make_modern
 from tests.synthetic import random_batch
 
@@ -22,6 +22,7 @@ VOCAB, BATCH = 256, 16
 
 def small_config(**mesh):
     config = default_config()
+    config.stream.objective = "nsp"
     config.total_steps, config.warmup_steps, config.learning_rate = 100, 1, 1e-3
     config.model.hidden_size, config.model.num_hidden_layers = 32, 2
     config.model.num_attention_heads, config.model.intermediate_size = 4, 64
@@ -37,13 +38,22 @@ def modern(config):
 
 def run(config, batches):
     """The state and the figures after a few steps, on the host."""
-    mesh = sharding.make_mesh(config.mesh)
-    steps = compile_steps(config, ModelConfig.create(config.model, VOCAB), mesh)
+    mesh = sharding.make_mesh(parse(config).training.mesh)
+    steps = compile_steps(parse(config).training, ModelConfig.create(config.model, VOCAB), mesh)
     state, history = steps.init(), []
     for batch in batches:
-        state, sums = steps.train(state, sharding.place_batch(mesh, batch, BATCH))
-        history.append(sums)
-    return jax.device_get(state), jax.device_get(history)
+        state, figures = steps.train(state, sharding.place_batch(mesh, batch, BATCH))
+        history.append(figures)
+    return jax.device_get(state), [flat(figures) for figures in jax.device_get(history)]
+
+
+def flat(figures):
+    """`mlm_loss`, `mlm_count`, `mlm_accuracy`, ..., sums all of them, and the scalars."""
+    sums = dict(figures.scalars)
+    for name, totals in figures.totals.items():
+        sums |= {f"{name}_loss": totals.loss, f"{name}_count": totals.weight}
+        sums |= {f"{name}_{metric}": value for metric, value in totals.metrics.items()}
+    return sums
 
 
 def batches(count=3):
@@ -93,16 +103,17 @@ def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, he
     batch = random_batch(VOCAB, BATCH)
 
     def loss(params, batch):
-        sums = pretraining_sums(nnx.merge(structure, params), batch, jax.random.key(1))
-        return sums["mlm_loss"] / sums["mlm_count"]
+        bert = nnx.merge(structure, params)
+        mlm = parse(config).objective.totals(bert, batch, jax.random.key(1))["mlm"]
+        return mlm.loss / mlm.weight
 
     def loss_on_mesh(params, batch):
         with jax.sharding.use_abstract_mesh(devices.abstract_mesh):
             return loss(params, batch)
 
     expected = jax.jit(jax.value_and_grad(loss))(params, batch)
-    devices = sharding.make_mesh(config.mesh)
-    shardings = sharding.state_shardings(devices, params)
+    devices = sharding.make_mesh(parse(config).training.mesh)
+    shardings = sharding.parameter_shardings(devices, params)
     rows = sharding.batch_sharding(devices)
     found = jax.jit(jax.value_and_grad(loss_on_mesh), in_shardings=(shardings, rows))(
         jax.device_put(params, shardings), sharding.place_batch(devices, batch, BATCH)
@@ -137,14 +148,14 @@ def test_loss_is_a_sum_over_the_predictions_that_count():
     params = model_lib.initialize(model, jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, random_batch(VOCAB, BATCH))
     outputs = nnx.merge(structure, params)(batch)
-    sums = pretraining_sums(nnx.merge(structure, params), batch, None)
+    mlm = parse(config).objective.totals(nnx.merge(structure, params), batch, None)["mlm"]
     log_probabilities = np.asarray(jax.nn.log_softmax(outputs.mlm_logits))
     expected = -sum(
         log_probabilities[b, p, batch["masked_labels"][b, p]]
         for b, p in np.argwhere(batch["masked_weights"])
     )
-    assert sums["mlm_count"] == batch["masked_weights"].sum()
-    np.testing.assert_allclose(sums["mlm_loss"], expected, rtol=1e-5)
+    assert mlm.weight == batch["masked_weights"].sum()
+    np.testing.assert_allclose(mlm.loss, expected, rtol=1e-5)
 
 
 def test_padding_rows_of_an_evaluation_count_for_nothing():
@@ -157,10 +168,10 @@ def test_padding_rows_of_an_evaluation_count_for_nothing():
     padded = {name: array.copy() for name, array in batch.items()}
     padded["masked_weights"][10:] = 0
     padded["next_sentence_label"][10:] = -1
-    expected = pretraining_sums(bert, jax.tree.map(jnp.asarray, first), None)
-    found = pretraining_sums(bert, jax.tree.map(jnp.asarray, padded), None)
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    objective = parse(config).objective
+    expected = objective.totals(bert, jax.tree.map(jnp.asarray, first), None)
+    found = objective.totals(bert, jax.tree.map(jnp.asarray, padded), None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
 
 
 def test_dropout_depends_on_seed_and_step_alone_not_on_the_mesh():
@@ -183,8 +194,8 @@ def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
 
 
 def lowered_step(config):
-    mesh = sharding.make_mesh(config.mesh)
-    steps = compile_steps(config, ModelConfig.create(config.model, VOCAB), mesh)
+    mesh = sharding.make_mesh(parse(config).training.mesh)
+    steps = compile_steps(parse(config).training, ModelConfig.create(config.model, VOCAB), mesh)
     batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
     return steps, steps.train.lower(steps.abstract_state, batch)
 
@@ -206,6 +217,7 @@ def test_a_bfloat16_step_multiplies_in_it_and_does_all_else_that_matters_in_floa
     config.model.update(way)
     config.model.compute_dtype = "bfloat16"
     config.model.next_sentence = False  # that head is float32
+    config.stream.objective = "packed"
     if family == "modern":
         modern(config)
         config.optimizer.name = "adamw"  # Muon's products are of the optimizer, float32
@@ -241,7 +253,7 @@ def test_training_learns_a_batch_by_heart():
     batch = batches(1)[0]
     _, history = run(config, [batch] * 60)
     assert history[-1]["mlm_loss"] < 0.2 * history[0]["mlm_loss"]
-    assert history[-1]["nsp_correct"] == BATCH
+    assert history[-1]["nsp_accuracy"] == BATCH
 
 
 def test_grad_norm_is_reported_before_clipping():

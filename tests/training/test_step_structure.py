@@ -3,7 +3,7 @@
 The laws are tested as laws. Beside them the whole structure is pinned in step_structure.json, so
 that an upgrade of a library cannot change it unseen. After a deliberate change, renew the file with
 
-    python -m tests.test_step_structure
+    python -m tests.training.test_step_structure
 
 and read its difference before it is committed.
 """
@@ -16,11 +16,10 @@ import jax
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from bert_jax.config import default_config
+from bert_jax.config import default_config, parse
 from bert_jax.performance import hlo
-from bert_jax.stream.phases import phases
 from bert_jax.training import sharding
-from bert_jax.training.step import abstract_batch, compile_steps, model_of
+from bert_jax.training.step import abstract_batch, compile_steps
 from tests.architectures import make_modern
 
 GOLDEN = Path(__file__).with_name("step_structure.json")
@@ -57,9 +56,11 @@ def small_config(family, mesh="data", layers=LAYERS):
 
 def train_step(config, devices=None):
     """The functions of a run on its mesh, and the abstract batch of its one phase."""
-    mesh = sharding.make_mesh(config.mesh, devices)
-    steps = compile_steps(config, model_of(config, config.tokenizer.vocab_size), mesh)
-    return steps, abstract_batch(config, mesh, phases(config)[0])
+    mesh = sharding.make_mesh(parse(config).training.mesh, devices)
+    steps = compile_steps(
+        parse(config).training, parse(config).model_config(config.tokenizer.vocab_size), mesh
+    )
+    return steps, abstract_batch(parse(config).objective, mesh, parse(config).stream.phases[0])
 
 
 _programs: dict = {}
@@ -201,8 +202,8 @@ def pinned():
 def test_structure_is_the_pinned_one():
     expected = json.loads(GOLDEN.read_text())
     assert pinned() == expected, (
-        "the step's structure changed: if that is meant, run `python -m tests.test_step_structure` "
-        f"and commit {GOLDEN.name}"
+        "the step's structure changed: if that is meant, run "
+        f"`python -m tests.training.test_step_structure` and commit {GOLDEN.name}"
     )
 
 

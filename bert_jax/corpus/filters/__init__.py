@@ -1,1 +1,1 @@
-"""What is done to documents before they are encoded: cleaning, deduplication, sentences, splits."""
+"""What is done with documents before they are encoded: cleaning, duplicates, splits, sentences."""

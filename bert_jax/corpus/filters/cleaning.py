@@ -2,26 +2,41 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
+
+from bert_jax.corpus.filters.normalization import nfc
 
 # Bounds that keep memory flat whatever the text: longer paragraphs are cut at a space, longer
 # documents at a paragraph.
 MAX_PARAGRAPH = 1 << 16  # characters
 MAX_DOCUMENT = 1 << 22  # characters
 
-# Control, surrogate and private-use characters carry no text. Format characters (Cf) stay, for
-# joiners spell words in Persian and the Indic scripts; only the marks of an encoding or a line
-# break go.
-_REMOVED_CATEGORIES = frozenset({"Cc", "Cs", "Co", "Cn"})
-_REMOVED_CHARACTERS = frozenset("\ufeff\u00ad")
+# Control, surrogate and private-use characters and noncharacters carry no text: four sets that no
+# version of Unicode will change. Unassigned characters stay: a later version, and a Python that
+# knows it, gives them a meaning. Format characters (Cf) stay because joiners spell words in Persian
+# and the Indic scripts; only the byte order mark and the soft hyphen are removed.
+_REMOVED_CATEGORIES = frozenset({"Cc", "Cs", "Co"})
+_NONCHARACTERS = [
+    *range(0xFDD0, 0xFDF0),
+    *(plane + code for plane in range(0, 0x110000, 0x10000) for code in (0xFFFE, 0xFFFF)),
+]
+_REMOVED_CHARACTERS = frozenset("\ufeff\u00ad") | frozenset(map(chr, _NONCHARACTERS))
 
 
-def clean_paragraph(text: str) -> str:
-    """One paragraph in NFC, without control characters, white space runs made one space."""
-    if not text.isprintable():  # rarely: the loop over characters is slow
+def clean_paragraph(text: str, counts: Counter[str] | None = None) -> str:
+    """One paragraph in NFC, without control characters, each run of white space one space.
+
+    Args:
+      text: any characters.
+      counts: the number of characters that are removed is added to its `removed_characters`.
+    """
+    if not text.isprintable():  # rare: the loop over characters is slow
+        length = len(text)
         text = "".join(map(_printable, text))
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
+        if counts is not None:
+            counts["removed_characters"] += length - len(text)
+    text = nfc(text)
     if "  " in text or text[:1] == " " or text[-1:] == " ":
         text = " ".join(text.split())
     return text
@@ -38,13 +53,20 @@ def _printable(character: str) -> str:
     return "" if removed else character
 
 
-def clean_documents(paragraphs: Iterable[str]) -> Iterator[list[str]]:
-    """The clean paragraphs of a document, none empty; several documents where it is too long."""
+def clean_documents(
+    paragraphs: Iterable[str], counts: Counter[str] | None = None
+) -> Iterator[list[str]]:
+    """The clean paragraphs of a document, none empty; several documents where it is too long.
+
+    Args:
+      paragraphs: of the document.
+      counts: see `clean_paragraph`.
+    """
     document: list[str] = []
     length = 0
     for paragraph in paragraphs:
         for piece in pieces(paragraph):
-            if clean := clean_paragraph(piece):
+            if clean := clean_paragraph(piece, counts):
                 document.append(clean)
                 length += len(clean)
             if length > MAX_DOCUMENT:

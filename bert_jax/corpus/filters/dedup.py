@@ -1,4 +1,4 @@
-"""Hashes of documents and paragraphs: exact duplicates, and which documents are held out."""
+"""Hashes of documents and paragraphs, and exact duplicates by them."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-# Shorter paragraphs may well be said twice.
+# Shorter paragraphs are often repeated on purpose.
 LONG_PARAGRAPH = 64  # characters
 
 _HASHES_AT_ONCE = 1 << 23  # at up to 75 bytes each while they are compared
@@ -23,11 +23,6 @@ def document_hash(paragraphs: Sequence[str]) -> int:
     return text_hash("\n".join(paragraphs))
 
 
-def heldout_below(fraction: float) -> int:
-    """Documents whose hash is lower are held out; so it hangs on their text alone."""
-    return min(int(fraction * 2.0**64), (1 << 64) - 1)
-
-
 def in_share(hashes: UInt64[np.ndarray, "D"], share: float) -> Bool[np.ndarray, "D"]:
     """Which documents belong to a share of them, at most 1; independent of being held out."""
     if share == 1:
@@ -38,13 +33,13 @@ def in_share(hashes: UInt64[np.ndarray, "D"], share: float) -> Bool[np.ndarray, 
 def first_occurrences(
     hashes: Sequence[UInt64[np.ndarray, "_"]], among: Sequence[Bool[np.ndarray, "_"]]
 ) -> list[Bool[np.ndarray, "_"]]:
-    """For each array, which of its hashes occur neither earlier in it nor in an array before.
+    """For each array, which of its hashes occur neither earlier in it nor in an earlier array.
 
     Memory stays bounded for memory-mapped arrays: hashes are compared in slices of their range.
 
     Args:
       hashes: several arrays.
-      among: for each array, which of its hashes count; the others are first nowhere.
+      among: for each array, which of its hashes are compared; the others are never the first.
     """
     first = [np.zeros(len(array), bool) for array in hashes]
     for positions, values in _slices(hashes, among):
@@ -57,7 +52,7 @@ def first_occurrences(
 
 
 class Repeated(NamedTuple):
-    """How often a hash occurs, and where it does first: the array, and the position in it."""
+    """How often a hash occurs, and where it is first: the array, and the position in it."""
 
     times: int
     array: int
@@ -82,7 +77,7 @@ def most_repeated(hashes: Sequence[UInt64[np.ndarray, "_"]], count: int) -> list
 def _slices(
     hashes: Sequence[UInt64[np.ndarray, "_"]], among: Sequence[Bool[np.ndarray, "_"]]
 ) -> Iterator[tuple[list[np.ndarray], UInt64[np.ndarray, "_"]]]:
-    """Equal hashes come in one slice: where they are in each array, and they themselves."""
+    """Slices with all equal hashes together: their positions in each array, and the hashes."""
     slices = 1 + sum(map(len, hashes)) // _HASHES_AT_ONCE
     for index in range(slices):
         positions = [

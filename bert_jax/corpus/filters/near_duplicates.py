@@ -53,7 +53,7 @@ def near_duplicates(
     Args:
       signatures: of the documents of each part.
       threshold: the least similarity, between 0 and 1.
-      among: for each array, which of its documents count; the others resemble none.
+      among: for each array, which of its documents are compared.
     """
     counts = np.concatenate(among)
     chosen = np.flatnonzero(counts)
@@ -77,7 +77,7 @@ def near_duplicates(
 
 
 def _keys(signatures: UInt32[np.ndarray, "D permutations"], band: int) -> UInt64[np.ndarray, "D"]:
-    """Of each document a number that hangs on the values of a band alone."""
+    """For each document a number that depends only on the values of a band."""
     rows = PERMUTATIONS // BANDS
     keys = np.zeros(len(signatures), np.uint64)
     for value in signatures[:, band * rows : (band + 1) * rows].T:

@@ -1,4 +1,4 @@
-"""What of the surveyed text enters the store: a share of the documents, and no duplicates."""
+"""What of the surveyed text enters the store: a share of the documents, without duplicates."""
 
 import dataclasses
 import itertools
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, UInt32
+from jaxtyping import Bool, Int64, Shaped, UInt32
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.filters.dedup import (
     LONG_PARAGRAPH,
     Repeated,
     first_occurrences,
-    heldout_below,
     in_share,
     most_repeated,
 )
+from bert_jax.corpus.filters.heldout import Chooser, HeldOut
 from bert_jax.corpus.filters.near_duplicates import near_duplicates
-from bert_jax.corpus.settings import Settings
+from bert_jax.corpus.settings import Needs, Settings
 from bert_jax.corpus.sources import Bundle
 from bert_jax.corpus.survey import DROPPED, Column, Survey, read_documents
 
@@ -43,24 +43,30 @@ class Kept:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What stays of each bundle, and what of all of them goes.
+    """What is kept of each bundle, and what of all of them is removed.
 
     Attributes:
       kept: of each bundle.
-      removed: documents and paragraphs that go, by cause; `emptied_documents` are those whose
-        paragraphs all were repeated.
+      heldout: which documents of all bundles are held out.
+      removed: documents and paragraphs, by cause; `emptied_documents` are those whose paragraphs
+        all were repeated.
       repeated_share: share of the characters left that repeat an earlier paragraph.
       most_repeated: paragraphs, `array` is the bundle, `position` counts its paragraphs.
     """
 
     kept: list[Kept]
+    heldout: HeldOut
     removed: dict[str, int]
     repeated_share: float
     most_repeated: list[Repeated]
 
 
 def select(
-    surveys: Sequence[Survey], shares: Sequence[float], settings: Settings, directory: Path
+    surveys: Sequence[Survey],
+    shares: Sequence[float],
+    settings: Settings,
+    needs: Needs,
+    directory: Path,
 ) -> Selection:
     """Decides from the surveys of all bundles; masks go into `directory`.
 
@@ -68,10 +74,11 @@ def select(
       surveys: of all bundles.
       shares: of the documents of each bundle, to use.
       settings: of the store.
+      needs: of the run that the store is made for.
       directory: where the masks go.
 
     Raises:
-      UserError: there are fewer than two documents, or a split would have none.
+      UserError: there are fewer than two documents, or a split has fewer than are needed.
     """
     documents = Column(surveys, "document_hashes")
     paragraphs = Column(surveys, "paragraph_hashes")
@@ -84,7 +91,7 @@ def select(
             removed[cause] += int(np.count_nonzero(own & ~mask))
             own &= mask
 
-    # What one step leaves is all that the next one sees: a copy of text that is not used is no
+    # Each step sees only what the one before kept: a copy of text that is not used is no
     # repetition of it.
     keep("documents_not_sampled", map(in_share, documents, shares))
     if settings.deduplicate:
@@ -98,7 +105,8 @@ def select(
     ]
     first_paragraphs = first_occurrences(paragraphs, of_kept)
     removed |= {"repeated_paragraphs": 0, "emptied_documents": 0}
-    kept, left = [], []
+    kept = []
+    split = Chooser(settings.heldout_fraction)
     characters = repeated_characters = 0
     for index, found in enumerate(surveys):
         lengths, paragraph_stays = found.paragraph_lengths, of_kept[index]
@@ -106,7 +114,7 @@ def select(
             is_repeated = paragraph_stays & ~first_paragraphs[index] & (lengths >= LONG_PARAGRAPH)
             removed["repeated_paragraphs"] += int(np.count_nonzero(is_repeated))
             paragraph_stays = paragraph_stays & ~is_repeated
-            has_text = _any_of_each(paragraph_stays, found.paragraph_counts)
+            has_text = _sum_of_each(paragraph_stays, found.paragraph_counts) > 0
             removed["emptied_documents"] += int(np.count_nonzero(stays[index] & ~has_text))
             stays[index] &= has_text
         path = None
@@ -114,47 +122,50 @@ def select(
             path = directory / f"kept-{index:05d}.npy"
             np.save(path, paragraph_stays)
         kept.append(Kept(path))
-        left.append(documents[index][stays[index]])
-        characters += int(lengths[paragraph_stays].sum())
+        of_documents = _sum_of_each(np.where(paragraph_stays, lengths, 0), found.paragraph_counts)
+        split.add(documents[index][stays[index]], of_documents[stays[index]])
+        characters += int(of_documents.sum())
         repeated_characters += int(lengths[paragraph_stays & ~first_paragraphs[index]].sum())
-    _check_splits(left, settings)
+    if split.documents < 2:
+        raise UserError(
+            f"config.corpus.source={settings.source!r} holds {split.documents} different "
+            "documents, two are the least; config.corpus.documents says what ends one"
+        )
+    heldout, heldout_documents = split.choose()
+    expect_enough("heldout", heldout_documents, settings, needs)
+    expect_enough("train", split.documents - heldout_documents, settings, needs)
     return Selection(
         kept=kept,
+        heldout=heldout,
         removed=removed,
         repeated_share=repeated_characters / characters,
         most_repeated=most_repeated(paragraphs, REPEATED_SHOWN),
     )
 
 
-def _any_of_each(
-    mask: Bool[np.ndarray, "paragraphs"], counts: UInt32[np.ndarray, "D"]
-) -> Bool[np.ndarray, "D"]:
-    """For each of neighbouring groups, of `counts` values each, whether any value is true."""
-    document = np.repeat(np.arange(len(counts)), counts)
-    return np.bincount(document[mask], minlength=len(counts)) > 0
+def _sum_of_each(
+    values: Shaped[np.ndarray, "paragraphs"], counts: UInt32[np.ndarray, "D"]
+) -> Int64[np.ndarray, "D"]:
+    """For each document the sum of the values of its `counts` paragraphs, at least one."""
+    starts = np.cumsum(counts, dtype=np.int64) - counts
+    return np.add.reduceat(values, starts, dtype=np.int64) if len(counts) else np.zeros(0, np.int64)
 
 
-def _check_splits(hashes: Sequence[np.ndarray], settings: Settings) -> None:
-    total = sum(map(len, hashes))
-    if total < 2:
-        raise UserError(
-            f"config.corpus.source={settings.source!r} holds {total} different documents, two are "
-            "the least; config.corpus.documents says what ends one"
-        )
-    border = heldout_below(settings.heldout_fraction)
-    heldout = sum(int(np.count_nonzero(part < border)) for part in hashes)
-    refuse_empty("heldout", heldout, settings)
-    refuse_empty("train", total - heldout, settings)
+def expect_enough(split: str, documents: int, settings: Settings, needs: Needs) -> None:
+    """Refuses a split of too few documents.
 
-
-def refuse_empty(split: str, documents: int, settings: Settings) -> None:
-    """Raises UserError when the split `split` has no documents."""
-    if not documents:
-        mend = "raise it" if split == "heldout" else "lower it"
-        raise UserError(
-            f"config.corpus.heldout_fraction={settings.heldout_fraction} leaves no document of "
-            f"{settings.source!r} in the {split} split; {mend}, or add documents"
-        )
+    Raises:
+      UserError: it has none, or fewer than the run needs.
+    """
+    if documents >= max(1, needs.documents):
+        return
+    advice = "raise it" if split == "heldout" else "lower it"
+    count = f"{documents} document{'s' if documents > 1 else ''}" if documents else "no document"
+    needed = f", config.stream.objective needs {needs.documents}" if documents else ""
+    raise UserError(
+        f"config.corpus.heldout_fraction={settings.heldout_fraction} leaves {count} of "
+        f"{settings.source!r} in the {split} split{needed}; {advice}, or add documents"
+    )
 
 
 def quote(bundle: Bundle, settings: Settings, paragraph: int) -> str:

@@ -12,9 +12,9 @@ _LONGEST_NUMBERING = 12  # characters
 def split_sentences(paragraph: str, language: str) -> list[str]:
     """The sentences of a paragraph, in order, without white space around them.
 
-    A paragraph without an end mark, such as a heading or an item of a list, is one sentence. What
-    is cut off but says nothing by itself stays with its neighbour: the number of an item with the
-    sentence that follows, marks without a word with the sentence before.
+    A paragraph without an end mark, such as a heading or an item of a list, is one sentence. Pieces
+    without content of their own are joined to a neighbour: the number of an item to the sentence
+    that follows, marks without a word to the sentence before.
 
     Args:
       paragraph: clean text, not empty.

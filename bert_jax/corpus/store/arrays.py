@@ -11,7 +11,7 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 
 def write_array(path: Path, values: Shaped[np.ndarray, "..."]) -> None:
-    """Writes a .npy file, as `np.save` does, whose errors do not say that the disk is full."""
+    """Writes the .npy file that `np.save` writes, whose errors do not say that the disk is full."""
     with path.open("wb") as file:
         header = np.lib.format.header_data_from_array_1_0(values)
         np.lib.format.write_array_header_1_0(file, header)
@@ -19,7 +19,7 @@ def write_array(path: Path, values: Shaped[np.ndarray, "..."]) -> None:
 
 
 class ArrayWriter:
-    """A one-dimensional .npy file that grows; the length enters its header when it is closed."""
+    """A one-dimensional .npy file that grows; its header gets the length when it is closed."""
 
     def __init__(self, path: Path, dtype: np.dtype | type):
         self._dtype = np.dtype(dtype)
@@ -38,7 +38,7 @@ class ArrayWriter:
         self._file.close()
 
     def _write_header(self) -> None:
-        # numpy leaves room for a length of any number of digits: both headers take equal space.
+        # numpy reserves space for a length of any number of digits: both headers are equally long.
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.length,)}
         np.lib.format.write_array_header_1_0(self._file, header)
 

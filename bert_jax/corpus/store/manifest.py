@@ -1,4 +1,4 @@
-"""Putting the parts of a store together: the lists of its manifest."""
+"""The lists of a store's manifest, from what was found and written of each bundle."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _COUNTS = ("documents", "sentences", "tokens")
 def list_sources(
     bundles: Sequence[Bundle], surveys: Sequence[Survey], encoded: Sequence[Encoded]
 ) -> list[dict[str, Any]]:
-    """Of each file that was read: its bytes, a hash of its clean text, and what of it is stored."""
+    """For each file that was read: its bytes, a hash of its clean text, and counts by split."""
     sources: dict[str, dict[str, Any]] = {}
     for bundle, found, written in zip(bundles, surveys, encoded, strict=True):
         counts, stored = found.documents_by_part, written.facts["parts"]
@@ -58,9 +58,9 @@ def count_by_source(files: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict
 def collect_shards(
     encoded: Sequence[Encoded], bundles: Sequence[Bundle], scratch: Path
 ) -> dict[str, Any]:
-    """Moves the shards of all bundles to their places; the manifest's `splits` and `files`.
+    """Moves the shards of all bundles to their directories; the manifest's `splits` and `files`.
 
-    Of each shard of a split its source is listed, too.
+    `splits` has for each split its counts, its shards, and the source of each shard.
     """
     counted = ("documents", "sentences", "tokens", "characters", "unknown")
     splits: dict[str, dict[str, Any]] = {

@@ -4,14 +4,16 @@ A store is a directory:
 
     manifest.json               what it was made from, counts, hashes; written last
     report.html, report.json    the audit, see audit.py
+    token_counts.npy            how often each id occurs in the training split
     tokenizer/                  the tokenizer of the ids
     train/00000/tokens.npy      one directory a shard and split, four arrays each (see `Shard`)
     heldout/00000/tokens.npy
 
 A shard is the encoding of one bundle of the input, so the bytes of a store are a function of its
-sources and settings: never of the number of workers, the order they finish in or interruptions.
+sources and settings: never of the number of workers, their order or interruptions.
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -24,6 +26,7 @@ import numpy as np
 from jaxtyping import Int64, UInt
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.store.token_counts import count_tokens, read_counts, write_counts
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 FORMAT_VERSION = 2
@@ -32,12 +35,12 @@ REPORT = "report.json"
 TOKENIZER = "tokenizer"
 SPLITS = ("train", "heldout")
 
-_MEND = "delete the token store's directory and prepare it again"
+_FIX = "delete the token store's directory and prepare it again"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shard:
-    """Documents one after another; every document has a sentence, every sentence a token.
+    """Documents one after another; every document has a sentence, every sentence has a token.
 
     Attributes:
       tokens: [T], the ids of all documents, each framed: [CLS] ids... [SEP].
@@ -68,7 +71,7 @@ class Shard:
 
     @classmethod
     def open(cls, directory: Path) -> "Shard":
-        """Maps the arrays of a shard into memory; of each, only the ends are read yet.
+        """Maps the arrays of a shard into memory, and reads their ends.
 
         Raises:
           UserError: an array is missing or damaged, or they do not belong together.
@@ -84,15 +87,15 @@ class Shard:
                         f"{path} cannot be opened: this process has as many files open as it may, "
                         "and a token store needs four a shard; raise the limit (ulimit -n 65536)"
                     ) from error
-                raise UserError(f"{path} is missing or damaged ({error}); {_MEND}") from error
+                raise UserError(f"{path} is missing or damaged ({error}); {_FIX}") from error
         kinds = {name: (array.ndim, array.dtype.kind) for name, array in arrays.items()}
         if kinds != {name: (1, "u" if name == "tokens" else "i") for name in ARRAYS}:
-            raise UserError(f"the arrays of {directory} are not those of a shard; {_MEND}")
+            raise UserError(f"the arrays of {directory} are not those of a shard; {_FIX}")
         documents, sentences = arrays["document_offsets"], arrays["document_sentences"]
         borders = [*documents[[0, -1]].tolist(), *sentences[[0, -1]].tolist()]
         whole = [0, len(arrays["tokens"]), 0, len(arrays["sentence_offsets"])]
         if borders != whole or len(documents) != len(sentences):
-            raise UserError(f"the arrays of {directory} do not belong together; {_MEND}")
+            raise UserError(f"the arrays of {directory} do not belong together; {_FIX}")
         return cls(**arrays)
 
 
@@ -105,14 +108,14 @@ class Split:
 
     Attributes:
       shards: the shards.
-      sources: for each shard the name of its source; those of a source stand together.
+      sources: for each shard the name of its source; those of a source are neighbours.
     """
 
     shards: tuple[Shard, ...]
     sources: tuple[str, ...]
 
     def as_one_source(self) -> "Split":
-        """The same shards, without a distinction of sources."""
+        """The same shards, as if all were of one source."""
         return Split(self.shards, ("",) * len(self.shards))
 
     @property
@@ -131,10 +134,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenStore:
-    """A complete store on disk; `open` makes one.
+    """A complete store on disk; use `open`.
 
     Attributes:
-      directory: where it stands.
+      directory: where it is.
       manifest: the content of its manifest.json.
     """
 
@@ -143,7 +146,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, directory: str | Path) -> "TokenStore":
-        """Opens a finished store, and checks that every file is there in its full size.
+        """Opens a finished store, and checks that every file exists in its full size.
 
         Raises:
           UserError: no store there, one of another version, or one with damaged files.
@@ -156,7 +159,7 @@ class TokenStore:
             is_whole = False
         if not is_whole:
             raise UserError(
-                f"the token store {directory} is damaged: its {MANIFEST} was changed; {_MEND}"
+                f"the token store {directory} is damaged: its {MANIFEST} was changed; {_FIX}"
             )
         for name, facts in manifest["files"].items():
             path = directory / name
@@ -165,7 +168,7 @@ class TokenStore:
                 found = "is missing" if size is None else f"has {size} bytes"
                 raise UserError(
                     f"the token store {directory} is damaged: {name} {found}, the manifest says "
-                    f"{facts['bytes']} bytes; {_MEND}"
+                    f"{facts['bytes']} bytes; {_FIX}"
                 )
         return cls(directory, manifest)
 
@@ -182,7 +185,7 @@ class TokenStore:
         if damaged:
             raise UserError(
                 f"the token store {self.directory} is damaged: the content of "
-                f"{', '.join(damaged)} is not what its manifest says; {_MEND}"
+                f"{', '.join(damaged)} is not what its manifest says; {_FIX}"
             )
 
     @property
@@ -197,6 +200,26 @@ class TokenStore:
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.load(self.tokenizer_directory)
+
+    @functools.cached_property
+    def token_counts(self) -> Int64[np.ndarray, "V"]:
+        """How often each id occurs in the training split, [CLS] and [SEP] of documents left out.
+
+        A store of an older version has no such file: it is counted, and kept if it can be written.
+        """
+        train = self.manifest["splits"]["train"]
+        total = train["tokens"] - 2 * train["documents"]
+        counts = read_counts(self.directory, self.vocabulary.size, total)
+        if counts is None:
+            shards = [Shard.open(self.directory / name) for name in train["shards"]]
+            counts = sum(
+                (count_tokens(shard.tokens, self.vocabulary.size) for shard in shards),
+                start=np.zeros(self.vocabulary.size, np.int64),
+            )
+            counts[[self.vocabulary.cls_id, self.vocabulary.sep_id]] -= train["documents"]
+            with contextlib.suppress(OSError):  # a store that is only read
+                write_counts(self.directory, counts)
+        return counts
 
     def split(self, name: str) -> Split:
         """The shards of the split `name`: one of `SPLITS`, or `heldout/wiki`, of one source.
@@ -249,7 +272,7 @@ def fingerprint(manifest: dict[str, Any]) -> str:
     """Hash over the contents of the files of a store, the order of its shards, their sources."""
     hashes = {name: facts["sha256"] for name, facts in manifest["files"].items()}
     shards = [
-        # A source is told by its first shard, so that it may have another name.
+        # A source is identified by its first shard, so that its name may change.
         [split["shards"], [split["sources"].index(name) for name in split["sources"]]]
         for split in (manifest["splits"][name] for name in SPLITS)
     ]

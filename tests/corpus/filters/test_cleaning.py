@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,11 +24,21 @@ from bert_jax.corpus.filters.cleaning import clean_documents, clean_paragraph
             "\u0645\u06cc\u200c\u062e\u0648",
             "\u0645\u06cc\u200c\u062e\u0648",
         ),  # the joiner spells the word
+        # Assigned in Unicode 15, 16 and 15.1: each Python keeps them, known or not.
+        ("a\U0001fa77b\U0001fae9c\U0002ebf0d", "a\U0001fa77b\U0001fae9c\U0002ebf0d"),
+        ("no\ufdd0 character\ufffe\U0010ffff", "no character"),
         (" \t\u3000", ""),
     ],
 )
 def test_a_paragraph_is_composed_printable_and_single_spaced(text, clean):
     assert clean_paragraph(text) == clean
+
+
+def test_removed_characters_are_counted():
+    counts = Counter()
+    documents = clean_documents(["bell\x07 nul\x00", "a\tnew\U0001fae9 \ue000", "plain"], counts)
+    assert list(documents) == [["bell nul", "a new\U0001fae9", "plain"]]
+    assert counts == {"removed_characters": 3}
 
 
 @given(st.text(max_size=60))

@@ -3,10 +3,9 @@ import random
 import numpy as np
 import pytest
 
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.filters import near_duplicates as module
 from bert_jax.corpus.filters.near_duplicates import near_duplicates, signature, similarity
-from tests.corpus.corpora import WORDS, documents, tiny_config, write_text
+from tests.corpus.corpora import WORDS, build_store, documents, tiny_config, write_text
 
 
 def text(words):

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.tokenizers.load import load_tokenizer
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 from tests.corpus.store.test_arrays import documents_of
 
 TEXTS = documents(150)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
+from bert_jax.config import parse
 from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.stream.batches import TrainBatches
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,6 @@ def test_headings_and_fragments_make_pairs(tmp_path):
     texts = [["Heading", "1.", "--", *text, "?"] for text in documents(60)]
     config = tiny_config(f"text:{write_text(tmp_path / 'a.txt', texts)}", stream_objective="nsp")
     store = build_store(config, tmp_path / "store")
-    batches = TrainBatches(store, config)
+    batches = TrainBatches(store, parse(config).stream)
     labels = np.concatenate([batches.batch(step)["next_sentence_label"] for step in range(20)])
     assert 0.4 < labels.mean() < 0.6

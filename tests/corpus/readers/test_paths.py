@@ -13,10 +13,17 @@ import pytest
 from pyarrow import parquet
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.readers import files
 from bert_jax.corpus.readers.paths import find_files, open_binary
-from tests.corpus.corpora import FILES_APART, contents, documents, third, tiny_config, write_text
+from tests.corpus.corpora import (
+    FILES_APART,
+    build_store,
+    contents,
+    documents,
+    third,
+    tiny_config,
+    write_text,
+)
 
 TEXTS = documents(120)
 _CREDENTIALS = {
@@ -89,7 +96,7 @@ def test_a_killed_build_of_a_bucket_goes_on_and_gives_the_same_bytes(bucket, tmp
     directory = tmp_path / "store"
     code = (
         f"{FILES_APART}; from tests.corpus.corpora import tiny_config; "
-        "from bert_jax.corpus.build import build_store; "
+        "from tests.corpus.corpora import build_store; "
         f"build_store(tiny_config({bucket[1]!r}), {str(directory)!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code])

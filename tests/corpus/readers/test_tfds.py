@@ -7,10 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.readers import tfds
 from bert_jax.corpus.settings import Reading
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 TEXTS = documents(120)
 

@@ -1,15 +1,15 @@
 """The format on disk: what a store holds must not change unseen."""
 
+import errno
 import json
 
 import numpy as np
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
-from bert_jax.corpus.store import TokenStore, file_sha256
+from bert_jax.corpus.store import TokenStore, file_sha256, token_counts
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
-from tests.corpus.corpora import tiny_config
+from tests.corpus.corpora import build_store, tiny_config
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "the", "river", "town", "##s", "old"]
 TEXT = "The river. The old town.\nRivers.\n\nOld towns.\n\nThe bridge.\n\nThe old river.\n"
@@ -64,7 +64,34 @@ def test_the_manifest_tells_what_is_there(store):
         for path in store.directory.rglob("*")
         if path.is_file()
     }
-    assert on_disk - set(manifest["files"]) == {"manifest.json", "report.json", "report.html"}
+    assert on_disk - set(manifest["files"]) == {
+        *("manifest.json", "report.json", "report.html", "token_counts.npy")
+    }
+
+
+def test_the_counts_of_the_ids_are_at_hand(store):
+    expected = [0, 1, 0, 0, 0, 3, 2, 1, 1, 1, 2]
+    assert store.token_counts.tolist() == expected
+    path = store.directory / "token_counts.npy"
+    written = path.read_bytes()
+    for damaged in (None, b"", written[:-8], written[:-8] + bytes(8)):  # None: of an older version
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        assert TokenStore.open(store.directory).token_counts.tolist() == expected
+        assert path.read_bytes() == written
+    assert TokenStore.open(store.directory).fingerprint == store.fingerprint
+
+
+def test_a_store_that_cannot_be_written_is_counted_each_time(store, monkeypatch):
+    (store.directory / "token_counts.npy").unlink()
+
+    def refuse(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(token_counts, "write_array", refuse)
+    assert TokenStore.open(store.directory).token_counts.sum() == 11
+    assert not list(store.directory.glob("token_counts*"))
 
 
 def test_large_vocabularies_have_wider_tokens():

@@ -8,7 +8,6 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.build import build_store
 from bert_jax.corpus.tokenizers import wordpiece
 from bert_jax.corpus.tokenizers.base import is_unspaced_utf8
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
@@ -16,7 +15,7 @@ from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.corpus.tokenizers.wordpiece import open_vocabulary
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 SETTINGS = TokenizerSettings(
     kind="wordpiece",

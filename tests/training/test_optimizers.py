@@ -8,15 +8,13 @@ import pytest
 
 from bert_jax import model as model_lib
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config, load_config
+from bert_jax.config import default_config, load_config, parse
 from bert_jax.model import ModelConfig
-from bert_jax.training.optimizer import (
-    DECAYED,
-    MUON_MATRICES,
-    learning_rate_schedule,
-    make_optimizer,
-)
+from bert_jax.training.optimizers import make_optimizer
+from bert_jax.training.optimizers.base import DECAYED
+from bert_jax.training.optimizers.muon import MATRICES
 from bert_jax.training.parameter_rules import assign, name_of
+from bert_jax.training.schedules import make_schedule
 
 
 def abstract_params(config):
@@ -42,15 +40,15 @@ def test_exactly_the_matrices_decay(family):
 @pytest.mark.parametrize("family", ["classic", "modern"])
 def test_muon_takes_the_matrices_of_the_encoder_and_the_transform(family):
     params = abstract_params(configs()[family])
-    chosen = assign([(regex, axes is not None) for regex, axes in MUON_MATRICES], params)
+    chosen = assign([(regex, axes is not None) for regex, axes in MATRICES], params)
     for path, is_muon in jax.tree.leaves_with_path(chosen):
         name = name_of(path)
         expected = name.endswith("kernel") and ("layers" in name or "transform" in name)
         assert is_muon == expected, name
 
 
-def test_a_parameter_without_a_policy_is_an_error():
-    with pytest.raises(ValueError, match="no policy covers the parameter new"):
+def test_a_parameter_without_a_rule_is_an_error():
+    with pytest.raises(ValueError, match="no rule covers the parameter new"):
         assign(DECAYED, {"new": jnp.zeros(2)})
 
 
@@ -58,7 +56,7 @@ def test_schedule_warms_up_and_decays_linearly():
     config = default_config()
     config.warmup_steps, config.total_steps = 10, 110
     config.optimizer.final_lr_fraction = 0.1
-    share = learning_rate_schedule(config)
+    share = make_schedule(parse(config).training.optimizer)
     found = [float(share(step)) for step in (0, 5, 10, 60, 110)]
     np.testing.assert_allclose(found, [0.0, 0.5, 1.0, 0.55, 0.1], atol=1e-6)
 
@@ -67,14 +65,28 @@ def test_warmup_longer_than_the_run_is_refused():
     config = default_config()
     config.warmup_steps = config.total_steps
     with pytest.raises(UserError, match=r"config\.warmup_steps"):
-        make_optimizer(config)
+        make_optimizer(parse(config).training.optimizer)
 
 
 def test_an_unknown_optimizer_is_refused():
     config = default_config()
     config.optimizer.name = "sgd"
     with pytest.raises(UserError, match="adamw or muon"):
-        make_optimizer(config)
+        make_optimizer(parse(config).training.optimizer)
+
+
+def test_an_unknown_schedule_is_refused():
+    config = default_config()
+    config.optimizer.schedule = "constant"
+    with pytest.raises(UserError, match="schedule is 'constant': choose linear"):
+        make_optimizer(parse(config).training.optimizer)
+
+
+def test_the_learning_rate_of_each_optimizer_has_a_name():
+    config = load_config("configs/quickstart.py")
+    rates = make_optimizer(parse(config).training.optimizer).learning_rates
+    peaks = {name: float(rate(config.warmup_steps)) for name, rate in rates.items()}
+    assert peaks == pytest.approx({"learning_rate": 3e-3, "muon_learning_rate": 0.02})
 
 
 def test_muon_update_of_each_projection_is_orthogonal():
@@ -83,7 +95,7 @@ def test_muon_update_of_each_projection_is_orthogonal():
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0
     params = model_lib.initialize(ModelConfig.create(config.model, 100), jax.random.key(0))
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(parse(config).training.optimizer).update
     gradient = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape), params)
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     query = updates["encoder"]["layers"][0]["attention"]["qkv"]["kernel"][:, 0].reshape(128, 128)
@@ -100,7 +112,7 @@ def test_clipping_bounds_the_whole_gradient():
     config.optimizer.weight_decay = 0.0
     params = {"a": {"kernel": jnp.ones((2, 2))}, "b": {"bias": jnp.ones(2)}}
     big = jax.tree.map(lambda leaf: 1e3 * leaf, params)
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(parse(config).training.optimizer).update
     _, state = optimizer.update(big, optimizer.init(params), params)
     first_moment = optax.tree_utils.tree_get(state, "mu")
     assert float(optax.tree.norm(first_moment)) == pytest.approx(0.1, rel=1e-5)  # (1 - b1) * 1

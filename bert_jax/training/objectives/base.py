@@ -1,0 +1,116 @@
+"""What an objective is: which examples a run is trained on, and what it minimises.
+
+One file for each objective. The step, the stream, the metrics, the checks and the inspector know
+only this interface. To add one, write a subclass and register it in `OBJECTIVES` (`__init__.py`).
+"""
+
+import abc
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from ml_collections import ConfigDict
+
+from bert_jax.corpus.settings import Needs
+from bert_jax.corpus.store import Split
+from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
+from bert_jax.model import Batch, Bert, ModelConfig, Totals
+from bert_jax.stream.examples import Examples
+from bert_jax.stream.phases import Phase
+from bert_jax.stream.rows import Batch as HostBatch
+
+Shapes = dict[str, tuple[Any, tuple[int, ...]]]  # dtype and shape of each array
+
+
+class Ratio(NamedTuple):
+    """A figure for a reader: `part / whole`, formatted as `style` (`.2%`, `.2f`)."""
+
+    part: int
+    whole: int
+    style: str
+
+
+class Objective(abc.ABC):
+    """The examples, losses and metrics of a run.
+
+    Attributes:
+      rows: `packed` if a row may hold several documents, `padded` if it never does; lets attention
+        choose a backend.
+      needs: what every split of the corpus must have.
+      padding: what a row of padding holds in the arrays where that is not 0.
+      loss_weights: for each name in `totals`, the weight of its mean loss in the loss.
+    """
+
+    rows: str
+    needs: Needs = Needs()
+    padding: Mapping[str, int] = MappingProxyType({})
+    loss_weights: Mapping[str, float]
+
+    @classmethod
+    @abc.abstractmethod
+    def from_config(cls, config: ConfigDict) -> "Objective":
+        """The objective with its settings.
+
+        Raises:
+          UserError: a setting makes no sense.
+        """
+
+    def check_model(self, model: ModelConfig) -> None:  # noqa: B027 (most models suit)
+        """Check that the model has the heads that the objective trains, and no others.
+
+        Raises:
+          UserError: it does not; names the fields to change.
+        """
+
+    @abc.abstractmethod
+    def examples(
+        self, split: Split, vocabulary: Vocabulary, sequence_length: int, *, is_training: bool
+    ) -> Examples:
+        """The rows of a split.
+
+        Raises:
+          UserError: the split does not have what the objective needs.
+        """
+
+    @abc.abstractmethod
+    def batch_shapes(self, phase: Phase) -> Shapes:
+        """Types and shapes of the arrays of a global batch, masking included (contract C5)."""
+
+    @abc.abstractmethod
+    def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
+        """What each loss is a mean over, counted in the whole batch before it is computed."""
+
+    @abc.abstractmethod
+    def totals(self, model: Bert, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
+        """Each loss and its metrics, summed over the batch.
+
+        Args:
+          model: to train.
+          batch: rows of a global batch.
+          key: of the step, for dropout and sampled losses; None: evaluation, without either.
+        """
+
+    @abc.abstractmethod
+    def inspect_row(self, batch: HostBatch, row: int) -> tuple[str, list[str]]:
+        """For a reader: a remark about a row, and for each of its tokens the part that it is in."""
+
+    @abc.abstractmethod
+    def inspect_batch(self, batch: HostBatch) -> dict[str, Ratio]:
+        """For a reader: figures of a batch; over several batches both parts are added."""
+
+
+def masked_lm_shapes(phase: Phase) -> Shapes:
+    """The arrays that every batch with masked tokens has."""
+    tokens = (np.int32, (phase.global_batch_size, phase.sequence_length))
+    predictions = (phase.global_batch_size, phase.max_predictions)
+    return {
+        "input_ids": tokens,
+        "token_type_ids": tokens,
+        "position_ids": tokens,
+        "segment_ids": tokens,
+        "masked_positions": (np.int32, predictions),
+        "masked_labels": (np.int32, predictions),
+        "masked_weights": (np.float32, predictions),
+    }

@@ -1,0 +1,44 @@
+"""What a run's train step depends on, besides the encoder."""
+
+import dataclasses
+
+from bert_jax.training.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """The fields of `config.optimizer`, and the run's fields that shape the learning rate."""
+
+    total_steps: int
+    warmup_steps: int
+    learning_rate: float
+    name: str
+    schedule: str
+    b1: float
+    b2: float
+    epsilon: float
+    weight_decay: float
+    clip_norm: float
+    final_lr_fraction: float
+    muon_learning_rate: float
+    muon_momentum: float
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """The fields of `config.mesh`."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    micro_batches: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """Seed, objective, optimizer and mesh of a run."""
+
+    seed: int
+    objective: Objective
+    optimizer: OptimizerSettings
+    mesh: MeshSettings
