@@ -10,10 +10,9 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers import sentencepiece_model
-from bert_jax.corpus.tokenizers.base import SPACE
+from bert_jax.corpus.tokenizers.base import JOINERS, SPACE
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
-_EXTENDING = r"[\p{M}\u200c\u200d]"  # what may belong to the grapheme of the character before it
 _BORDER = "\ufdd0\ufdd1"  # noncharacters, which no text holds
 
 
@@ -113,8 +112,9 @@ def _character_map(proto: Any) -> list[normalizers.Normalizer]:
 
     `Precompiled` replaces all of a grapheme shorter than six bytes by its first match, and
     characters elsewhere; sentencepiece replaces the longest match. Composing before and after makes
-    up for it, and so does folding case before where the map folds case. Marks and joiners, which
-    would be lost with the grapheme, are parted from it in between.
+    up for it, and so does folding case before where the map folds case. Joiners, which would be
+    lost with the grapheme, are parted from it in between. What is left are compatibility forms
+    followed by a combining mark of their own.
     """
     processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
     normalize = processor.normalize
@@ -126,7 +126,7 @@ def _character_map(proto: Any) -> list[normalizers.Normalizer]:
     return [
         *composing,
         *folding,
-        normalizers.Replace(Regex(f"(?={_EXTENDING})"), _BORDER),
+        *(normalizers.Replace(joiner, _BORDER + joiner) for joiner in JOINERS),
         normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap),
         normalizers.Replace(_BORDER, ""),
         *composing,

@@ -13,6 +13,7 @@ from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import hugging_face, parity
+from bert_jax.interop.tokenizer_check import lines_of
 from bert_jax.interop.usage import pytorch_lines
 from bert_jax.run import metrics, report
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
@@ -28,7 +29,10 @@ def finish(directory: Path, store: TokenStore) -> None:
         return
     folder = directory / HUGGING_FACE
     try:
-        hugging_face.export(run.params, run.model, run.tokenizer_directory, folder)
+        lines = lines_of(store.split("heldout"), load_tokenizer(run.tokenizer_directory))
+        hugging_face.export(
+            run.params, run.model, run.tokenizer_directory, folder, lines=lines[:2000]
+        )
     except UserError as error:  # an encoder that no class of transformers computes is still ours
         console.say(f"\nNot exported: {error}")
     else:

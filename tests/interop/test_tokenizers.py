@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import tokenizers
+from tokenizers import normalizers
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.load import load_tokenizer
@@ -109,6 +110,27 @@ def train(directory: Path, **settings) -> Path:
     )
     load_tokenizer(directory).vocabulary.save(directory)
     return directory
+
+
+def test_user_defined_symbols_give_equal_ids_or_a_refusal(tmp_path):
+    """Merges do not make "<url>": a BPE model in the other library reads its characters."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    symbols = {"user_defined_symbols": ["<url>"], "control_symbols": specials}
+    directory = train(tmp_path / "tokenizer", model_type="bpe", **symbols)
+    with pytest.raises(UserError, match=r"reads '<url>' in another way"):
+        export(directory, tmp_path, max_length=64, token_types=True)
+
+
+def test_real_lines_are_compared_too(tokenizer_directory, lowercase_tokenizer_directory):
+    trained = load_tokenizer(tokenizer_directory)
+    model = (tokenizer_directory / "sentencepiece.model").read_bytes()
+    exported = convert(model, trained.vocabulary, "same")
+    check(exported, trained, ["a line of text", "می\u200cروم"])
+    exported.normalizer = normalizers.Sequence(
+        [exported.normalizer, normalizers.Replace("line", "lime")]
+    )
+    with pytest.raises(UserError, match="'a line of text' in another way"):
+        check(exported, trained, ["a line of text"])
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
