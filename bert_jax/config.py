@@ -95,9 +95,13 @@ def default_config() -> ConfigDict:
 
     config.tokenizer = tokenizer = ConfigDict()
     tokenizer.kind = "unigram"  # unigram | bpe (sentencepiece) | wordpiece; trained on a sample
-    tokenizer.path = ""  # instead: a sentencepiece model, a vocab.txt or a tokenizer.json
-    tokenizer.vocab_size = 8192  # pieces, the five special ones included
+    # Instead: a sentencepiece model, a vocab.txt, a tokenizer.json, or a directory with one
+    tokenizer.path = ""
+    tokenizer.vocab_size = 8192  # tokens, the five special ones included
     tokenizer.lowercase = False  # of an existing one: it was trained on text in lower case
+    # Whether é becomes e. auto: with lowercase where BERT does so (wordpiece, vocab.txt) | yes
+    # (not for sentencepiece) | no
+    tokenizer.strip_accents = "auto"
     tokenizer.character_coverage = 0.9995
     tokenizer.byte_fallback = False  # sentencepiece: bytes for characters outside the vocabulary
     tokenizer.sample_bytes = 10_000_000  # of text to train on

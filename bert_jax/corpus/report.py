@@ -15,7 +15,7 @@ from bert_jax.corpus.settings import Needs, Settings
 from bert_jax.corpus.sources import Bundle
 from bert_jax.corpus.store import REPORT, SPLITS, TokenStore
 from bert_jax.corpus.store.token_counts import write_counts
-from bert_jax.corpus.tokenizers.sentencepiece import SPACE
+from bert_jax.corpus.tokenizers.base import SPACE
 from bert_jax.corpus.workers import Workers
 
 SOURCES_SHOWN = 30

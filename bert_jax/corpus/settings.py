@@ -9,6 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.load import TRAINERS
+from bert_jax.corpus.tokenizers.settings import STRIP_ACCENTS, TokenizerSettings
 
 _CHOICES = {
     "documents": ("blank_line", "line", "file"),
@@ -17,7 +19,6 @@ _CHOICES = {
     "bad_records": ("refuse", "skip"),
     "quoting": ("auto", "on", "off"),
 }
-TOKENIZER_KINDS = ("unigram", "bpe", "wordpiece")
 
 # Numbers: the least and the greatest value.
 _RANGES = {
@@ -51,19 +52,6 @@ class Reading:
 
 # What may differ between the sources of a mixture.
 OPTIONS = (*(field.name for field in dataclasses.fields(Reading)), "language")
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizerSettings:
-    """The fields of `config.tokenizer`."""
-
-    kind: str
-    path: str
-    vocab_size: int
-    lowercase: bool
-    character_coverage: float
-    sample_bytes: int
-    byte_fallback: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +124,9 @@ def from_config(config: ConfigDict) -> Settings:
     for name, fields in parse_options(options).items():
         _refuse_unknown(f"config.corpus.options: {name}: ", fields)
     tokenizer = TokenizerSettings(**_fields(TokenizerSettings, config.tokenizer))
-    if tokenizer.kind not in TOKENIZER_KINDS:
-        raise UserError(
-            f"config.tokenizer.kind={tokenizer.kind!r}: write one of {', '.join(TOKENIZER_KINDS)}"
-        )
+    for name, known in {"kind": TRAINERS, "strip_accents": STRIP_ACCENTS}.items():
+        if (value := getattr(tokenizer, name)) not in known:
+            raise UserError(f"config.tokenizer.{name}={value!r}: write one of {', '.join(known)}")
     others = _fields(Settings, config.corpus)
     others.update(source=source, options=options)
     return Settings(reading=reading, tokenizer=tokenizer, **others)

@@ -144,7 +144,9 @@ def test_links_to_one_file_in_two_sources_are_refused(tmp_path):
 def test_what_may_not_be_read_is_refused_at_the_start(tmp_path):
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.geteuid() and parent.name.startswith(("pytest", "popen", "test")):
+        if parent.stat().st_uid == os.geteuid() and parent.name.startswith(
+            ("pytest", "popen", "test")
+        ):
             parent.chmod(0o755)
     write_text(tmp_path / "closed" / "a.txt", [["one"]])
     secret = write_text(tmp_path / "open" / "b.txt", [["two"]])
