@@ -49,7 +49,7 @@ def outcome(path, kind, policy="refuse", bad_records="refuse"):
 @pytest.mark.parametrize("name", FILES)
 @given(data=st.data())
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_damaged_files_give_documents_or_one_message(name, data, tmp_path):
     kind, content = FILES[name]
@@ -71,7 +71,7 @@ def test_damaged_files_give_documents_or_one_message(name, data, tmp_path):
 @pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "csv", "tsv"])
 @given(content=st.binary(min_size=1, max_size=300))
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_random_bytes_give_documents_or_one_message(kind, content, tmp_path):
     path = tmp_path / "noise"
