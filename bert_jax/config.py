@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from bert_jax.common.errors import UserError
 from bert_jax.common.renamed import RENAMED, RENAMED_FIELDS
@@ -42,6 +42,19 @@ FREE_TO_CHANGE = (
 COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")
 # These values of a field stand for the same function, so that one may take the other's place.
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}
+# Fields that may be dicts.
+_WHOLE = ("corpus.options",)
+
+
+class TextOrMore(FieldReference):
+    """A field that is text on the command line, and may be a list or a dict in a config file."""
+
+    def __init__(self, default: str):
+        super().__init__(default, field_type=object)
+
+    def get_type(self) -> type:
+        """The type of the flag that sets it."""
+        return str if isinstance(self.get(), str) else object
 
 
 def default_config() -> ConfigDict:
@@ -59,14 +72,18 @@ def default_config() -> ConfigDict:
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
 
     config.corpus = corpus = ConfigDict()
-    corpus.source = "docs:"  # text: jsonl: parquet: tfds: docs:; several with " + "; docs/corpus.md
-    # By source, in place of fields below: "web: field=body, language=de; wiki: documents=line"
-    corpus.options = ""
+    # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
+    corpus.source = TextOrMore("docs:")
+    # By source, in place of fields below: "web: field=body, language=de; wiki: documents=line",
+    # or {"web": {"field": "body", "language": "de"}, "wiki": {"documents": "line"}}
+    corpus.options = TextOrMore("")
     corpus.documents = "blank_line"  # what ends one in text files: blank_line | line | file
     corpus.lines = "paragraph"  # what a line of text files is: paragraph | sentence
-    corpus.field = "text"  # of jsonl: objects, parquet: rows and tfds: examples
+    corpus.field = "text"  # of jsonl: objects, parquet: csv: tsv: rows, tfds: examples; meta.text
     corpus.data_dir = ""  # of prepared tfds: data sets; empty: ~/tensorflow_datasets
     corpus.invalid_utf8 = "refuse"  # refuse | replace (by U+FFFD) | drop (the document)
+    corpus.bad_records = "refuse"  # lines that are no JSON, rows of other widths: refuse | skip
+    corpus.quoting = "auto"  # cells in double quotes: on | off | auto (csv: on, tsv: off)
     corpus.minimum_characters = 0  # shorter documents are dropped
     corpus.directory = ""  # where the token store lives; empty: <workdir>/corpus
     corpus.language = "en"  # ISO 639 code, for splitting sentences
@@ -78,9 +95,13 @@ def default_config() -> ConfigDict:
 
     config.tokenizer = tokenizer = ConfigDict()
     tokenizer.kind = "unigram"  # unigram | bpe (sentencepiece) | wordpiece; trained on a sample
-    tokenizer.path = ""  # instead: a sentencepiece model, a vocab.txt or a tokenizer.json
-    tokenizer.vocab_size = 8192  # pieces, the five special ones included
+    # Instead: a sentencepiece model, a vocab.txt, a tokenizer.json, or a directory with one
+    tokenizer.path = ""
+    tokenizer.vocab_size = 8192  # tokens, the five special ones included
     tokenizer.lowercase = False  # of an existing one: it was trained on text in lower case
+    # Whether é becomes e. auto: with lowercase where BERT does so (wordpiece, vocab.txt) | yes
+    # (not for sentencepiece) | no
+    tokenizer.strip_accents = "auto"
     tokenizer.character_coverage = 0.9995
     tokenizer.byte_fallback = False  # sentencepiece: bytes for characters outside the vocabulary
     tokenizer.sample_bytes = 10_000_000  # of text to train on
@@ -313,7 +334,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"model": {"norm": "pre"}}` -> `{"model.norm": "pre"}`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + name not in _WHOLE:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value

@@ -11,9 +11,11 @@ import jax
 from absl import flags
 
 from bert_jax.common import command_line
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop import configs, hugging_face, parity
 from bert_jax.interop.names import Params
+from bert_jax.interop.tokenizer_check import lines_of
 from bert_jax.interop.usage import pytorch_lines
 from bert_jax.model import ModelConfig
 from bert_jax.run.workdir import HUGGING_FACE, load_run
@@ -40,18 +42,27 @@ def export() -> None:
     directory = Path(FLAGS.workdir)
     out = Path(FLAGS.out) if FLAGS.out else directory / HUGGING_FACE
     run = load_run(directory, FLAGS.step)
-    hugging_face.export(run.params, run.model, run.tokenizer_directory, out, FLAGS.format)
+    tokenizer = load_tokenizer(run.tokenizer_directory)
+    corpus = run.settings.store_directory(directory)
+    lines: list[str] = []
+    if (corpus / MANIFEST).is_file():  # the corpus need not be there any more
+        lines = lines_of(TokenStore.open(corpus).split("heldout"), tokenizer)
+    hugging_face.export(
+        run.params, run.model, run.tokenizer_directory, out, FLAGS.format, lines=lines[:2000]
+    )
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     print(
         f"Wrote {out}: {configs.architecture(run.model)} at step {run.step}, {count:,} parameters."
     )
     for path in sorted(out.iterdir()):
         print(f"  {path.name:24} {path.stat().st_size:>13,} bytes")
-    print("Token ids: equal to those of the training tokenizer on the sample texts.")
+    print(
+        "Token ids: equal to those of the training tokenizer on sample texts"
+        + (f" and {len(lines[:2000]):,} lines of the corpus." if lines else ".")
+    )
     print(f"Logits: {_comparison(out, run.params, run.model)}")
-    tokenizer = Tokenizer.load(run.tokenizer_directory)
-    lines = pytorch_lines(out, mask=tokenizer.piece(tokenizer.vocabulary.mask_id))
-    print(f"\nIn Python, with torch and transformers installed:\n\n{_indented(lines)}\n")
+    code = pytorch_lines(out, mask=tokenizer.piece(tokenizer.vocabulary.mask_id))
+    print(f"\nIn Python, with torch and transformers installed:\n\n{_indented(code)}\n")
 
 
 def _comparison(out: Path, params: Params, model: ModelConfig) -> str:

@@ -13,7 +13,7 @@ from absl import flags
 
 from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.run.workdir import load_run
 
@@ -29,7 +29,7 @@ def define_flags() -> None:
 
 def main() -> None:
     run = load_run(Path(FLAGS.workdir), FLAGS.step)
-    tokenizer = Tokenizer.load(run.tokenizer_directory)
+    tokenizer = load_tokenizer(run.tokenizer_directory)
     mask = tokenizer.piece(tokenizer.vocabulary.mask_id)
     params = jax.device_put(run.params)
     for texts in [FLAGS.text] if FLAGS.text else _typed_lines(mask):

@@ -18,7 +18,7 @@ from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
 from bert_jax.config import parse
 from bert_jax.corpus.build import build_store
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.rows import Batch
@@ -53,7 +53,7 @@ def main() -> None:
     directory = settings.store_directory(command_line.workdir())
     store = build_store(settings.corpus, directory, objective.needs)
     batches = TrainBatches(store, settings.stream)
-    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    tokenizer = load_tokenizer(store.tokenizer_directory)
     has_colors = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     phase = settings.stream.phase_at(FLAGS.step)
     batch = batches.batch(FLAGS.step)

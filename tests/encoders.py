@@ -10,9 +10,10 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizers import hugging_face, sentencepiece
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
+from bert_jax.corpus.tokenizers.load import TRAINERS
+from bert_jax.corpus.tokenizers.settings import TokenizerSettings
+from bert_jax.corpus.tokenizers.wordpiece import open_vocabulary
 from bert_jax.model import ModelConfig, abstract
 from tests import architectures
 
@@ -35,8 +36,7 @@ def make_tokenizer(directory: Path, *, kind: str = "unigram", lowercase: bool = 
         sample_bytes=1_000_000,
     )
     directory.mkdir(parents=True)
-    library = hugging_face if kind == "wordpiece" else sentencepiece
-    library.train(paragraphs(), settings).save(directory)
+    TRAINERS[kind](paragraphs(), settings).save(directory)
     return directory
 
 
@@ -69,7 +69,7 @@ def vocabulary_directory(tmp_path_factory, wordpiece_directory) -> Path:
     first = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     lines = [*first, *(piece for piece in ordinary if piece == piece.lower())]
     (directory / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    HuggingFaceTokenizer.from_vocabulary(directory / "vocab.txt", lowercase=True).save(directory)
+    open_vocabulary(directory / "vocab.txt", lowercase=True).save(directory)
     return directory
 
 

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, flatten, from_dict, load_config, parse, to_json
+from bert_jax.corpus.settings import from_config
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = [
@@ -66,3 +69,41 @@ def test_a_phase_with_a_former_name_is_told_the_new_one():
         UserError, match=r"phases\[0\]\.mask_share is now called 'mask_replace_prob'"
     ):
         parse(config)
+
+
+CONFIG = """
+from bert_jax.config import default_config
+
+def get_config(arg=""):
+    config = default_config()
+    if arg:
+        config.corpus.source = [{"source": "jsonl:/j", "name": "web"}, "text:/t"]
+        config.corpus.options = {"web": {"field": "meta.text"}}
+    return config
+"""
+
+
+def flags_of(tmp_path, arg, *arguments):
+    """The config of a file, with fields from a command line."""
+    (tmp_path / "config.py").write_text(CONFIG)
+    values = flags.FlagValues()
+    arguments = ["command", f"--config={tmp_path}/config.py:{arg}", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    values(arguments)
+    return values.config
+
+
+def test_sources_and_options_are_text_on_the_command_line_and_more_in_a_file(tmp_path):
+    text = ["--config.corpus.source", "text:/a b", "--config.corpus.options=text:/a b: field=x"]
+    config = flags_of(tmp_path, "", *text)
+    assert (config.corpus.source, config.corpus.options) == ("text:/a b", "text:/a b: field=x")
+    config = flags_of(tmp_path, "list")
+    assert config.corpus.options == {"web": {"field": "meta.text"}}
+    copy = from_dict(json.loads(to_json(config)))
+    assert to_json(copy) == to_json(config)
+    assert from_config(copy) == from_config(config)
+    assert flatten(config.to_dict())["corpus.options"] == {"web": {"field": "meta.text"}}
+    config = flags_of(
+        tmp_path, "list", "--config.corpus.source=text:/a", "--config.corpus.options="
+    )
+    assert (config.corpus.source, config.corpus.options) == ("text:/a", "")

@@ -13,7 +13,7 @@ from bert_jax.corpus.settings import Needs
 from bert_jax.corpus.store import Shard, TokenStore
 from bert_jax.corpus.store.manifest import count_by_source
 from bert_jax.corpus.store.token_counts import count_tokens
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 SENTENCE_BINS = 129  # tokens of a sentence: 0...127, and 128 or more
@@ -137,7 +137,7 @@ def by_rank(frequencies: Int64[np.ndarray, "V"]) -> list[list[int]]:
 
 def samples(store: TokenStore) -> list[list[str]]:
     """The beginnings of a few training documents, each token as text."""
-    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    tokenizer = load_tokenizer(store.tokenizer_directory)
     names = store.manifest["splits"]["train"]["shards"]
     spread = np.linspace(0, len(names) - 1, SAMPLES).astype(int)
     picked = [Shard.open(store.directory / names[i]) for i in spread]

@@ -29,9 +29,13 @@ from bert_jax.corpus.store import (
 )
 from bert_jax.corpus.store.manifest import collect_shards, list_sources
 from bert_jax.corpus.survey import CHANGED, Survey, survey
-from bert_jax.corpus.tokenizers import hugging_face, sentencepiece
 from bert_jax.corpus.tokenizers.base import Tokenizer
-from bert_jax.corpus.tokenizers.load import open_tokenizer
+from bert_jax.corpus.tokenizers.load import (
+    case_warnings,
+    load_tokenizer,
+    open_tokenizer,
+    train_tokenizer,
+)
 from bert_jax.corpus.workers import Engine, Workers
 
 
@@ -168,14 +172,14 @@ def _make_tokenizer(
 ) -> Tokenizer:
     """The tokenizer in `directory`: of an earlier build, else the given one, else a trained one."""
     if directory.is_dir():
-        return Tokenizer.load(directory)
-    tokenizer: Tokenizer
+        return load_tokenizer(directory)
     if settings.tokenizer.path:
-        tokenizer = open_tokenizer(Path(settings.tokenizer.path), settings.tokenizer.lowercase)
-    elif settings.tokenizer.kind == "wordpiece":
-        tokenizer = hugging_face.train(_sample(surveys, heldout), settings.tokenizer)
+        wanted = settings.tokenizer
+        tokenizer = open_tokenizer(Path(wanted.path), wanted.lowercase, wanted.strip_accents)
+        if wanted.lowercase:
+            warn(case_warnings(tokenizer, wanted.path))
     else:
-        tokenizer = sentencepiece.train(_sample(surveys, heldout), settings.tokenizer)
+        tokenizer = train_tokenizer(_sample(surveys, heldout), settings.tokenizer)
     with finished_directory(directory) as unfinished:
         tokenizer.save(unfinished)
     return tokenizer

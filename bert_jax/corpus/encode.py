@@ -22,6 +22,7 @@ from bert_jax.corpus.store import ARRAYS, SPLITS, file_sha256
 from bert_jax.corpus.store.arrays import ShardWriter
 from bert_jax.corpus.survey import read_documents
 from bert_jax.corpus.tokenizers.base import Tokenizer, is_unspaced
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 
 BATCH_CHARACTERS = 1 << 18  # encoded at once: enough that Python's part in it does not matter
 _COUNTS = ("documents", "sentences", "tokens")
@@ -70,7 +71,7 @@ def encode(
 
 
 # A worker uses one tokenizer, many times.
-_load_tokenizer = functools.lru_cache(maxsize=1)(Tokenizer.load)
+_load_tokenizer = functools.lru_cache(maxsize=1)(load_tokenizer)
 
 
 def _encode(

@@ -11,7 +11,13 @@ from bert_jax.corpus.sources import changed_files
 from bert_jax.corpus.store import SPLITS, TokenStore, read_manifest
 
 # Settings that older stores do not list, and what they were.
-_LATER = {"lines": "paragraph", "options": ""}
+_LATER = {
+    "lines": "paragraph",
+    "options": "",
+    "bad_records": "refuse",
+    "quoting": "auto",
+    "strip_accents": "auto",
+}
 
 
 def open_existing(directory: Path, settings: Settings, needs: Needs) -> TokenStore:

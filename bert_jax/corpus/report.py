@@ -10,11 +10,12 @@ from bert_jax.common.atomic import write_json, write_text
 from bert_jax.corpus.audit import DOCUMENT_BINS, SENTENCE_BINS, audit, count, total
 from bert_jax.corpus.filters.dedup import Repeated
 from bert_jax.corpus.filters.selection import quote
+from bert_jax.corpus.readers.paths import shown
 from bert_jax.corpus.settings import Needs, Settings
 from bert_jax.corpus.sources import Bundle
 from bert_jax.corpus.store import REPORT, SPLITS, TokenStore
 from bert_jax.corpus.store.token_counts import write_counts
-from bert_jax.corpus.tokenizers.sentencepiece import SPACE
+from bert_jax.corpus.tokenizers.base import SPACE
 from bert_jax.corpus.workers import Workers
 
 SOURCES_SHOWN = 30
@@ -138,7 +139,8 @@ def page(facts: dict[str, Any]) -> str:
             ["text", "times"], [[entry["text"], entry["times"]] for entry in facts["repeated"]]
         ),
         by_source=_table(
-            ["", *_COUNTED], [[name, *_counts(own)] for name, own in facts["by_source"].items()]
+            ["", *_COUNTED],
+            [[shown(name), *_counts(own)] for name, own in facts["by_source"].items()],
         ),
         sources=_sources(facts["sources"]),
         samples="".join(_sample(pieces) for pieces in facts["samples"]),
@@ -153,7 +155,7 @@ def _heldout(facts: dict[str, Any]) -> str:
 def _sources(sources: list[dict[str, Any]]) -> str:
     rows = [
         [
-            source["name"],
+            shown(source["name"]),
             source["bytes"],
             *_counts(source),
         ]

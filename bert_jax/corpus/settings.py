@@ -1,6 +1,7 @@
 """The settings of a token store, made once from the config; all but `workers` decide its bytes."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +9,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.load import TRAINERS
+from bert_jax.corpus.tokenizers.settings import STRIP_ACCENTS, TokenizerSettings
 
 _CHOICES = {
     "documents": ("blank_line", "line", "file"),
     "lines": ("paragraph", "sentence"),
     "invalid_utf8": ("refuse", "replace", "drop"),
+    "bad_records": ("refuse", "skip"),
+    "quoting": ("auto", "on", "off"),
 }
-TOKENIZER_KINDS = ("unigram", "bpe", "wordpiece")
 
 # Numbers: the least and the greatest value.
 _RANGES = {
@@ -37,10 +41,12 @@ class Reading:
     invalid_utf8: str
     data_dir: str = ""
     lines: str = "paragraph"
+    bad_records: str = "refuse"
+    quoting: str = "auto"
 
     @property
     def decode_errors(self) -> str:
-        """For `bytes.decode`: bad bytes raise, or stay to be told in the text."""
+        """For `bytes.decode`: bad bytes raise, or stay in the text as lone surrogates."""
         return "strict" if self.invalid_utf8 == "refuse" else "surrogateescape"
 
 
@@ -49,21 +55,11 @@ OPTIONS = (*(field.name for field in dataclasses.fields(Reading)), "language")
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerSettings:
-    """The fields of `config.tokenizer`."""
-
-    kind: str
-    path: str
-    vocab_size: int
-    lowercase: bool
-    character_coverage: float
-    sample_bytes: int
-    byte_fallback: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class Settings:
-    """The fields of `config.corpus` and of `config.tokenizer`."""
+    """The fields of `config.corpus` and of `config.tokenizer`.
+
+    `source` and `options` are text, however the config gives them: see `source_text`.
+    """
 
     source: str
     options: str
@@ -84,7 +80,7 @@ class Settings:
         return fields
 
     def of(self, source: str) -> "Settings":
-        """The settings for one source of the mixture: its options take the place of fields."""
+        """The settings for one source of the mixture: its options replace fields."""
         options = dict(parse_options(self.options).get(source, {}))
         language = options.pop("language", self.language)
         reading = dataclasses.replace(self.reading, **options)
@@ -123,22 +119,139 @@ def from_config(config: ConfigDict) -> Settings:
             raise UserError(f"config.{name}={value}: write a number {allowed}")
     reading = Reading(**_fields(Reading, config.corpus))
     _refuse_unknown("config.corpus.", dataclasses.asdict(reading))
-    for source, options in parse_options(config.corpus.options).items():
-        _refuse_unknown(f"config.corpus.options: {source}: ", options)
+    source, own_options = source_text(config.corpus.source)
+    options = options_text(config.corpus.options, own_options)
+    for name, fields in parse_options(options).items():
+        _refuse_unknown(f"config.corpus.options: {name}: ", fields)
     tokenizer = TokenizerSettings(**_fields(TokenizerSettings, config.tokenizer))
-    if tokenizer.kind not in TOKENIZER_KINDS:
+    for name, known in {"kind": TRAINERS, "strip_accents": STRIP_ACCENTS}.items():
+        if (value := getattr(tokenizer, name)) not in known:
+            raise UserError(f"config.tokenizer.{name}={value!r}: write one of {', '.join(known)}")
+    others = _fields(Settings, config.corpus)
+    others.update(source=source, options=options)
+    return Settings(reading=reading, tokenizer=tokenizer, **others)
+
+
+def source_text(value: Any) -> tuple[str, dict[str, dict[str, str]]]:
+    """`config.corpus.source` as text, and the options that are given with a source in it.
+
+    Text stays as it is. A list holds sources, each as text or as a dict of `source`, `name`,
+    `share` and any of OPTIONS: `{"source": "jsonl:/web/*.jsonl", "name": "web", "field": "body"}`.
+    The text of a list has ` + ` between the sources; it is JSON where one of them has that within.
+    A list may be given as JSON, too.
+
+    Raises:
+      UserError: it is something else.
+    """
+    if isinstance(value, str):
+        if not value.startswith("["):
+            return value, {}
+        value = _from_json("source", value)
+    if isinstance(value, ConfigDict | Mapping):
+        value = [value]
+    if not isinstance(value, list | tuple) or not value:
+        raise UserError(f"config.corpus.source={value!r}: write a source, or a list of sources")
+    texts: list[str] = []
+    options: dict[str, dict[str, str]] = {}
+    for source in value:
+        if isinstance(source, str):
+            texts.append(source)
+            continue
+        text, name, fields = _one_source(source)
+        texts.append(text)
+        if fields:
+            options[name] = fields
+    if any(" + " in text for text in texts):
+        return json.dumps(texts), options
+    return " + ".join(texts), options
+
+
+def _one_source(source: Any) -> tuple[str, str, dict[str, str]]:
+    """The text, the name and the options of a source that is a dict."""
+    fields = source.to_dict() if isinstance(source, ConfigDict) else source
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("source"), str):
         raise UserError(
-            f"config.tokenizer.kind={tokenizer.kind!r}: write one of {', '.join(TOKENIZER_KINDS)}"
+            f"config.corpus.source: {source!r} is no source; write text, or a dict as in "
+            "{'source': 'jsonl:/web/*.jsonl', 'name': 'web', 'field': 'body'}"
         )
-    return Settings(reading=reading, tokenizer=tokenizer, **_fields(Settings, config.corpus))
+    fields = dict(fields)
+    text = location = fields.pop("source")
+    if "share" in fields:
+        text = f"{fields.pop('share')}*{text}"
+    name = fields.pop("name", location)
+    if name != location:
+        text = f"{name}={text}"
+    return text, name, fields
+
+
+def options_text(value: Any, own: Mapping[str, Mapping[str, str]]) -> str:
+    """`config.corpus.options` as text, with the options `own` that were given with the sources.
+
+    Text stays as it is if there are none to add. Of a dict, or with some to add, it is JSON.
+
+    Raises:
+      UserError: it is no options, or gives one twice.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _from_json("options", value)
+    if isinstance(value, str) and not own:
+        return value
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
+    given = parse_options(value) if isinstance(value, str) else value
+    if not isinstance(given, Mapping) or not all(
+        isinstance(fields, Mapping) for fields in given.values()
+    ):
+        raise UserError(
+            f"config.corpus.options={value!r}: write text, or a dict as in {{'web': {{'field': "
+            "'body'}}"
+        )
+    merged = {source: dict(fields) for source, fields in given.items()}
+    for source, fields in own.items():
+        for name, text in fields.items():
+            if merged.setdefault(source, {}).setdefault(name, text) != text:
+                raise UserError(
+                    f"config.corpus.options: {name!r} of {source!r} is {merged[source][name]!r}, "
+                    f"and {text!r} in config.corpus.source; write it in one place"
+                )
+    return json.dumps(merged, sort_keys=True) if merged else ""
+
+
+def _from_json(field: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"config.corpus.{field}={text!r} is no JSON ({error})") from error
 
 
 def parse_options(options: str) -> dict[str, dict[str, str]]:
     """The fields by source of `config.corpus.options`: `web: field=body, language=de; wiki: ...`.
 
+    Args:
+      options: what `options_text` gave: such text, or JSON.
+
     Raises:
       UserError: it cannot be read so, or has a field that is not one of a source.
     """
+    if options.lstrip().startswith("{"):
+        by_source = _from_json("options", options)
+    else:
+        by_source = _parse_grammar(options)
+    for source, fields in by_source.items():
+        for name, value in fields.items():
+            if name not in OPTIONS:
+                raise UserError(
+                    f"config.corpus.options: {source!r} has no option {name!r}; there is: "
+                    f"{', '.join(OPTIONS)}"
+                )
+            if not isinstance(value, str):
+                raise UserError(
+                    f"config.corpus.options: {name}={value!r} of {source!r}: write a string"
+                )
+    return by_source
+
+
+def _parse_grammar(options: str) -> dict[str, dict[str, str]]:
     by_source: dict[str, dict[str, str]] = {}
     for part in filter(None, map(str.strip, options.split(";"))):
         source, colon, fields = part.rpartition(": ")
@@ -149,12 +262,6 @@ def parse_options(options: str) -> dict[str, dict[str, str]]:
                 "'web: field=body, language=de; wiki: documents=line'"
             )
         by_source[source] = {name: value for name, _, value in pairs}
-        for name in by_source[source]:
-            if name not in OPTIONS:
-                raise UserError(
-                    f"config.corpus.options: {source!r} has no option {name!r}; there is: "
-                    f"{', '.join(OPTIONS)}"
-                )
     return by_source
 
 

@@ -5,42 +5,18 @@ engine, makes the same shards of them.
 """
 
 import dataclasses
+import json
+import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.readers import files
-from bert_jax.corpus.readers.paths import find_files
-from bert_jax.corpus.settings import Reading, Settings, parse_options
-
-
-@runtime_checkable
-class Part(Protocol):
-    """A file of a source, or a piece of one, that can be read by itself."""
-
-    @property
-    def name(self) -> str:
-        """What a message calls it."""
-
-    @property
-    def size(self) -> int:
-        """Bytes to read, as far as known."""
-
-    @property
-    def file_bytes(self) -> int | None:
-        """Size of the file that it is a piece of, if it is of one."""
-
-    @property
-    def costly(self) -> bool:
-        """Reading it again costs more than keeping its cleaned text on disk for a while."""
-
-    @property
-    def in_sentences(self) -> bool:
-        """Each paragraph that it gives is one sentence, not to be cut."""
-
-    def documents(self) -> Iterator[list[str]]:
-        """The documents, each a list of paragraphs, not cleaned; none where a record is empty."""
+from bert_jax.corpus.readers import READERS, files
+from bert_jax.corpus.readers.base import Part
+from bert_jax.corpus.readers.listing import list_files
+from bert_jax.corpus.readers.paths import is_remote, shown
+from bert_jax.corpus.settings import Settings, parse_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +25,7 @@ class Source:
 
     Attributes:
       name: what `config.stream.weights` calls it; by default `kind:location`.
-      kind: text, jsonl, parquet, tfds or docs.
+      kind: one of `readers.READERS`.
       location: what follows the colon.
       share: of its documents, that is used; the stream decides how often they are seen.
     """
@@ -63,11 +39,8 @@ class Source:
         return f"{self.kind}:{self.location}"
 
 
-_KINDS = ("text", "jsonl", "parquet", "tfds", "docs")
-_FILE_KINDS = ("text", "jsonl", "parquet")
-_SOURCE = re.compile(
-    r"(?:(?P<name>[\w-]+)=)?(?:(?P<share>[\d.]+)\*)?(?P<kind>\w+):(?P<location>.*)"
-)
+_BEGIN = r"(?:(?P<name>[\w-]+)=)?(?:(?P<share>[\d.]+)\*)?(?P<kind>{kinds}):"
+_SOURCE = re.compile(_BEGIN.format(kinds=r"\w+") + "(?P<location>.*)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +73,13 @@ class Bundle:
 def parse(mixture: str) -> list[Source]:
     """The sources of `config.corpus.source`: one, or `books=text:a/*.txt + web=0.5*jsonl:b.jsonl`.
 
+    A ` + ` that no known kind of source follows belongs to a path. Sources may also be a list in
+    JSON, as `settings.source_text` writes those of a config file.
+
     Raises:
       UserError: it cannot be read so.
     """
-    sources = [_parse_one(source.strip()) for source in mixture.split(" + ")]
+    sources = [_parse_one(source) for source in _split(mixture)]
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
@@ -114,13 +90,22 @@ def parse(mixture: str) -> list[Source]:
     return sources
 
 
+def _split(mixture: str) -> list[str]:
+    if mixture.startswith("["):
+        try:
+            return json.loads(mixture)
+        except ValueError as error:
+            raise UserError(f"config.corpus.source={mixture!r} is no list ({error})") from error
+    begin = re.sub(r"\?P<\w+>", "?:", _BEGIN).format(kinds="|".join(READERS))
+    return [source.strip() for source in re.split(rf" \+ (?=\s*{begin})", mixture)]
+
+
 def _parse_one(source: str) -> Source:
     match = _SOURCE.fullmatch(source)
-    if not match or match["kind"] not in _KINDS:
+    if not match or match["kind"] not in READERS:
         raise UserError(
-            f"config.corpus.source={source!r} names no known kind of source; write text:GLOB, "
-            "jsonl:GLOB, parquet:GLOB, tfds:NAME[/CONFIG][:VERSION][:SPLIT], or docs: "
-            "(documentation of the installed packages)"
+            f"config.corpus.source={source!r} names no known kind of source; write "
+            f"{', '.join(reader.usage for reader in READERS.values())}"
         )
     kind, location = match["kind"], match["location"]
     try:
@@ -153,16 +138,22 @@ def list_bundles(settings: Settings) -> list[Bundle]:
                 f"{', '.join(names)}"
             )
     for source in sources:
-        parts = _list_parts(source, settings.of(source.name).reading)
-        for part in parts:
-            if origin.setdefault(part.name, source) is not source:
+        reading = settings.of(source.name).reading
+        parts = READERS[source.kind].list_parts(source.location, reading)
+        for name in dict.fromkeys(part.name for part in parts if len(sources) > 1):
+            if origin.setdefault(_real(name), source) is not source:
                 raise UserError(
-                    f"config.corpus.source: {part.name} is in {source} and in {origin[part.name]}; "
-                    "a file can be in one source only (config.stream.weights says how often it is "
-                    "seen)"
+                    f"config.corpus.source: {shown(name)} is in {source} and in "
+                    f"{origin[_real(name)]}; a file can be in one source only (config.stream."
+                    "weights says how often it is seen)"
                 )
         bundles += _bundles(source, parts)
     return bundles
+
+
+def _real(name: str) -> str:
+    """The same for all links to a file; the name of a part that is no local file stays."""
+    return name if is_remote(name) or not os.path.exists(name) else os.path.realpath(name)
 
 
 def _bundles(source: Source, parts: Sequence[Part]) -> Iterator[Bundle]:
@@ -180,43 +171,26 @@ def _bundles(source: Source, parts: Sequence[Part]) -> Iterator[Bundle]:
         yield Bundle(source, tuple(gathered))
 
 
-def _list_parts(source: Source, reading: Reading) -> Sequence[Part]:
-    match source.kind:
-        case "text":
-            from bert_jax.corpus.readers import text
-
-            return text.list_parts(source.location, reading)
-        case "jsonl":
-            from bert_jax.corpus.readers import jsonl
-
-            return jsonl.list_parts(source.location, reading)
-        case "parquet":
-            from bert_jax.corpus.readers import parquet
-
-            return parquet.list_parts(source.location, reading.field)
-        case "tfds":
-            from bert_jax.corpus.readers import tfds
-
-            return tfds.list_parts(source.location, reading)
-        case _:
-            from bert_jax.corpus.readers import docstrings
-
-            return docstrings.list_parts(source.location)
-
-
 def changed_files(mixture: str, stored: list[dict[str, Any]]) -> list[str]:
     """How the files of the sources differ from what a store lists; nothing once they are gone."""
     before = {entry["name"]: entry["bytes"] for entry in stored if entry["is_file"]}
     now: dict[str, int] = {}
     for source in parse(mixture):
-        if source.kind in _FILE_KINDS and source.location != "-":
+        if READERS[source.kind].reads_files and source.location != "-":
             try:
-                found = find_files(source.location)
+                found = list_files(source.location).files
             except UserError:
+                return []
+            if not found:
                 return []  # the store needs its sources no more
             now |= {file.path: file.size for file in found}
+    if unlisted := before.keys() - now.keys():
+        read = set(map(_real, now))
+        for name in unlisted:
+            if _real(name) in read:  # by another link; older stores list each link to a file
+                now[name] = os.path.getsize(name)
     return [
-        f"{name} had {before.get(name, 'no')} bytes and has {now.get(name, 'none')} now"
+        f"{shown(name)} had {before.get(name, 'no')} bytes and has {now.get(name, 'none')} now"
         for name in sorted(now.keys() | before.keys())
         if now.get(name) != before.get(name)
     ]

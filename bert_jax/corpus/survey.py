@@ -34,7 +34,7 @@ from bert_jax.corpus.store.arrays import write_array
 _KEPT_TEXT = Reading(documents="blank_line", field="", invalid_utf8="refuse")
 
 # Why documents are dropped before duplicates are looked for, and what is changed in others.
-DROPPED = ("invalid_documents", "empty_documents", "short_documents")
+DROPPED = ("bad_records", "invalid_documents", "empty_documents", "short_documents")
 CHANGED = ("replaced_documents", "cut_documents", "removed_characters")
 
 
@@ -144,6 +144,9 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
     """
     for paragraphs in part.documents():
         causes["documents_read"] += 1
+        if paragraphs is None:
+            causes["bad_records"] += 1
+            continue
         if settings.reading.invalid_utf8 != "refuse" and any(map(has_bad_bytes, paragraphs)):
             if settings.reading.invalid_utf8 == "drop":
                 causes["invalid_documents"] += 1

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,13 @@ from bert_jax.model import ModelConfig
 
 Format = Literal["safetensors", "bin"]
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
+# Tensors of a state dict that are the same memory as another one. A `model.safetensors` holds them
+# once, as `save_pretrained` writes it.
+TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+    "decoder.weight": "model.embeddings.tok_embeddings.weight",
+}
 MANIFEST = "export.json"  # what an export wrote, so that the next one may replace it
 
 
@@ -27,6 +34,7 @@ def export(
     tokenizer_directory: Path,
     out: Path,
     format: Format = "safetensors",
+    lines: Iterable[str] = (),
 ) -> None:
     """Writes `config.json`, the weights in float32 and the tokenizer's files into the folder `out`.
 
@@ -34,8 +42,9 @@ def export(
       params: the parameters, as `bert_jax.model.initialize` gives them.
       model_config: the encoder that they belong to.
       tokenizer_directory: a tokenizer saved by `bert_jax.corpus.tokenizers.base`.
-      out: made whole or not at all; an earlier export that stands there unchanged is replaced.
+      out: made whole or not at all; an earlier export is replaced, if it was not changed since.
       format: "safetensors", or "bin" for a PyTorch state dict, which needs torch.
+      lines: real text, on which the exported tokenizer must give the same ids as the run's.
 
     Raises:
       UserError: no class of transformers computes what the model computes, `out` holds other files,
@@ -46,7 +55,7 @@ def export(
     vocabulary = Vocabulary.load(tokenizer_directory)
     if vocabulary.size > model_config.vocab_size:
         raise UserError(
-            f"the tokenizer in {tokenizer_directory} has {vocabulary.size} pieces and the model "
+            f"the tokenizer in {tokenizer_directory} has {vocabulary.size} tokens and the model "
             f"{model_config.vocab_size}: they are not of one run"
         )
     values = configs.to_hugging_face(model_config, vocabulary)
@@ -59,6 +68,7 @@ def export(
             folder,
             max_length=model_config.max_position_embeddings,
             token_types=model_config.token_types > 0,
+            lines=lines,
         )
         save_weights(names.to_torch(params, model_config), folder)
 
@@ -74,7 +84,7 @@ def load_params(folder: Path) -> tuple[ModelConfig, names.Params]:
     """
     config_file = folder / "config.json"
     if not config_file.is_file():
-        raise UserError(f"{folder} holds no config.json: it is no folder of transformers")
+        raise UserError(f"{folder} holds no config.json: it is not a folder of transformers")
     try:
         values = json.loads(config_file.read_text())
     except ValueError as error:
@@ -98,17 +108,12 @@ def _without_copies(tensors: names.Tensors, config: ModelConfig) -> names.Tensor
     Raises:
       UserError: the decoder is not tied to the embeddings.
     """
-    tied = {
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-        "decoder.weight": "model.embeddings.tok_embeddings.weight",
-    }
-    for copy, original in tied.items():
+    for copy, original in TIED.items():
         if copy not in tensors:
             continue
         if original not in tensors or not np.array_equal(tensors[copy], tensors[original]):
             raise UserError(f"the checkpoint's {copy!r} is not tied to {original!r}")
-    unused = {*tied, "bert.embeddings.position_ids"}
+    unused = {*TIED, "bert.embeddings.position_ids"}
     if not config.next_sentence:
         unused |= {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
     return {name: value for name, value in tensors.items() if name not in unused}
@@ -120,7 +125,9 @@ def _save_safetensors(tensors: names.Tensors, folder: Path) -> None:
 
 def _save_bin(tensors: names.Tensors, folder: Path) -> None:
     torch = _torch("--format=bin")
-    torch.save({name: torch.from_numpy(v.copy()) for name, v in tensors.items()}, folder / BIN)
+    state = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
+    state |= {copy: state[original] for copy, original in TIED.items() if original in state}
+    torch.save(state, folder / BIN)
 
 
 def _load_tensors(folder: Path) -> names.Tensors:

@@ -10,15 +10,17 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers import sentencepiece_model
-from bert_jax.corpus.tokenizers.sentencepiece import SPACE
+from bert_jax.corpus.tokenizers.base import JOINERS, SPACE
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
+
+_BORDER = "\ufdd0\ufdd1"  # noncharacters, which no text holds
 
 
 def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.Tokenizer:
     """The same tokenizer in the `tokenizers` library.
 
-    Pieces and scores are taken over. Special pieces typed in text stand for themselves and take
-    the space before them, as `Tokenizer.encode_with_specials` has it.
+    Tokens and scores are taken over. Special tokens typed in text give their own ids, and the space
+    before them belongs to them, as in `Tokenizer.encode_with_specials`.
 
     Args:
       serialized: a sentencepiece model.
@@ -27,7 +29,7 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
 
     Raises:
       UserError: it is neither a unigram nor a BPE model, or marks spaces in another way than
-        sentencepiece does unless told so.
+        sentencepiece does by default.
     """
     proto = sentencepiece_model.parse(serialized)
     trainer, spec = proto.trainer_spec, proto.normalizer_spec
@@ -50,7 +52,7 @@ def convert(serialized: bytes, vocabulary: Vocabulary, name: str) -> tokenizers.
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = _normalizer(proto)
     scheme = "first" if spec.add_dummy_prefix else "never"
-    split = trainer.split_by_whitespace  # else there are pieces of several words
+    split = trainer.split_by_whitespace  # else there are tokens of several words
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, split)
     tokenizer.decoder = decoders.Sequence(
         [decoders.ByteFallback(), decoders.Metaspace(SPACE, scheme, split)]
@@ -93,31 +95,39 @@ def _bpe(pieces: list[tuple[str, float]], unk_id: int, byte_fallback: bool) -> m
 
 
 def _normalizer(proto: Any) -> normalizers.Normalizer:
-    """Sentencepiece's character map and handling of spaces.
-
-    `Precompiled` applies the map to graphemes shorter than six bytes by their first match, and to
-    characters elsewhere; sentencepiece applies it to the longest match. Composing before and after
-    makes up for it, and so does folding case before where the map folds case. What is left are
-    compatibility forms followed by a combining mark of their own.
-    """
+    """Sentencepiece's character map and handling of spaces."""
     spec = proto.normalizer_spec
-    steps: list[normalizers.Normalizer] = []
-    if spec.precompiled_charsmap:
-        normalize = sentencepiece.SentencePieceProcessor(
-            model_proto=proto.SerializeToString()
-        ).normalize
-        composes = normalize("e\u0301").endswith("\u00e9")
-        folds = normalize("A").endswith("a")
-        composing = [normalizers.NFC()] if composes else []
-        steps += composing
-        if folds:
-            # Sentencepiece keeps the dotted capital I, which `Lowercase` takes apart.
-            steps += [normalizers.Lowercase(), normalizers.Replace("i\u0307", "\u0130")]
-        steps += [normalizers.Precompiled(spec.precompiled_charsmap), *composing]
+    steps = _character_map(proto) if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
-        # The space in front of the text is the one that Metaspace would put there.
+        # The space before the text is the one that Metaspace would put there.
         steps += [
             normalizers.Replace(Regex(" {2,}"), " "),
             normalizers.Replace(Regex(r" +\z"), ""),
         ]
     return normalizers.Sequence(steps)
+
+
+def _character_map(proto: Any) -> list[normalizers.Normalizer]:
+    """The charsmap, which both libraries apply in different ways.
+
+    `Precompiled` replaces all of a grapheme shorter than six bytes by its first match, and
+    characters elsewhere; sentencepiece replaces the longest match. Composing before and after makes
+    up for it, and so does folding case before where the map folds case. Joiners, which would be
+    lost with the grapheme, are parted from it in between. What is left are compatibility forms
+    followed by a combining mark of their own.
+    """
+    processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    normalize = processor.normalize
+    composing = [normalizers.NFC()] if normalize("e\u0301").endswith("\u00e9") else []
+    folding: list[normalizers.Normalizer] = []
+    if normalize("A").endswith("a"):
+        # Sentencepiece keeps the dotted capital I, which `Lowercase` takes apart.
+        folding = [normalizers.Lowercase(), normalizers.Replace("i\u0307", "\u0130")]
+    return [
+        *composing,
+        *folding,
+        *(normalizers.Replace(joiner, _BORDER + joiner) for joiner in JOINERS),
+        normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap),
+        normalizers.Replace(_BORDER, ""),
+        *composing,
+    ]

@@ -10,12 +10,15 @@ from bert_jax.common import console
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import hugging_face, parity
+from bert_jax.interop.tokenizer_check import lines_of
 from bert_jax.interop.usage import pytorch_lines
 from bert_jax.run import metrics, report, workdir
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
+LINES_COMPARED = 2000  # of held-out text, between the run's tokenizer and the exported one
 SHOWN = 4  # sentences with a masked word
 LENGTHS = range(9, 25)  # tokens of a sentence: enough context, short enough to read
 
@@ -28,17 +31,27 @@ def finish(directory: Path, store: TokenStore) -> None:
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
     if jax.process_index() != 0:
         return
-    warnings = export(run, directory / HUGGING_FACE)
-    show_predictions(run, store.split("heldout"))
+    held_out = store.split("heldout")
+    warnings = export(run, directory / HUGGING_FACE, held_out)
+    show_predictions(run, held_out)
     report.write(directory, warnings)
     workdir.mark_finished(directory, run.step, warnings)
     say_next_steps(directory)
 
 
-def export(run: Run, folder: Path) -> list[str]:
-    """Export a run to `folder`, compare its logits, and return the warnings."""
+def export(run: Run, folder: Path, split: Split) -> list[str]:
+    """Export a run to `folder`, compare its logits, and return the warnings.
+
+    Args:
+      run: to export.
+      folder: to write.
+      split: whose lines the exported tokenizer is compared on.
+    """
     try:
-        hugging_face.export(run.params, run.model, run.tokenizer_directory, folder)
+        lines = lines_of(split, load_tokenizer(run.tokenizer_directory))
+        hugging_face.export(
+            run.params, run.model, run.tokenizer_directory, folder, lines=lines[:LINES_COMPARED]
+        )
     except UserError as error:  # no class of transformers computes some encoders
         console.say(f"\nNot exported: {error}")
         return []
@@ -62,7 +75,7 @@ def is_finished(directory: Path, total_steps: int) -> bool:
 
 def show_predictions(run: Run, split: Split) -> None:
     """Print held-out sentences with one word masked, and the model's predictions for it."""
-    tokenizer = Tokenizer.load(run.tokenizer_directory)
+    tokenizer = load_tokenizer(run.tokenizer_directory)
     examples = list(masked_sentences(split, tokenizer, SHOWN))
     if not examples:
         return
@@ -113,7 +126,8 @@ def say_next_steps(directory: Path) -> None:
     if evaluations:
         last = evaluations[-1]
         console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
-    folder, mask = directory / HUGGING_FACE, mask_text(Tokenizer.load(directory / TOKENIZER))
+    folder = directory / HUGGING_FACE
+    mask = mask_text(load_tokenizer(directory / TOKENIZER))
     lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
     if folder.is_dir():
         lines = f"and from PyTorch, with the folder {folder}:\n\n{lines}"

@@ -128,8 +128,10 @@ class PairExamples:
         if not any(self.sizes.values()):
             raise UserError(
                 f"config.stream.objective={objective!r} needs documents of two sentences, there "
-                "is none in one of the splits; set config.corpus.split_sentences=True or "
-                "config.stream.objective='packed'"
+                "is none in one of the splits: add documents or raise "
+                "config.corpus.heldout_fraction; if all documents are one sentence, see whether "
+                "config.corpus.documents, lines and config.corpus.split_sentences are right; or "
+                "set config.stream.objective='packed'"
             )
 
     def shard_of(self, index: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:

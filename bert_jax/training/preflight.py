@@ -47,7 +47,8 @@ def vocab_size(tokenizer: TokenizerSettings) -> int:
     """
     if not tokenizer.path:
         return tokenizer.vocab_size
-    return open_tokenizer(Path(tokenizer.path), tokenizer.lowercase).vocabulary.size
+    path = Path(tokenizer.path)
+    return open_tokenizer(path, tokenizer.lowercase, tokenizer.strip_accents).vocabulary.size
 
 
 def attention_backends(model: ModelConfig, mesh: Mesh, phase: Phase) -> dict[Call, str]:

@@ -40,7 +40,7 @@ def write_text(path: Path, texts: list[list[str]]) -> Path:
     return path
 
 
-def tiny_config(source: str, **fields: object) -> ConfigDict:
+def tiny_config(source: object, **fields: object) -> ConfigDict:
     """A config for a tiny corpus: 200 pieces, a fifth held out, no extra processes.
 
     `fields` are names such as `corpus_workers=2` or `tokenizer_vocab_size=100`.

@@ -20,7 +20,7 @@ from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.corpus.readers import files
 from bert_jax.corpus.scratch import building
 from bert_jax.corpus.store import MANIFEST, TokenStore
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.stream.batches import TrainBatches
 from tests.corpus.corpora import (
     FILES_APART,
@@ -45,7 +45,7 @@ def source(tmp_path, monkeypatch):
 
 
 def texts_of(store, split):
-    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    tokenizer = load_tokenizer(store.tokenizer_directory)
     return [
         [tokenizer.decode(ids) for ids in document]
         for shard in store.split(split).shards

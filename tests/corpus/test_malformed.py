@@ -16,6 +16,8 @@ from tests.corpus.corpora import read
 TEXT = "A first document.\n\nA second one, für alle.\nWith two lines.\n".encode() * 40
 JSON = b'{"text": "A first document."}\n{"text": "A second one.", "id": 2}\n' * 40
 
+TABLE = b'id,text\r\n1,"A first\ndocument, ""quoted""."\r\n2,A second one.\r\n' * 20
+
 
 def parquet_bytes() -> bytes:
     file = io.BytesIO()
@@ -31,13 +33,15 @@ FILES = {
     "a.jsonl": ("jsonl", JSON),
     "a.jsonl.gz": ("jsonl", gzip.compress(JSON)),
     "a.parquet": ("parquet", parquet_bytes()),
+    "a.csv": ("csv", TABLE),
 }
 
 
-def outcome(path, kind, policy="refuse"):
+def outcome(path, kind, policy="refuse", bad_records="refuse"):
     """The documents of a file, or the message why there are none."""
     try:
-        return read(f"{kind}:{path}", corpus_invalid_utf8=policy)
+        found = read(f"{kind}:{path}", corpus_invalid_utf8=policy, corpus_bad_records=bad_records)
+        return [document for document in found if document is not None]
     except UserError as error:
         return str(error)
 
@@ -45,7 +49,7 @@ def outcome(path, kind, policy="refuse"):
 @pytest.mark.parametrize("name", FILES)
 @given(data=st.data())
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_damaged_files_give_documents_or_one_message(name, data, tmp_path):
     kind, content = FILES[name]
@@ -56,7 +60,7 @@ def test_damaged_files_give_documents_or_one_message(name, data, tmp_path):
     path = tmp_path / name
     path.write_bytes(damaged)
     policy = data.draw(st.sampled_from(["refuse", "replace"]))
-    found = outcome(path, kind, policy)
+    found = outcome(path, kind, policy, data.draw(st.sampled_from(["refuse", "skip"])))
     if isinstance(found, str):
         assert name in found
         assert "\n" not in found
@@ -64,10 +68,10 @@ def test_damaged_files_give_documents_or_one_message(name, data, tmp_path):
         assert all("\n" not in text for document in found for text in document)
 
 
-@pytest.mark.parametrize("kind", ["text", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "csv", "tsv"])
 @given(content=st.binary(min_size=1, max_size=300))
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_random_bytes_give_documents_or_one_message(kind, content, tmp_path):
     path = tmp_path / "noise"

@@ -7,9 +7,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from bert_jax.common.atomic import write_json
 from bert_jax.common.errors import UserError
+from bert_jax.config import default_config
 from bert_jax.corpus.filters.sentences import split_sentences
 from bert_jax.corpus.readers import files
+from bert_jax.corpus.settings import from_config, parse_options
 from bert_jax.corpus.sources import Source, parse
 from bert_jax.corpus.store import TokenStore
 from tests.corpus.corpora import build_store, documents, tiny_config, write_text
@@ -28,7 +31,10 @@ def test_a_mixture_is_parsed():
     ("mixture", "message"),
     [
         ("/data/a.txt", "no known kind"),
-        ("csv:a", "no known kind"),
+        (
+            "xlsx:a",
+            "no known kind.* text:GLOB, jsonl:GLOB, parquet:GLOB, csv:GLOB, tsv:GLOB, tfds:",
+        ),
         ("2*text:a", "must be above 0 and at most 1.*config.stream.weights"),
         ("0*text:a", "must be above 0"),
         ("1.2.3*text:a", "must be above 0"),
@@ -39,6 +45,124 @@ def test_a_mixture_is_parsed():
 def test_what_is_no_source_is_refused(mixture, message):
     with pytest.raises(UserError, match=message):
         parse(mixture)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "locations"),
+    [
+        ("text:a + b/*.txt + web=jsonl:c + d", ["a + b/*.txt", "c + d"]),
+        ("text:Q&A + extra: notes.txt", ["Q&A + extra: notes.txt"]),
+        ("text:a +  0.5*text:b + csv:c", ["a", "b", "c"]),
+        ('["text:a + text:b", "c=text:d"]', ["a + text:b", "d"]),
+    ],
+)
+def test_a_plus_may_be_part_of_a_path(mixture, locations):
+    assert [source.location for source in parse(mixture)] == locations
+
+
+def given(source, options=""):
+    config = default_config()
+    config.corpus.source = source
+    config.corpus.options = options
+    settings = from_config(config)
+    return settings, parse(settings.source), parse_options(settings.options)
+
+
+def test_sources_may_be_a_list_and_options_a_dict():
+    text, sources, _ = given("wiki=text:/w + 0.5*jsonl:/j")
+    for value in (
+        ["wiki=text:/w", "0.5*jsonl:/j"],
+        ("wiki=text:/w", {"source": "jsonl:/j", "share": 0.5}),
+        [{"source": "text:/w", "name": "wiki"}, "0.5*jsonl:/j"],
+    ):
+        assert given(value)[:2] == (text, sources)
+    web = {"source": "csv:/a + text:b", "name": "web", "field": "body"}
+    options = {"web": {"quoting": "off"}, "docs:": {"language": "en"}}
+    settings, sources, found = given([web, "docs:"], options)
+    assert sources == [
+        Source("web", "csv", "/a + text:b", 1.0),
+        Source("docs:", "docs", "", 1.0),
+    ]
+    assert found == {"web": {"field": "body", "quoting": "off"}, "docs:": {"language": "en"}}
+    assert settings.of("web").reading.field == "body"
+    assert given(settings.source, settings.options)[0] == settings  # from a config.json
+    assert given(web)[2] == {"web": {"field": "body"}}
+    assert given("docs:", "docs:: language=de")[2] == {"docs:": {"language": "de"}}
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ([], "", r"config\.corpus\.source=\[\]: write a source, or a list"),
+        (5, "", r"config\.corpus\.source=5: write a source"),
+        (["text:a", 5], "", "source: 5 is no source; write text, or a dict as in"),
+        ([{"name": "web"}], "", "is no source"),
+        ("[text:a", "", r"config\.corpus\.source='\[text:a' is no JSON"),
+        ([{"source": "text:a", "column": "x"}], "", "'text:a' has no option 'column'; there is: d"),
+        (
+            [{"source": "text:a", "field": "x"}],
+            "text:a: field=y",
+            "'field' of 'text:a' is 'y'",
+        ),
+        ("text:a", ["field=x"], r"config\.corpus\.options=\['field=x'\]: write text, or a dict"),
+        ("text:a", {"text:a": "field=x"}, "write text, or a dict as in {'web': {'field': 'body'}}"),
+        ("text:a", {"text:a": {"field": 5}}, "field=5 of 'text:a': write a string"),
+        (
+            "text:a",
+            {"text:a": {"bad_records": "drop"}},
+            "bad_records='drop': write one of",
+        ),
+        ("text:a", "{", "is no JSON"),
+        ("text:a", '{"text:a": 5}', "write text, or a dict as in"),
+    ],
+)
+def test_sources_and_options_of_other_types_are_refused(source, options, message):
+    with pytest.raises(UserError, match=message):
+        given(source, options)
+
+
+def test_a_store_of_a_list_is_that_of_the_text(tmp_path):
+    first = write_text(tmp_path / "first.txt", documents(60))
+    second = write_text(tmp_path / "second.txt", documents(60, seed=5))
+    build_store(tiny_config(f"a=text:{first} + text:{second}"), tmp_path / "store")
+    build_store(tiny_config([f"a=text:{first}", f"text:{second}"]), tmp_path / "store")  # opens it
+
+
+def test_bad_records_are_counted_among_the_removed_documents(tmp_path):
+    rows = "".join(f'"{" ".join(text)}"\n' for text in documents(80))
+    (tmp_path / "a.csv").write_text(f"text\n{rows}one,two\n")
+    config = tiny_config(f"csv:{tmp_path}/a.csv", corpus_bad_records="skip")
+    manifest = build_store(config, tmp_path / "store").manifest
+    assert manifest["removed"]["bad_records"] == 1
+    assert manifest["documents_read"] == 81
+    assert sum(split["documents"] for split in manifest["splits"].values()) == 80
+    config.corpus.bad_records = "refuse"
+    with pytest.raises(UserError, match="bad_records is 'skip' there and 'refuse' here"):
+        build_store(config, tmp_path / "store")
+
+
+def test_a_store_made_before_a_setting_existed_is_opened(tmp_path):
+    path = write_text(tmp_path / "a.txt", documents(60))
+    config = tiny_config(f"text:{path}")
+    store = build_store(config, tmp_path / "store")
+    for name in ("bad_records", "quoting"):
+        del store.manifest["settings"]["reading"][name]
+    write_json(store.directory / "manifest.json", store.manifest)
+    build_store(config, tmp_path / "store")
+    config.corpus.bad_records = "skip"
+    with pytest.raises(UserError, match="bad_records is 'refuse' there and 'skip' here"):
+        build_store(config, tmp_path / "store")
+
+
+def test_a_store_that_lists_two_links_to_a_file_is_opened(tmp_path):
+    path = write_text(tmp_path / "texts" / "a.txt", documents(60))
+    (tmp_path / "texts" / "b.txt").symlink_to(path)
+    config = tiny_config(f"text:{tmp_path}/texts")
+    store = build_store(config, tmp_path / "store")
+    (first,) = store.manifest["sources"]
+    store.manifest["sources"].append(first | {"name": f"{tmp_path}/texts/b.txt"})
+    write_json(store.directory / "manifest.json", store.manifest)
+    build_store(config, tmp_path / "store")
 
 
 def test_every_source_is_kept_once_and_its_shards_are_known(tmp_path):

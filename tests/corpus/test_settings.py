@@ -8,7 +8,7 @@ from tests.corpus.corpora import tiny_config
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "mend"),
+    ("field", "value", "fix"),
     [
         ("corpus_near_duplicates", 80.0, "from 0 to 1"),
         ("corpus_near_duplicates", math.nan, "from 0 to 1"),
@@ -20,8 +20,8 @@ from tests.corpus.corpora import tiny_config
         ("tokenizer_sample_bytes", 0, "from 1 on"),
     ],
 )
-def test_numbers_out_of_their_range_are_refused(field, value, mend):
-    name = f"config.{field.replace('_', '.', 1)}={value}: write a number {mend}"
+def test_numbers_out_of_their_range_are_refused(field, value, fix):
+    name = f"config.{field.replace('_', '.', 1)}={value}: write a number {fix}"
     with pytest.raises(UserError) as error:
         from_config(tiny_config("docs:", **{field: value}))
     assert str(error.value) == name

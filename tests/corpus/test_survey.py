@@ -12,7 +12,7 @@ from bert_jax.corpus.readers import files
 from bert_jax.corpus.settings import from_config
 from bert_jax.corpus.sources import list_bundles
 from bert_jax.corpus.survey import Column, survey
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 from tests.corpus.store.test_arrays import documents_of
 
@@ -78,7 +78,7 @@ def test_the_split_of_a_document_depends_on_its_text_alone(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "range_bytes", lambda total: total // 2)
         store = build_store(config, directory / "store")
-    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    tokenizer = load_tokenizer(store.tokenizer_directory)
     found = {
         tuple(tokenizer.decode(ids) for ids in document)
         for shard in store.split("heldout").shards

@@ -5,6 +5,7 @@ import pytest
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference import fill_mask as fill_mask_module
 from bert_jax.inference.fill_mask import Prediction, fill_mask, readable
 from bert_jax.interop.hugging_face import export
@@ -14,7 +15,7 @@ TEXTS = ["The [MASK] statement is used.", "An un[MASK]able [MASK] of a class", "
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_directory) -> Tokenizer:
-    return Tokenizer.load(tokenizer_directory)
+    return load_tokenizer(tokenizer_directory)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ def test_predictions_are_those_of_the_pipeline(family, redrawn, directory, reque
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     directory = request.getfixturevalue(directory)
-    tokenizer = Tokenizer.load(directory)
+    tokenizer = load_tokenizer(directory)
     params = redrawn(family)
     export(params, family, directory, tmp_path / "hf")
     pipeline = transformers.pipeline("fill-mask", model=str(tmp_path / "hf"), top_k=700)
@@ -93,7 +94,7 @@ def test_texts_that_cannot_be_filled_are_refused(classic, redrawn, tokenizer, te
     ],
 )
 def test_pieces_of_every_family_are_spelled_alike(classic, redrawn, directory, spelled, request):
-    tokenizer = Tokenizer.load(request.getfixturevalue(directory))
+    tokenizer = load_tokenizer(request.getfixturevalue(directory))
     [[filled]] = fill_mask(redrawn(classic), classic, tokenizer, ["a [MASK]"], top=10_000)
     texts = {prediction.piece: prediction.text for prediction in filled}
     assert {piece: texts[piece] for piece in spelled} == spelled

@@ -9,7 +9,9 @@ from tokenizers import AddedToken, models, pre_tokenizers, processors, trainers
 
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
-from bert_jax.interop.tokenizers import SAMPLES, export
+from bert_jax.corpus.tokenizers.load import load_tokenizer
+from bert_jax.interop.tokenizer_check import SAMPLES
+from bert_jax.interop.tokenizers import export
 
 transformers = pytest.importorskip("transformers")
 
@@ -50,14 +52,14 @@ def framed(trained: Tokenizer, ids) -> list[int]:
 
 def test_auto_tokenizer_gives_the_ids_of_training(directory, tmp_path):
     tokenizer = exported(directory, tmp_path / "out")
-    trained = Tokenizer.load(directory)
+    trained = load_tokenizer(directory)
     for text, ids in zip(TEXTS, trained.encode(TEXTS), strict=True):
         assert tokenizer(text)["input_ids"] == framed(trained, ids), text
 
 
 def test_masks_in_text_take_the_space_before_them(directory, tmp_path):
     tokenizer = exported(directory, tmp_path / "out")
-    trained = Tokenizer.load(directory)
+    trained = load_tokenizer(directory)
     text = "The module  [MASK] , or un[MASK]able [MASK][MASK]; the end [MASK]"
     ids = trained.encode_with_specials(text)
     assert tokenizer(text)["input_ids"] == framed(trained, ids)
@@ -71,7 +73,7 @@ def test_masks_in_text_take_the_space_before_them(directory, tmp_path):
 
 def test_pairs_are_framed_padded_and_cut(directory, tmp_path):
     tokenizer = exported(directory, tmp_path / "out")
-    trained = Tokenizer.load(directory)
+    trained = load_tokenizer(directory)
     first, second = "the first sentence", "and a second one"
     a, b = (ids.tolist() for ids in trained.encode([first, second]))
     batch = tokenizer([(first, second), (first, "and a second one, much longer")], padding=True)

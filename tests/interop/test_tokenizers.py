@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import tokenizers
+from tokenizers import normalizers
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.sentencepiece_twin import convert, equally_likely
-from bert_jax.interop.tokenizers import SAMPLES, check, export
+from bert_jax.interop.tokenizer_check import SAMPLES, check
+from bert_jax.interop.tokenizers import export
 
 KINDS = ["tokenizer_directory", "lowercase_tokenizer_directory", "bpe_tokenizer_directory"]
 
@@ -23,7 +25,7 @@ def directory(request):
 
 def test_ids_are_equal_on_the_samples_and_on_random_cuts_of_them(directory, tmp_path):
     exported = export(directory, tmp_path, max_length=64, token_types=True)
-    trained = Tokenizer.load(directory)
+    trained = load_tokenizer(directory)
     text = " ".join(sample[:200] for sample in SAMPLES)
     draw = random.Random(0)
     starts = [draw.randrange(len(text)) for _ in range(500)]
@@ -37,7 +39,7 @@ def test_ids_are_equal_on_the_samples_and_on_random_cuts_of_them(directory, tmp_
 
 def test_special_pieces_in_text_stand_for_themselves(directory, tmp_path):
     exported = export(directory, tmp_path, max_length=64, token_types=True)
-    trained = Tokenizer.load(directory)
+    trained = load_tokenizer(directory)
     text = "The module [MASK] , or un[MASK]able [MASK][MASK]; [SEP] the end [MASK]"
     ids = exported.encode(text, add_special_tokens=False).ids
     assert ids == list(trained.encode_with_specials(text))
@@ -48,7 +50,7 @@ def test_auto_tokenizer_frames_pairs_pads_and_decodes(directory, tmp_path):
     transformers = pytest.importorskip("transformers")
     export(directory, tmp_path, max_length=64, token_types=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    trained = Tokenizer.load(directory)
+    trained = load_tokenizer(directory)
     first, second = "the first sentence", "and a second one"
     batch = tokenizer([(first, second), (first, first)], padding=True)
     a, b = (list(ids) for ids in trained.encode([first, second]))
@@ -72,7 +74,7 @@ def test_words_that_come_one_by_one_keep_their_places(tokenizer_directory, tmp_p
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     words = ["import", "unbelievable", "modules", "."]
     encoding = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
-    trained = Tokenizer.load(tokenizer_directory)
+    trained = load_tokenizer(tokenizer_directory)
     parts = [list(ids) for ids in trained.encode(words)]
     assert encoding["input_ids"] == [id for part in parts for id in part]
     assert encoding.word_ids() == [i for i, part in enumerate(parts) for _ in part]
@@ -88,7 +90,7 @@ def test_equally_likely_cuts_of_a_text_are_both_right(tokenizer_directory, tmp_p
 
 
 def test_a_difference_is_found(tokenizer_directory, lowercase_tokenizer_directory):
-    trained = Tokenizer.load(tokenizer_directory)
+    trained = load_tokenizer(tokenizer_directory)
     other = lowercase_tokenizer_directory / "sentencepiece.model"
     with pytest.raises(UserError, match="in another way than the training tokenizer"):
         check(convert(other.read_bytes(), trained.vocabulary, "other"), trained)
@@ -106,8 +108,29 @@ def train(directory: Path, **settings) -> Path:
         minloglevel=2,
         **settings,
     )
-    Tokenizer.load(directory).vocabulary.save(directory)
+    load_tokenizer(directory).vocabulary.save(directory)
     return directory
+
+
+def test_user_defined_symbols_give_equal_ids_or_a_refusal(tmp_path):
+    """Merges do not make "<url>": a BPE model in the other library reads its characters."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    symbols = {"user_defined_symbols": ["<url>"], "control_symbols": specials}
+    directory = train(tmp_path / "tokenizer", model_type="bpe", **symbols)
+    with pytest.raises(UserError, match=r"reads '<url>' in another way"):
+        export(directory, tmp_path, max_length=64, token_types=True)
+
+
+def test_real_lines_are_compared_too(tokenizer_directory, lowercase_tokenizer_directory):
+    trained = load_tokenizer(tokenizer_directory)
+    model = (tokenizer_directory / "sentencepiece.model").read_bytes()
+    exported = convert(model, trained.vocabulary, "same")
+    check(exported, trained, ["a zebra of text", "می\u200cروم"])
+    exported.normalizer = normalizers.Sequence(
+        [exported.normalizer, normalizers.Replace("zebra", "cobra")]
+    )
+    with pytest.raises(UserError, match="'a zebra of text' in another way"):
+        check(exported, trained, ["a zebra of text"])
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])

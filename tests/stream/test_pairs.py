@@ -190,8 +190,8 @@ def test_coin_flips_are_binomial(count):
         ("nsp", [], "more documents"),
         ("sop", [], "more documents"),
         ("nsp", [[[4, 4]]], "more documents"),
-        ("nsp", [[[4], [4], [4]]], r"config\.corpus\.split_sentences"),
-        ("sop", [[[4]]], r"config\.corpus\.split_sentences"),
+        ("nsp", [[[4], [4], [4]]], r"add documents .* config\.corpus\.split_sentences are right"),
+        ("sop", [[[4]]], r"add documents .* config\.corpus\.split_sentences are right"),
     ],
 )
 def test_corpora_without_pairs_are_refused(objective, parts, fix):

@@ -1,4 +1,4 @@
-"""Telling files that are no text from their first bytes."""
+"""Recognizes files that are no text by their first bytes."""
 
 from bert_jax.common.errors import UserError
 
@@ -25,9 +25,9 @@ _KINDS = {
 def refuse_binary(name: str, head: bytes) -> None:
     """Raises UserError when a file that begins with `head` is no text; it is called `name`."""
     head = head[:_HEAD]
-    for begin, (kind, mend) in _KINDS.items():
+    for begin, (kind, fix) in _KINDS.items():
         if head.startswith(begin):
-            raise _refusal(name, kind, mend)
+            raise _refusal(name, kind, fix)
     if head[257:262] == b"ustar":
         raise _refusal(name, "a tar archive", "unpack it")
     if b"\0" in head:
@@ -36,6 +36,6 @@ def refuse_binary(name: str, head: bytes) -> None:
         )
 
 
-def _refusal(name: str, kind: str, mend: str) -> UserError:
-    mend = f"{mend}, or leave it" if mend else "leave it"
-    return UserError(f"{name} is {kind}, not UTF-8 text: {mend} out of config.corpus.source")
+def _refusal(name: str, kind: str, fix: str) -> UserError:
+    fix = f"{fix}, or leave it" if fix else "leave it"
+    return UserError(f"{name} is {kind}, not UTF-8 text: {fix} out of config.corpus.source")

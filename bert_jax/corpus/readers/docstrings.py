@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.settings import Reading
 
 PART_BYTES = 8 << 20  # of Python source, of which about a fifth is docstrings
 _TESTS = re.compile(r"(^|/)(tests?|testing|_vendor)/|(_test|/test_\w*|/conftest)\.py$")
@@ -62,7 +63,7 @@ class TopicsPart:
                         yield paragraphs
 
 
-def list_parts(location: str) -> list[DocstringPart | TopicsPart]:
+def list_parts(location: str, reading: Reading | None = None) -> list[DocstringPart | TopicsPart]:
     """The parts of the default corpus, in the order of the packages' names.
 
     Raises:

@@ -13,12 +13,12 @@ from typing import Any
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.readers.binary import refuse_binary
-from bert_jax.corpus.readers.paths import SourceFile, find_files, open_binary
+from bert_jax.corpus.readers.lines import lines_of_bytes
+from bert_jax.corpus.readers.listing import SourceFile, find_files
+from bert_jax.corpus.readers.paths import open_binary, shown, unreadable
+from bert_jax.corpus.settings import Reading
 
 BLOCK = 1 << 20  # bytes read at once
-
-BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
-LINE_END = re.compile(rb"\n")
 
 
 def _open_zstd(file: io.BufferedReader) -> io.BufferedIOBase:
@@ -52,11 +52,11 @@ class FileRange:
         """The bytes, decompressed, in blocks.
 
         Raises:
-          UserError: it is no text, an archive is damaged, or a remote file cannot be read.
+          UserError: it is no text, an archive is damaged, or the file cannot be read.
         """
         blocks = self._blocks()
         if self.start == 0 and (first := next(blocks, b"")):
-            refuse_binary(self.path, first)
+            refuse_binary(shown(self.path), first)
             yield first
         yield from blocks
 
@@ -68,38 +68,63 @@ class FileRange:
                         while block := content.read(BLOCK):
                             yield block
                 except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                    raise UserError(
-                        f"{self.path} is damaged or cut off ({error}); fetch it again, or leave it "
-                        "out of config.corpus.source"
-                    ) from error
+                    raise _not_unpacked(self.path, error) from error
                 return
-            file.seek(self.start)
             left = self.size
-            while left and (block := file.read(min(BLOCK, left))):
-                left -= len(block)
-                yield block
+            try:
+                file.seek(self.start)
+                while left and (block := file.read(min(BLOCK, left))):
+                    left -= len(block)
+                    yield block
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+            if left:
+                raise UserError(
+                    f"{shown(self.path)} became shorter while the corpus was prepared; run the "
+                    "same command again"
+                )
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """The lines without their ends, each with the offset of its first byte."""
-        offset = self.start
-        unfinished: list[bytes] = []  # pieces of a line that goes on
-        for block in self.blocks():
-            first, *rest = block.split(b"\n")
-            unfinished.append(first)
-            for following in rest:
-                line = b"".join(unfinished)
-                yield offset, line
-                offset += len(line) + 1
-                unfinished = [following]
-        if line := b"".join(unfinished):
-            yield offset, line
+    def line_number(self, offset: int) -> int:
+        """The number in the file, from 1, of the line that begins at `offset`.
+
+        Reads the file from its start: for messages only.
+        """
+        from_start = dataclasses.replace(self, start=0)
+        lines = lines_of_bytes(from_start.blocks(), 0)
+        return 1 + sum(1 for _ in itertools.takewhile(lambda line: line[0] < offset, lines))
+
+
+@dataclasses.dataclass(frozen=True)
+class FilePart:
+    """What parts that are a range of a file have in common."""
+
+    range: FileRange
+    reading: Reading
+
+    costly = False
+
+    @property
+    def in_sentences(self) -> bool:
+        return False
+
+    @property
+    def name(self) -> str:
+        return self.range.path
+
+    @property
+    def size(self) -> int:
+        return self.range.size
+
+    @property
+    def file_bytes(self) -> int:
+        return self.range.file_bytes
 
 
 def file_ranges(location: str, border: re.Pattern[bytes] | None) -> list[FileRange]:
     """All files of `location`, cut after matches of `border` into ranges to be read in parallel.
 
     Args:
-      location: see `paths.find_files`.
+      location: see `listing.list_files`.
       border: where a plain file may be cut; None: nowhere.
 
     Raises:
@@ -132,7 +157,9 @@ def find_borders(file: SourceFile, target: int, border: re.Pattern[bytes]) -> li
         for index in range(1, count):
             wanted = max(size * index // count, borders[-1])
             found = _next_border(content, wanted, size, border)
-            if borders[-1] < found < size:
+            if found >= size:
+                break  # there is none after a later offset either
+            if borders[-1] < found:
                 borders.append(found)
     return [*borders, size]
 
@@ -146,3 +173,18 @@ def _next_border(file: io.BufferedReader, offset: int, size: int, border: re.Pat
         offset += len(block)
         tail = block[-256:]  # a blank line of more than 256 spaces is not worth finding
     return size
+
+
+def _not_unpacked(path: str, error: Exception) -> UserError:
+    """The message for an archive that cannot be unpacked."""
+    if isinstance(error, OSError) and error.errno:  # of the disk, not of what is in the file
+        return unreadable(path, error)
+    if "too much memory" in str(error):  # zstd --long=28 and more
+        return UserError(
+            f"{shown(path)} was packed with a window of more than 128 MB (zstd --long), which is "
+            "not supported: pack it again without (zstd -d --long=31 -c FILE | zstd > NEW.zst)"
+        )
+    return UserError(
+        f"{shown(path)} is damaged or cut off ({error}); fetch it again, or leave it out of "
+        "config.corpus.source"
+    )

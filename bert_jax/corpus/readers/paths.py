@@ -1,104 +1,82 @@
-"""Paths of sources: on this machine, or wherever fsspec reads: gs://, s3:// and others.
+"""Opening files: on this machine, or wherever fsspec reads: gs://, s3:// and others.
 
 Remote files are read in blocks, as they are needed; they are never copied as a whole.
 """
 
 import contextlib
-import dataclasses
-import glob
 import io
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bert_jax.common.errors import UserError
 
 _REMOTE_BLOCK = 4 << 20  # bytes of a remote file fetched at once
 _PACKAGES = {"s3": "bert_jax[s3]", "s3a": "bert_jax[s3]", "gs": "bert_jax[gcs]"}
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceFile:
-    """A file as it was when it was listed; `size` in bytes."""
-
-    path: str
-    size: int
+_SCHEME = re.compile(r"[A-Za-z][\w+.:-]*://")
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path names its file system, as `s3://bucket/name` does."""
-    return "://" in path
+    """Whether a path begins with its file system, as `s3://bucket/name` does."""
+    return _SCHEME.match(path) is not None
 
 
-def find_files(location: str) -> list[SourceFile]:
-    """The files of a glob pattern, or all files below a directory; none of them empty.
+def shown(path: str) -> str:
+    """A path for messages: bytes that are not UTF-8 and control characters are escaped."""
+    return path if path.isprintable() else "".join(map(_shown_character, path))
 
-    They are sorted by the names along their paths, `a/x` before `a-b/x`, here and elsewhere.
 
-    Raises:
-      UserError: no file is there, all are empty, or a remote file system cannot be used.
-    """
-    files = _find_remote(location) if is_remote(location) else _find_local(location)
-    if not location or not files:
-        raise UserError(f"config.corpus.source: no file matches {location!r}")
-    filled = [file for file in files if file.size]
-    if not filled:
-        raise UserError(f"config.corpus.source: every file that matches {location!r} is empty")
-    return sorted(filled, key=lambda file: file.path.split("/"))
+def _shown_character(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def open_binary(path: str) -> io.BufferedReader:
     """A file of any file system, to read and to seek in.
 
     Raises:
-      UserError: it is remote and cannot be opened; later, that it cannot be read.
+      UserError: it cannot be opened; later, that it cannot be read, if it is remote.
     """
     if not is_remote(path):
-        return open(path, "rb")
-    with _one_message(path):
-        system, name = _file_system(path)
+        try:
+            return open(path, "rb")
+        except OSError as error:
+            raise unreadable(path, error) from error
+    with one_message(path):
+        system, name = file_system(path)
         file = system.open(name, "rb", block_size=_REMOTE_BLOCK, cache_type="readahead")
     return io.BufferedReader(_RemoteFile(file, path), 1 << 20)
 
 
-def _find_local(location: str) -> list[SourceFile]:
-    pattern = f"{location}/**" if Path(location).is_dir() else location
-    paths = map(Path, glob.glob(pattern, recursive=True))
-    return [SourceFile(str(path), path.stat().st_size) for path in paths if path.is_file()]
+def unreadable(path: str, error: OSError) -> UserError:
+    """The message for a local file or directory that the system does not let us read."""
+    return UserError(
+        f"{shown(path)} cannot be read ({error.strerror or error}); put it back or allow it to be "
+        "read, or leave it out of config.corpus.source, and run the same command again"
+    )
 
 
-def _find_remote(location: str) -> list[SourceFile]:
-    with _one_message(location):
-        system, name = _file_system(location)
-        system.invalidate_cache()
-        find = system.find if system.isdir(name) else system.glob
-        try:
-            found = find(name, detail=True)
-        except FileNotFoundError:  # what some say of a bucket that is not there
-            return []
-        return [
-            SourceFile(system.unstrip_protocol(path), facts["size"])
-            for path, facts in found.items()
-            if facts["type"] == "file"
-        ]
-
-
-def _file_system(path: str) -> tuple[Any, str]:
-    """The file system of a path and what the path is called there."""
+def file_system(path: str) -> tuple[Any, str]:
+    """The file system of a remote path, and what the path is called there."""
     from fsspec.core import url_to_fs
 
     return url_to_fs(path)
 
 
 @contextlib.contextmanager
-def _one_message(path: str) -> Iterator[None]:
-    """Whatever a remote file system raises, the user sees one line."""
+def one_message(path: str) -> Iterator[None]:
+    """Turns whatever a remote file system raises into one line.
+
+    Raises:
+      UserError: anything was raised.
+    """
     try:
         yield
     except ImportError as error:
         package = _PACKAGES.get(path.partition("://")[0])
-        mend = f": pip install '{package}'" if package else ""
-        raise UserError(f"{path} needs a package that is missing ({error}){mend}") from error
+        fix = f": pip install '{package}'" if package else ""
+        raise UserError(f"{path} needs a package that is missing ({error}){fix}") from error
     except Exception as error:  # each file system has errors of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -128,7 +106,7 @@ class _RemoteFile(io.RawIOBase):
         return self._file.tell()
 
     def readinto(self, buffer: Any) -> int:
-        with _one_message(self._path):
+        with one_message(self._path):
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)

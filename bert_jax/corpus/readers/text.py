@@ -11,33 +11,18 @@ from typing import NamedTuple
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.filters.cleaning import MAX_DOCUMENT, pieces
 from bert_jax.corpus.readers.binary import refuse_binary
-from bert_jax.corpus.readers.files import BLANK_LINE, BLOCK, LINE_END, FileRange, file_ranges
+from bert_jax.corpus.readers.files import BLOCK, FilePart, file_ranges
+from bert_jax.corpus.readers.lines import BLANK_LINE, TEXT_LINE, with_line_feeds
+from bert_jax.corpus.readers.paths import shown
 from bert_jax.corpus.settings import Reading
 
 # What ends a document, and so where a file may be cut.
-_BORDERS = {"blank_line": BLANK_LINE, "line": LINE_END, "file": None}
+_BORDERS = {"blank_line": BLANK_LINE, "line": TEXT_LINE, "file": None}
 
 
 @dataclasses.dataclass(frozen=True)
-class TextPart:
+class TextPart(FilePart):
     """The documents of a range of a text file whose ends are borders of documents."""
-
-    range: FileRange
-    reading: Reading
-
-    costly = False
-
-    @property
-    def name(self) -> str:
-        return self.range.path
-
-    @property
-    def size(self) -> int:
-        return self.range.size
-
-    @property
-    def file_bytes(self) -> int:
-        return self.range.file_bytes
 
     @property
     def in_sentences(self) -> bool:
@@ -52,7 +37,7 @@ class TextPart:
 
 @dataclasses.dataclass(frozen=True)
 class StandardInput:
-    """The documents of standard input, which can be read once: `started` tells one from another."""
+    """The documents of standard input, which can be read once; each run has its own `started`."""
 
     reading: Reading
     started: float
@@ -94,7 +79,8 @@ def documents(
     paragraphs: list[str] = []
     length = 0
     line_is_blank = True  # as far as it was read
-    for text, ends_line in _pieces(_decoded(blocks, reading.decode_errors, name, start)):
+    texts = decoded(blocks, reading.decode_errors, name, start)
+    for text, ends_line in _pieces(with_line_feeds(texts)):
         if text and not text.isspace():
             paragraphs.append(text)
             length += len(text)
@@ -132,7 +118,12 @@ def _pieces(texts: Iterator[str]) -> Iterator[_Piece]:
     yield _Piece(rest, True)
 
 
-def _decoded(blocks: Iterator[bytes], errors: str, name: str, start: int) -> Iterator[str]:
+def decoded(blocks: Iterator[bytes], errors: str, name: str, start: int) -> Iterator[str]:
+    """UTF-8 text in blocks, without a byte order mark; arguments as for `documents`.
+
+    Raises:
+      UserError: it is not UTF-8, and `errors` is "strict".
+    """
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     offset = start
     for block in blocks:
@@ -153,10 +144,10 @@ def _decoded(blocks: Iterator[bytes], errors: str, name: str, start: int) -> Ite
 
 
 def not_utf8(name: str, offset: int, error: UnicodeDecodeError) -> UserError:
-    """What to tell of bytes that are not UTF-8; `offset` is that of the decoded bytes."""
+    """The message for bytes that are not UTF-8; `offset` is that of the decoded bytes."""
     byte = error.object[error.start]
     return UserError(
-        f"{name} is not UTF-8 text: byte 0x{byte:02x} at offset {offset + error.start}; convert it "
-        "(iconv -f ENCODING -t UTF-8), leave it out of config.corpus.source, or choose "
-        "config.corpus.invalid_utf8: replace or drop"
+        f"{shown(name)} is not UTF-8 text: byte 0x{byte:02x} at offset {offset + error.start}; "
+        "convert it (text files: iconv -f ENCODING -t UTF-8), leave it out of "
+        "config.corpus.source, or choose config.corpus.invalid_utf8: replace or drop"
     )

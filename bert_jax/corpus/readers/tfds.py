@@ -11,6 +11,7 @@ from typing import Any
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.readers.files import range_bytes
+from bert_jax.corpus.readers.lines import paragraphs
 from bert_jax.corpus.readers.text import not_utf8
 from bert_jax.corpus.settings import Reading
 
@@ -52,8 +53,7 @@ class TfdsPart:
         )
         try:
             for index, example in enumerate(examples.as_numpy_iterator(), self.start):
-                text = self._text(example, index)
-                yield text.split("\n") if text else []
+                yield paragraphs(self._text(example, index))
         except tensorflow.errors.OpError as error:
             reason = _OPERATION.sub("", str(error).splitlines()[0]).strip()
             raise UserError(
@@ -89,7 +89,7 @@ def list_parts(location: str, reading: Reading) -> list[TfdsPart]:
     except Exception as error:  # of the network, the disk, the registry of data sets ...
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"config.corpus.source='tfds:{location}' cannot be had ({reason}); see whether the "
+            f"config.corpus.source='tfds:{location}' cannot be loaded ({reason}); see whether the "
             "name and config.corpus.data_dir are right"
         ) from error
     split = match["split"] or "train"

@@ -10,9 +10,13 @@ import numpy as np
 from jaxtyping import Int32
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
-SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0...4 where we train
+SPACE = "\u2581"  # the mark of a space that sentencepiece's tokens have at their start
+# Zero-width non-joiner and joiner: they spell words of Persian and of Indic scripts, and emoji.
+JOINERS = ("\u200c", "\u200d")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0...4 where we train
 
 # What the five roles are called in published tokenizers.
 _ROLES = {
@@ -23,7 +27,7 @@ _ROLES = {
     "mask_id": ("[MASK]", "<mask>"),
 }
 
-# Scripts written without spaces: there each piece counts as a word of its own.
+# Scripts written without spaces: there each token counts as a word.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff]"
@@ -35,20 +39,6 @@ class Tokenizer(abc.ABC):
 
     vocabulary: Vocabulary
 
-    @staticmethod
-    def load(directory: str | Path) -> "Tokenizer":
-        """The tokenizer that `save` wrote into `directory`.
-
-        Raises:
-          UserError: there is none.
-        """
-        from bert_jax.corpus.tokenizers import hugging_face, sentencepiece
-
-        path = Path(directory) / hugging_face.FILE
-        if path.is_file():
-            return hugging_face.HuggingFaceTokenizer.open(path)
-        return sentencepiece.SentencePieceTokenizer.open(Path(directory))
-
     @property
     def vocab_size(self) -> int:
         return self.vocabulary.size
@@ -57,8 +47,8 @@ class Tokenizer(abc.ABC):
     def joint(self) -> str:
         """What is put before a sentence that follows another one.
 
-        A space for tokenizers that know a word's beginning by it alone, as byte-level ones do;
-        nothing for all others.
+        A space for tokenizers that recognize the start of a word only by it, as byte-level ones
+        do; nothing for all others.
         """
         alone, spaced = self.encode(["a", " a"])
         starts = self.vocabulary.starts_word
@@ -80,53 +70,81 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
-        """The ids of `text`, in which special pieces such as "[MASK]" stand for themselves.
+        """The ids of `text`, in which special tokens such as "[MASK]" give their own ids.
 
-        As in training text, [MASK] takes the white space before it.
+        White space before [MASK] belongs to it, as in training text.
         """
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Plain text; special ids are left out."""
 
+    def user_symbols(self) -> list[int]:
+        """The ids of symbols that users defined: found in text before all else."""
+        return []
+
     @abc.abstractmethod
     def piece(self, id: int) -> str:
-        """The piece of an id as the vocabulary spells it."""
+        """How the vocabulary spells a token."""
 
 
-def special_ids(ids: Mapping[str, int], name: str) -> dict[str, int]:
-    """The ids of the five roles, as fields of a `Vocabulary`, among the pieces of a tokenizer.
+def special_ids(ids: Mapping[str, int], name: str, unk_id: int | None = None) -> dict[str, int]:
+    """The ids of the five roles, as fields of a `Vocabulary`.
+
+    Args:
+      ids: of all tokens of a tokenizer.
+      name: what messages call the tokenizer.
+      unk_id: what the tokenizer itself gives for unknown text; None: it does not say.
 
     Raises:
-      UserError: roles have no piece; `name` is what the message calls the tokenizer.
+      UserError: roles have no token.
     """
     roles: dict[str, int] = {}
     missing: list[str] = []
     for role, names in _ROLES.items():
         found = [ids[piece] for piece in names if piece in ids]
-        if found:
+        if role == "unk_id" and unk_id is not None:
+            roles[role] = unk_id
+        elif found:
             roles[role] = found[0]
         else:
             missing.append(" or ".join(names))
     if missing:
         raise UserError(
-            f"the tokenizer {name} has no piece {', and no '.join(missing)}; BERT needs them: let "
+            f"the tokenizer {name} has no token {', and no '.join(missing)}; BERT needs them: let "
             "bert_jax train a tokenizer (config.tokenizer.path=''), or make this one again with "
             "them as its special tokens (spm_train calls them --control_symbols)"
         )
     return roles
 
 
+def vocabulary_too_large(settings: TokenizerSettings, largest: int) -> UserError:
+    """The text gives fewer tokens than wanted."""
+    return UserError(
+        f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its text "
+        f"gives at most {largest} tokens; lower it to that, or add text"
+    )
+
+
+def vocabulary_too_small(settings: TokenizerSettings, needed: int) -> UserError:
+    """The alphabet alone has more tokens than wanted."""
+    return UserError(
+        f"config.tokenizer.vocab_size={settings.vocab_size} is too small: the characters of "
+        f"the corpus alone need {needed} tokens; raise it, or lower "
+        "config.tokenizer.character_coverage"
+    )
+
+
 def is_unspaced(piece: str) -> bool:
-    """Whether a piece begins in a script that is written without spaces."""
+    """Whether a text begins in a script that is written without spaces."""
     return _UNSPACED.match(piece) is not None
 
 
 def is_unspaced_utf8(piece: bytes) -> bool:
-    """The same of a piece of UTF-8 that may end within a character, or begin within one.
+    """The same for a token of UTF-8 that may begin or end within a character.
 
-    The first bytes of a character stand for most of those that begin so; what begins within a
-    character continues a word.
+    The first bytes of a character count as what most characters with these bytes are; bytes from
+    within a character continue a word.
     """
     lead = piece[:1]
     length = 2 if lead < b"\xe0" else 3 if lead < b"\xf0" else 4

@@ -1,31 +1,27 @@
-"""Tokenizers of Hugging Face's library: WordPiece, trained or by its vocab.txt, and tokenizer.json.
-
-WordPiece as in BERT: Devlin et al. 2019, https://arxiv.org/abs/1810.04805.
-"""
+"""Tokenizers of Hugging Face's `tokenizers` library: any `tokenizer.json`."""
 
 import functools
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
 from jaxtyping import Int32
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, decoders, normalizers
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers.base import (
-    SPECIAL_PIECES,
+    SPACE,
     Tokenizer,
     is_unspaced,
     is_unspaced_utf8,
     special_ids,
 )
-from bert_jax.corpus.tokenizers.sentencepiece import SPACE, too_small
+from bert_jax.corpus.tokenizers.text_files import read_utf8
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 FILE = "tokenizer.json"
@@ -39,6 +35,7 @@ _BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
 }
 _STEPS = ("normalizer", "pre_tokenizer", "decoder")
 _PLACEHOLDER = re.compile(r"\[unused\d+\]")
+_UNREACHABLE = "\ufdd0\ufdd1\ufdd0\ufdd1"  # noncharacters, which no text holds
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -48,55 +45,64 @@ class HuggingFaceTokenizer(Tokenizer):
         """Wraps a tokenizer; `name` is what messages call it.
 
         Raises:
-          UserError: it lacks a special piece.
+          UserError: it lacks a special token.
         """
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # "[MASK]" in text is text
         if tokenizer.decoder is None:
             _add_decoder(tokenizer)
-        self._tokenizer = tokenizer
-        self.vocabulary = _vocabulary(tokenizer, name)
+        self._name = name
+        self._tokenizer = _with_unknown(tokenizer, name)
+        self.vocabulary = _vocabulary(self._tokenizer, name)
+        self._literal = _literal(self._tokenizer, self.vocabulary)
 
     @classmethod
-    def open(cls, path: Path, lowercase: bool = False) -> "HuggingFaceTokenizer":
-        """Reads a `tokenizer.json`.
+    def load(cls, path: Path) -> "HuggingFaceTokenizer":
+        """Reads the file that `save` wrote.
+
+        Raises:
+          UserError: it is damaged.
+        """
+        text = read_utf8(path)
+        try:
+            return cls(tokenizers.Tokenizer.from_str(text), str(path))
+        except UserError:
+            raise
+        except Exception as error:  # the library raises nothing more special
+            raise UserError(f"{path} is not a tokenizer.json: {error}") from error
+
+    @classmethod
+    def open(
+        cls, path: Path, lowercase: bool = False, strip_accents: str = "auto"
+    ) -> "HuggingFaceTokenizer":
+        """Reads an existing `tokenizer.json`.
 
         Args:
           path: of the file.
           lowercase: make text lower case before all else that the tokenizer does.
+          strip_accents: "auto" leaves accents to the tokenizer's own normalizer; "yes" and "no"
+            take its place.
 
         Raises:
-          UserError: it is none, or lacks a special piece.
+          UserError: it is no such file, or lacks a special token.
         """
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more special
-            raise UserError(f"{path} is not a tokenizer.json: {error}") from error
-        if lowercase:
-            own = [tokenizer.normalizer] if tokenizer.normalizer else []
-            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
-        return cls(tokenizer, str(path))
+        tokenizer = cls.load(path)
+        if lowercase and not _lowers_case(tokenizer._tokenizer):
+            tokenizer = tokenizer._normalizing_first(normalizers.Lowercase())
+        if strip_accents == "yes":
+            strip = [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
+            tokenizer = tokenizer._normalizing_first(*strip)
+        elif strip_accents == "no":
+            values = json.loads(tokenizer._tokenizer.to_str())
+            values["normalizer"] = _keeping_accents(values["normalizer"])
+            tokenizer = cls(tokenizers.Tokenizer.from_str(json.dumps(values)), str(path))
+        return tokenizer
 
-    @classmethod
-    def from_vocabulary(cls, path: Path, lowercase: bool) -> "HuggingFaceTokenizer":
-        """The WordPiece tokenizer of a BERT vocabulary, a piece a line.
-
-        Raises:
-          UserError: there is no such file, it lacks a special piece, or has no upper-case letters
-            while `lowercase` is off.
-        """
-        if not path.is_file():
-            raise UserError(f"{path} is missing: no vocab.txt is there")
-        pieces = path.read_text(encoding="utf-8").split("\n")
-        ids = {piece.rstrip("\r"): id for id, piece in enumerate(pieces) if piece.rstrip("\r")}
-        special_ids(ids, str(path))
-        if not lowercase and not any(re.match(r"[A-Z]", piece) for piece in ids):
-            raise UserError(
-                f"{path} has no piece with an upper-case letter: it is an uncased vocabulary, set "
-                "config.tokenizer.lowercase=True"
-            )
-        return cls(_wordpiece(models.WordPiece(ids, unk_token="[UNK]"), lowercase), str(path))
+    def _normalizing_first(self, *steps: normalizers.Normalizer) -> "HuggingFaceTokenizer":
+        """The tokenizer with steps before its own normalizer."""
+        own = [self._tokenizer.normalizer] if self._tokenizer.normalizer else []
+        self._tokenizer.normalizer = normalizers.Sequence([*steps, *own])
+        return HuggingFaceTokenizer(self._tokenizer, self._name)
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +113,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.vocabulary.save(Path(directory))
 
     def encode(self, texts: list[str]) -> list[Int32[np.ndarray, "_"]]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        encodings = self._literal.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
@@ -115,7 +121,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return np.array(encoding.ids, np.int32)
 
     def reading_specials(self) -> tokenizers.Tokenizer:
-        """A copy in which special pieces in text stand for themselves."""
+        """A copy for text in which special tokens such as "[MASK]" give their own ids."""
         known = self.vocabulary
         plain = [self.piece(id) for id in (known.pad_id, known.unk_id, known.cls_id, known.sep_id)]
         mask = AddedToken(self.piece(known.mask_id), lstrip=True, normalized=False)
@@ -130,7 +136,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         is_special = self.vocabulary.is_special
         text = self._tokenizer.decode([int(id) for id in ids if not is_special[id]])
-        return text.removeprefix(" ")  # byte-level models keep the one before the first word
+        return text.removeprefix(" ")  # byte-level models keep the space before the first word
 
     def piece(self, id: int) -> str:
         return self._tokenizer.id_to_token(id) or ""
@@ -155,7 +161,7 @@ def _vocabulary(tokenizer: tokenizers.Tokenizer, name: str) -> Vocabulary:
             starts_word[id] = utf8.startswith(b" ") or is_unspaced_utf8(utf8)
         else:
             starts_word[id] = piece.startswith(SPACE) or is_unspaced(piece)
-    roles = special_ids(ids, name)
+    roles = special_ids(ids, name, _unknown_id(model, ids))
     added = tokenizer.get_added_tokens_decoder()
     is_special[[*roles.values(), *(id for id, token in added.items() if token.special)]] = True
     return Vocabulary(
@@ -163,8 +169,96 @@ def _vocabulary(tokenizer: tokenizers.Tokenizer, name: str) -> Vocabulary:
     )
 
 
+def _unknown_id(model: dict[str, Any], ids: dict[str, int]) -> int | None:
+    """The id that a model gives for unknown text; None: it drops such text, or fails."""
+    if model["type"] == "Unigram":
+        return model["unk_id"]
+    return ids.get(model["unk_token"] or "")
+
+
+def _with_unknown(tokenizer: tokenizers.Tokenizer, name: str) -> tokenizers.Tokenizer:
+    """The tokenizer, whose model gives the unknown token for unknown text.
+
+    A model that names none fails on such text (Unigram, WordPiece, WordLevel) or drops it (BPE):
+    it gets the token that has this role. Byte-level models with all bytes know all text.
+
+    Raises:
+      UserError: there is no such token.
+    """
+    values = json.loads(tokenizer.to_str())
+    model = values["model"]
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    knows_bytes = _is_byte_level(tokenizer) and all(byte in ids for byte in _BYTES)
+    if _unknown_id(model, ids) is not None or (model["type"] == "BPE" and knows_bytes):
+        return tokenizer
+    id = special_ids(ids, name)["unk_id"]
+    piece = tokenizer.id_to_token(id)
+    if model["type"] == "Unigram":
+        if id >= len(model["vocab"]):
+            raise UserError(
+                f"the tokenizer {name} names no unknown token in its model (unk_id), and its "
+                f"{piece!r} is not one of the model's tokens: set unk_id in the file"
+            )
+        model["unk_id"] = id
+    else:
+        model["vocab"][piece] = id
+        model["unk_token"] = piece
+    return tokenizers.Tokenizer.from_str(json.dumps(values))
+
+
+def _literal(tokenizer: tokenizers.Tokenizer, vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+    """A copy for text in which no special token is ever found: "[MASK]" is text.
+
+    The library can keep its search for added tokens from finding them, but not its models, which
+    may have the token among their own. So here special tokens have names that no text spells.
+    """
+    special = {tokenizer.id_to_token(int(id)) for id in np.flatnonzero(vocabulary.is_special)}
+
+    def hidden(piece: str) -> str:
+        return _UNREACHABLE + piece if piece in special else piece
+
+    values = json.loads(tokenizer.to_str())
+    model = values["model"]
+    if model["type"] == "Unigram":
+        model["vocab"] = [[hidden(piece), score] for piece, score in model["vocab"]]
+    else:
+        model["vocab"] = {hidden(piece): id for piece, id in model["vocab"].items()}
+        model["unk_token"] = hidden(model["unk_token"]) if model["unk_token"] else None
+    if model["type"] == "BPE":
+        cut = len(model["continuing_subword_prefix"] or "")
+        model["merges"] = [
+            [left, right]
+            for left, right in model["merges"]
+            if not special & {left, right, left + right[cut:]}
+        ]
+    for token in values["added_tokens"]:
+        token["special"] |= token["content"] in special
+        token["content"] = hidden(token["content"])
+    values["post_processor"] = None
+    copy = tokenizers.Tokenizer.from_str(json.dumps(values))
+    copy.encode_special_tokens = True
+    return copy
+
+
+def _lowers_case(tokenizer: tokenizers.Tokenizer) -> bool:
+    normalizer = tokenizer.normalizer
+    return normalizer is not None and "a" in normalizer.normalize_str("A")
+
+
+def _keeping_accents(normalizer: Any) -> Any:
+    """The JSON of a normalizer without the steps that strip accents."""
+    if not normalizer or normalizer["type"] == "StripAccents":
+        return None
+    if normalizer["type"] == "Sequence":
+        steps = map(_keeping_accents, normalizer["normalizers"])
+        return {**normalizer, "normalizers": [step for step in steps if step]}
+    if "strip_accents" in normalizer:
+        return {**normalizer, "strip_accents": False}
+    return normalizer
+
+
 def _add_decoder(tokenizer: tokenizers.Tokenizer) -> None:
-    """Gives a tokenizer that only ever encoded the decoder that belongs to its pieces."""
+    """Sets the decoder that belongs to the model."""
     values = json.loads(tokenizer.to_str())
     if values["model"]["type"] == "WordPiece":
         tokenizer.decoder = decoders.WordPiece(values["model"]["continuing_subword_prefix"])
@@ -173,66 +267,6 @@ def _add_decoder(tokenizer: tokenizers.Tokenizer) -> None:
 
 
 def _is_byte_level(tokenizer: tokenizers.Tokenizer) -> bool:
-    """Whether the pieces spell bytes, each as one character (Radford et al. 2019)."""
+    """Whether tokens spell bytes, each as one character (Radford et al. 2019)."""
     values = json.loads(tokenizer.to_str())
     return '"ByteLevel"' in json.dumps([values[step] for step in _STEPS])
-
-
-def _wordpiece(model: models.WordPiece, lowercase: bool) -> tokenizers.Tokenizer:
-    """BERT's tokenizer around a model: words and punctuation apart, Chinese by character."""
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    return tokenizer
-
-
-def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> HuggingFaceTokenizer:
-    """A WordPiece tokenizer with `settings.vocab_size` pieces, the special ones at ids 0...4.
-
-    Raises:
-      UserError: the text is too small or too varied for the vocabulary.
-    """
-    paragraphs = list(paragraphs)
-    tokenizer = _wordpiece(models.WordPiece({}, unk_token="[UNK]"), settings.lowercase)
-    alphabet = _alphabet(map(tokenizer.normalizer.normalize_str, paragraphs), settings)
-    # The trainer numbers continuing characters as it meets them, in the order of a hash table that
-    # differs between runs, and breaks ties by number. Named as special pieces they have theirs.
-    continuing = [f"##{character}" for character in alphabet]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=settings.vocab_size,
-        special_tokens=[*SPECIAL_PIECES, *continuing],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(paragraphs, trainer)
-    ids = tokenizer.get_vocab()
-    if len(ids) < settings.vocab_size:
-        raise too_small(settings, len(ids))
-    model = models.WordPiece(ids, unk_token="[UNK]")
-    return HuggingFaceTokenizer(_wordpiece(model, settings.lowercase), "just trained")
-
-
-def _alphabet(texts: Iterable[str], settings: TokenizerSettings) -> list[str]:
-    """The characters that make up `character_coverage` of the texts, sorted.
-
-    Raises:
-      UserError: they alone fill the vocabulary.
-    """
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(text)
-    del counts[" "]
-    by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
-    covered = np.cumsum([counts[character] for character in by_frequency])
-    needed = 1 + int(np.searchsorted(covered, settings.character_coverage * covered[-1]))
-    alphabet = sorted(by_frequency[:needed])
-    needed = len(SPECIAL_PIECES) + 2 * len(alphabet)
-    if settings.vocab_size < needed:
-        raise UserError(
-            f"config.tokenizer.vocab_size={settings.vocab_size} is too small: the characters of "
-            f"the corpus alone need {needed} pieces; raise it, or lower "
-            "config.tokenizer.character_coverage"
-        )
-    return alphabet

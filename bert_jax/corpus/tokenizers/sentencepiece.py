@@ -9,28 +9,31 @@ import hashlib
 import io
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
 from jaxtyping import Int32
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizers import sentencepiece_model
+from bert_jax.corpus.tokenizers import normalization, sentencepiece_model
 from bert_jax.corpus.tokenizers.base import (
-    SPECIAL_PIECES,
+    JOINERS,
+    SPACE,
+    SPECIAL_TOKENS,
     Tokenizer,
     is_unspaced,
     is_unspaced_utf8,
     special_ids,
+    vocabulary_too_large,
+    vocabulary_too_small,
 )
+from bert_jax.corpus.tokenizers.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 MODEL = "sentencepiece.model"
-SPACE = "\u2581"  # the mark of a space that pieces carry in front
-
 _LETTERS = [*string.ascii_uppercase, *string.ascii_lowercase]
 
 # The threads share the sums of expected counts, and so decide the last bits of the scores: a fixed
@@ -45,7 +48,7 @@ class SentencePieceTokenizer(Tokenizer):
         """Wraps a serialized model; `name` is what messages call it.
 
         Raises:
-          UserError: it is not a sentencepiece model, or lacks a special piece.
+          UserError: it is not a sentencepiece model, or lacks a special token.
         """
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -57,27 +60,35 @@ class SentencePieceTokenizer(Tokenizer):
         self._processor.LoadFromSerializedProto(self._model)
 
     @classmethod
-    def open(cls, path: Path, lowercase: bool = False) -> "SentencePieceTokenizer":
-        """Reads a model file, or the one in the directory of a token store.
+    def load(cls, path: Path) -> "SentencePieceTokenizer":
+        """Reads the model that `save` wrote."""
+        return cls(path.read_bytes(), str(path))
+
+    @classmethod
+    def open(
+        cls, path: Path, lowercase: bool = False, strip_accents: str = "auto"
+    ) -> "SentencePieceTokenizer":
+        """Reads an existing model.
 
         Args:
-          path: of either.
+          path: of the model.
           lowercase: the model was trained on text in lower case, which it does not make itself.
+          strip_accents: must not be "yes".
 
         Raises:
-          UserError: there is no such file, it is no model with the five special pieces, or it
-            knows no upper-case letters while `lowercase` is off.
+          UserError: there is no such file, it is no model with the five special tokens, it has no
+            upper-case letters while `lowercase` is off, or accents cannot be stripped.
         """
-        path = path / MODEL if path.is_dir() else path
+        _refuse_stripping(strip_accents)
         if not path.is_file():
-            raise UserError(f"{path} is missing: no sentencepiece model is there")
+            raise UserError(f"{path} is missing: there is no sentencepiece model")
         tokenizer = cls(path.read_bytes(), str(path))
         if lowercase:
-            return cls(sentencepiece_model.folding_case(tokenizer._model), str(path))
+            return cls(_folding_case(tokenizer), str(path))
         unknown = [tokenizer.vocabulary.unk_id in ids for ids in tokenizer.encode(_LETTERS)]
         if all(unknown[:26]) and not any(unknown[26:]):
             raise UserError(
-                f"{path} knows no upper-case letter: it is a model for text in lower case, set "
+                f"{path} has no upper-case letter: it is a model for text in lower case, set "
                 "config.tokenizer.lowercase=True"
             )
         return tokenizer
@@ -96,7 +107,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode_with_specials(self, text: str) -> Int32[np.ndarray, "L"]:
         special = {self.piece(int(i)): int(i) for i in np.flatnonzero(self.vocabulary.is_special)}
-        pattern = "|".join(map(re.escape, special))
+        pattern = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
         ids: list[np.ndarray] = []
         after_special = False
         for text_or_special in re.split(rf"\s*({pattern})", text):
@@ -113,6 +124,9 @@ class SentencePieceTokenizer(Tokenizer):
         is_special = self.vocabulary.is_special
         return self._processor.decode([int(id) for id in ids if not is_special[id]])
 
+    def user_symbols(self) -> list[int]:
+        return sentencepiece_model.user_defined(sentencepiece_model.parse(self._model))
+
     def piece(self, id: int) -> str:
         return self._processor.id_to_piece(id)
 
@@ -120,7 +134,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _continuation(self) -> sentencepiece.SentencePieceProcessor:
         """The same model without the space that it puts before every text.
 
-        For text that goes on in the middle of a word, as "." does after a word.
+        For text that continues a word, as "." does.
         """
         model = sentencepiece_model.parse(self._model)
         model.normalizer_spec.add_dummy_prefix = False
@@ -129,7 +143,8 @@ class SentencePieceTokenizer(Tokenizer):
 
 def _vocabulary(processor: sentencepiece.SentencePieceProcessor, name: str) -> Vocabulary:
     pieces = [processor.id_to_piece(id) for id in range(processor.get_piece_size())]
-    roles = special_ids({piece: id for id, piece in enumerate(pieces)}, name)
+    ids = {piece: id for id, piece in enumerate(pieces)}
+    roles = special_ids(ids, name, processor.unk_id())
     is_special = np.array(
         [processor.IsControl(id) or processor.IsUnused(id) for id in range(len(pieces))]
     )
@@ -142,18 +157,36 @@ def _vocabulary(processor: sentencepiece.SentencePieceProcessor, name: str) -> V
     )
 
 
-def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> SentencePieceTokenizer:
-    """A tokenizer with `settings.vocab_size` pieces, the special ones at ids 0...4.
+def train(paragraphs: list[str], settings: TokenizerSettings) -> SentencePieceTokenizer:
+    """A tokenizer with `settings.vocab_size` tokens, the special ones at ids 0...4.
+
+    Joiners that occur in the text belong to the vocabulary, and so does the mark of a space: it
+    stands before every text, also where the words are so long that it is rarer than the characters
+    that `settings.character_coverage` leaves out.
 
     Args:
       paragraphs: text to train on.
       settings: `kind` is unigram or bpe.
 
     Raises:
-      UserError: the text is too small or too varied for the vocabulary.
+      UserError: the text is too small or too varied for the vocabulary, or accents are to be
+        stripped.
     """
+    _refuse_stripping(settings.strip_accents)
+    required = [joiner for joiner in JOINERS if any(joiner in text for text in paragraphs)]
+    keep_joiners = normalization.NON_JOINER in required or settings.byte_fallback
+    if _spaces_are_rare(paragraphs, settings.character_coverage):
+        required.append(SPACE)
+    rule = normalization.rule_name(lowercase=settings.lowercase)
+    # The options that text with joiners or with rare spaces needs; other text goes without, so that
+    # its models stay the same, byte for byte.
+    options: dict[str, Any] = {"normalization_rule_name": rule}
+    if keep_joiners:
+        options = {"normalizer": normalization.normalizer(rule, keep_joiners=True)}
+    if required:
+        options["required_chars"] = "".join(required)
     model = io.BytesIO()
-    pad, unk, *control = SPECIAL_PIECES
+    pad, unk, *control = SPECIAL_TOKENS
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(paragraphs),
@@ -161,7 +194,6 @@ def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> SentencePie
             model_type=settings.kind,
             vocab_size=settings.vocab_size,
             character_coverage=settings.character_coverage,
-            normalization_rule_name="nmt_nfkc_cf" if settings.lowercase else "nmt_nfkc",
             pad_id=0,
             unk_id=1,
             bos_id=-1,
@@ -173,27 +205,42 @@ def train(paragraphs: Iterable[str], settings: TokenizerSettings) -> SentencePie
             max_sentence_length=1 << 18,  # bytes; longer paragraphs would be skipped
             num_threads=_TRAINING_THREADS,
             minloglevel=2,
+            **options,
         )
     except RuntimeError as error:
         raise _training_error(str(error), settings) from error
     return SentencePieceTokenizer(model.getvalue(), "just trained")
 
 
+def _spaces_are_rare(paragraphs: list[str], character_coverage: float) -> bool:
+    """Whether the mark of a space may be among the characters that are left out."""
+    spaces = sum(text.count(" ") + 1 for text in paragraphs)
+    return spaces < 2 * (1 - character_coverage) * sum(map(len, paragraphs))
+
+
+def _folding_case(tokenizer: SentencePieceTokenizer) -> bytes:
+    """The model with NFKC and case folding as its normalization."""
+    joined = f"a{normalization.NON_JOINER}b"
+    keep_joiners = joined in tokenizer._processor.normalize(joined)
+    rule = normalization.rule_name(lowercase=True)
+    folding = normalization.normalizer(rule, keep_joiners=keep_joiners)
+    spec = sentencepiece_model.parse(folding.serialized_model_proto()).normalizer_spec
+    return sentencepiece_model.with_normalization(
+        tokenizer._model, spec.name, spec.precompiled_charsmap
+    )
+
+
+def _refuse_stripping(strip_accents: str) -> None:
+    if strip_accents == "yes":
+        raise UserError(
+            "config.tokenizer.strip_accents='yes': sentencepiece tokenizers keep accents; write "
+            "'auto', or use config.tokenizer.kind='wordpiece'"
+        )
+
+
 def _training_error(message: str, settings: TokenizerSettings) -> UserError:
     if match := re.search(r"value <= (\d+)", message):
-        return too_small(settings, int(match[1]))
+        return vocabulary_too_large(settings, int(match[1]))
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return UserError(
-            f"config.tokenizer.vocab_size={settings.vocab_size} is too small: the characters of "
-            f"the corpus alone need {match[1]} pieces; raise it, or lower "
-            "config.tokenizer.character_coverage"
-        )
+        return vocabulary_too_small(settings, int(match[1]))
     return UserError(f"no tokenizer could be trained on the corpus: {message}")
-
-
-def too_small(settings: TokenizerSettings, largest: int) -> UserError:
-    """What to tell when the text gives fewer pieces than wanted."""
-    return UserError(
-        f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its text "
-        f"gives at most {largest} pieces; lower it to that, or add text"
-    )

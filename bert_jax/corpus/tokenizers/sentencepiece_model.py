@@ -8,11 +8,10 @@ not listed are kept.
 from collections.abc import Iterable
 from typing import Any
 
-import sentencepiece
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 UNIGRAM, BPE = 1, 2  # of `trainer_spec.model_type`
-_CONTROL, _USER_DEFINED = 3, 4  # of `pieces.type`
+_UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 2, 3, 4, 5  # of `pieces.type`
 
 _FIELDS = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "bert_jax.sentencepiece"
@@ -53,18 +52,22 @@ def parse(serialized: bytes) -> Any:
 def with_control_pieces(serialized: bytes, ids: Iterable[int]) -> bytes:
     """The model in which text that spells one of these pieces does not give its id."""
     model = parse(serialized)
-    defined = [id for id in ids if model.pieces[id].type == _USER_DEFINED]
-    for id in defined:
+    is_text = [id for id in ids if model.pieces[id].type not in (_UNKNOWN, _CONTROL, _UNUSED)]
+    for id in is_text:
         model.pieces[id].type = _CONTROL
-    return model.SerializeToString() if defined else serialized
+    return model.SerializeToString() if is_text else serialized
 
 
-def folding_case(serialized: bytes) -> bytes:
-    """The model with the normalization nmt_nfkc_cf: NFKC, and upper case made lower case."""
-    rules = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc_cf").serialized_model_proto()
-    model, folding = parse(serialized), parse(rules).normalizer_spec
-    model.normalizer_spec.name = folding.name
-    model.normalizer_spec.precompiled_charsmap = folding.precompiled_charsmap
+def user_defined(model: Any) -> list[int]:
+    """The ids of the symbols that users defined: cut out of text before all else."""
+    return [id for id, piece in enumerate(model.pieces) if piece.type == _USER_DEFINED]
+
+
+def with_normalization(serialized: bytes, name: str, charsmap: bytes) -> bytes:
+    """The model with other normalization rules."""
+    model = parse(serialized)
+    model.normalizer_spec.name = name
+    model.normalizer_spec.precompiled_charsmap = charsmap
     return model.SerializeToString()
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 from tests.corpus.store.test_arrays import documents_of
 
@@ -13,7 +13,7 @@ LONG = "This paragraph is long enough to be noticed when it is said for a second
 
 
 def stored_texts(store):
-    tokenizer = Tokenizer.load(store.tokenizer_directory)
+    tokenizer = load_tokenizer(store.tokenizer_directory)
     return [
         [tokenizer.decode(ids) for ids in document]
         for split in ("train", "heldout")

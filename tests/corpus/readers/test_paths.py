@@ -14,7 +14,8 @@ from pyarrow import parquet
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.readers import files
-from bert_jax.corpus.readers.paths import find_files, open_binary
+from bert_jax.corpus.readers.listing import find_files
+from bert_jax.corpus.readers.paths import open_binary
 from tests.corpus.corpora import (
     FILES_APART,
     build_store,
@@ -35,7 +36,7 @@ _CREDENTIALS = {
 
 @pytest.fixture(scope="module")
 def s3():
-    """The file system of a server whose address the environment tells, workers included."""
+    """The file system of a server whose address is in the environment, also that of workers."""
     s3fs = pytest.importorskip("s3fs")
     server_module = pytest.importorskip("moto.server")
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -118,7 +119,7 @@ def test_a_store_notices_that_a_file_in_a_bucket_changed(s3, bucket, tmp_path):
     with pytest.raises(UserError, match=r"s3://corpus/text/deep/a\.txt had \d+ bytes and has 16"):
         build_store(config, tmp_path / "store")
     s3.rm("corpus/*", recursive=True)
-    build_store(config, tmp_path / "store")  # once they are gone, it stands for itself
+    build_store(config, tmp_path / "store")  # it does not need them
 
 
 def test_parquet_in_a_bucket_is_read_by_row_groups(s3, tmp_path):
@@ -161,18 +162,18 @@ def test_without_credentials_or_server_there_is_one_message(s3, monkeypatch, tmp
 
 
 @pytest.mark.parametrize(
-    ("path", "package", "mend"),
+    ("path", "package", "fix"),
     [
         ("s3://a/b", "s3fs", r"\[s3\]"),
         ("gs://a/b", "gcsfs", r"\[gcs\]"),
         ("abfs://a/b", "adlfs", ""),
     ],
 )
-def test_a_missing_package_is_named(path, package, mend):
+def test_a_missing_package_is_named(path, package, fix):
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
     pytest.importorskip("fsspec")
-    with pytest.raises(UserError, match=rf"{path} needs a package .*nstall {package} .*{mend}"):
+    with pytest.raises(UserError, match=rf"{path} needs a package .*nstall {package} .*{fix}"):
         find_files(path)
 
 

@@ -96,7 +96,7 @@ def test_what_is_not_there_is_refused_with_what_is(data_dir):
         tfds.list_parts("stories", reading(data_dir, "text"))
     with pytest.raises(UserError, match=r"no split 'valid'; there is: t.*, t"):
         tfds.list_parts("stories:valid", reading(data_dir))
-    with pytest.raises(UserError, match=r"'tfds:tales' cannot be had"):
+    with pytest.raises(UserError, match=r"'tfds:tales' cannot be loaded"):
         tfds.list_parts("tales", reading(data_dir))
     with pytest.raises(UserError, match=r"write tfds:NAME"):
         tfds.list_parts("a:b:c", reading(data_dir))

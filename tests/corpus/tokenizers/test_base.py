@@ -8,9 +8,9 @@ import sentencepiece
 
 import bert_jax.corpus.tokenizers.sentencepiece as sentencepiece_tokenizer
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.sentencepiece import SentencePieceTokenizer
+from bert_jax.corpus.tokenizers.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from tests.corpus.corpora import documents
 
@@ -84,7 +84,7 @@ def test_encoding_with_specials_is_encoding_where_there_are_none(tokenizer):
 
 def test_saving_and_loading_keeps_everything(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
-    loaded = Tokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     vocabulary = Vocabulary.load(tmp_path)
     assert loaded.fingerprint == tokenizer.fingerprint
     assert vocabulary.token_dtype == np.uint16
@@ -108,7 +108,7 @@ def test_lower_case_is_a_setting():
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_a_vocabulary_larger_than_the_text_gives_is_refused_with_the_largest_that_fits(kind):
     settings = dataclasses.replace(SETTINGS, kind=kind, vocab_size=30_000)
-    with pytest.raises(UserError, match=r"vocab_size=30000.*at most (\d+) pieces") as error:
+    with pytest.raises(UserError, match=r"vocab_size=30000.*at most (\d+) tokens") as error:
         sentencepiece_tokenizer.train(PARAGRAPHS, settings)
     largest = int(str(error.value).split("at most ")[1].split()[0])
     settings = dataclasses.replace(settings, vocab_size=largest)
@@ -151,7 +151,7 @@ def test_a_model_for_lower_case_is_used_as_albert_does(tmp_path):
     for text in PARAGRAPHS[:20]:
         assert ours.encode([text])[0].tolist() == plain.encode(text.lower())
     ours.save(tmp_path)
-    assert Tokenizer.load(tmp_path).encode(["The OLD"])[0].tolist() == plain.encode("the old")
+    assert load_tokenizer(tmp_path).encode(["The OLD"])[0].tolist() == plain.encode("the old")
 
 
 def test_special_pieces_that_users_defined_are_not_read_from_text(tmp_path):
@@ -169,7 +169,7 @@ def test_a_model_without_special_pieces_and_other_files_are_refused(tmp_path):
     (tmp_path / "other.model").write_bytes(b"no model")
     with pytest.raises(
         UserError,
-        match=r"has no piece \[PAD\] or <pad>, and no \[MASK\] or <mask>",
+        match=r"has no token \[PAD\] or <pad>, and no \[MASK\] or <mask>",
     ):
         SentencePieceTokenizer.open(tmp_path / "plain.model")
     with pytest.raises(UserError, match=r"other\.model is not a sentencepiece model"):

@@ -8,11 +8,13 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.settings import TokenizerSettings
-from bert_jax.corpus.tokenizers import hugging_face
-from bert_jax.corpus.tokenizers.base import Tokenizer, is_unspaced_utf8
+from bert_jax.corpus.tokenizers import wordpiece
+from bert_jax.corpus.tokenizers.base import is_unspaced_utf8
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
+from bert_jax.corpus.tokenizers.settings import TokenizerSettings
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
+from bert_jax.corpus.tokenizers.wordpiece import open_vocabulary
 from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 SETTINGS = TokenizerSettings(
@@ -42,7 +44,7 @@ def pieces(tokenizer, text):
 
 
 def test_a_bert_vocabulary_is_used_as_bert_does(vocabulary_file):
-    tokenizer = HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=True)
+    tokenizer = open_vocabulary(vocabulary_file, lowercase=True)
     assert pieces(tokenizer, "The UNaffable river!") == [
         "the",
         "un",
@@ -66,19 +68,19 @@ def test_a_bert_vocabulary_is_used_as_bert_does(vocabulary_file):
 
 
 def test_an_uncased_vocabulary_is_not_used_on_cased_text(tmp_path, vocabulary_file):
-    HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=False)
+    open_vocabulary(vocabulary_file, lowercase=False)
     vocabulary_file.write_text("\n".join(piece for piece in VOCABULARY if piece != "Mask"))
     with pytest.raises(
         UserError, match=r"vocab\.txt .* uncased vocabulary, set config.tokenizer.low"
     ):
-        HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=False)
+        open_vocabulary(vocabulary_file, lowercase=False)
     vocabulary_file.write_text("the\nriver\n")
-    with pytest.raises(UserError, match=r"vocab\.txt has no piece \[PAD\] or <pad>"):
-        HuggingFaceTokenizer.from_vocabulary(vocabulary_file, lowercase=True)
+    with pytest.raises(UserError, match=r"vocab\.txt has no token \[PAD\] or <pad>"):
+        open_vocabulary(vocabulary_file, lowercase=True)
 
 
 def test_wordpiece_is_trained_and_saved(tmp_path):
-    tokenizer = hugging_face.train(PARAGRAPHS, SETTINGS)
+    tokenizer = wordpiece.train(PARAGRAPHS, SETTINGS)
     assert [tokenizer.piece(id) for id in range(5)] == [
         "[PAD]",
         "[UNK]",
@@ -88,23 +90,23 @@ def test_wordpiece_is_trained_and_saved(tmp_path):
     ]
     assert tokenizer.vocab_size == 300
     tokenizer.save(tmp_path)
-    loaded = Tokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     assert loaded.fingerprint == tokenizer.fingerprint
     assert Vocabulary.load(tmp_path).size == 300
     for mine, theirs in zip(loaded.encode(PARAGRAPHS), tokenizer.encode(PARAGRAPHS), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert hugging_face.train(PARAGRAPHS, SETTINGS).fingerprint == tokenizer.fingerprint
+    assert wordpiece.train(PARAGRAPHS, SETTINGS).fingerprint == tokenizer.fingerprint
     large = dataclasses.replace(SETTINGS, vocab_size=30_000)
-    with pytest.raises(UserError, match=r"vocab_size=30000: its text gives at most \d+ pieces"):
-        hugging_face.train(PARAGRAPHS, large)
+    with pytest.raises(UserError, match=r"vocab_size=30000: its text gives at most \d+ tokens"):
+        wordpiece.train(PARAGRAPHS, large)
     small = dataclasses.replace(SETTINGS, vocab_size=60)
     with pytest.raises(UserError, match=r"vocab_size=60 is too small: the characters .* need \d+"):
-        hugging_face.train(PARAGRAPHS, small)
+        wordpiece.train(PARAGRAPHS, small)
 
 
 def test_wordpiece_is_trained_on_lower_case():
     settings = dataclasses.replace(SETTINGS, lowercase=True)
-    tokenizer = hugging_face.train(PARAGRAPHS, settings)
+    tokenizer = wordpiece.train(PARAGRAPHS, settings)
     assert not any(re.search("[A-Z]", tokenizer.piece(id)) for id in range(5, 300))
     text = PARAGRAPHS[0]
     ids = tokenizer.encode([text])[0]
@@ -203,7 +205,7 @@ def test_a_tokenizer_json_can_be_used_on_lower_case(tmp_path):
     (expected,) = cased.encode(["the old caf\u00e9"])
     assert uncased.encode(["THE Old CAF\u00c9"])[0].tolist() == expected.tolist()
     uncased.save(tmp_path)
-    assert Tokenizer.load(tmp_path).encode(["THE Old CAF\u00c9"])[0].tolist() == expected.tolist()
+    assert load_tokenizer(tmp_path).encode(["THE Old CAF\u00c9"])[0].tolist() == expected.tolist()
 
 
 def test_ids_beyond_two_bytes_are_stored_in_four(tmp_path):
@@ -230,7 +232,7 @@ def test_ids_beyond_two_bytes_are_stored_in_four(tmp_path):
 def test_all_missing_special_pieces_are_named(tmp_path):
     tokenizers.Tokenizer(models.BPE({"a": 0, "<s>": 1}, [])).save(str(tmp_path / "t.json"))
     missing = r"\[PAD\] or <pad>, and no \[UNK\] or <unk>, and no \[SEP\] or .*, and no \[MASK\] or"
-    with pytest.raises(UserError, match=rf"t\.json has no piece {missing}"):
+    with pytest.raises(UserError, match=rf"t\.json has no token {missing}"):
         HuggingFaceTokenizer.open(tmp_path / "t.json")
 
 
@@ -240,7 +242,7 @@ def test_what_is_no_tokenizer_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer\.json is not a tokenizer.json"):
         HuggingFaceTokenizer.open(path)
     with pytest.raises(UserError, match=r"none\.txt is missing"):
-        HuggingFaceTokenizer.from_vocabulary(tmp_path / "none.txt", lowercase=False)
+        open_vocabulary(tmp_path / "none.txt", lowercase=False)
     with pytest.raises(UserError, match=r"kind='words': write one of unigram, bpe, wordpiece"):
         build_store(tiny_config("docs:", tokenizer_kind="words"), tmp_path / "store")
 
