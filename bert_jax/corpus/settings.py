@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.filters.languages import check_language
 from bert_jax.corpus.tokenizers.load import TRAINERS
 from bert_jax.corpus.tokenizers.settings import STRIP_ACCENTS, TokenizerSettings
 
@@ -119,10 +120,13 @@ def from_config(config: ConfigDict) -> Settings:
             raise UserError(f"config.{name}={value}: write a number {allowed}")
     reading = Reading(**_fields(Reading, config.corpus))
     _refuse_unknown("config.corpus.", dataclasses.asdict(reading))
+    check_language(config.corpus.language, "config.corpus.language")
     source, own_options = source_text(config.corpus.source)
     options = options_text(config.corpus.options, own_options)
     for name, fields in parse_options(options).items():
         _refuse_unknown(f"config.corpus.options: {name}: ", fields)
+        if "language" in fields:
+            check_language(fields["language"], f"config.corpus.options: {name}: language")
     tokenizer = TokenizerSettings(**_fields(TokenizerSettings, config.tokenizer))
     for name, known in {"kind": TRAINERS, "strip_accents": STRIP_ACCENTS}.items():
         if (value := getattr(tokenizer, name)) not in known:

@@ -33,3 +33,12 @@ def test_numbers_out_of_their_range_are_refused(field, value, fix):
 )
 def test_the_ends_of_a_range_belong_to_it(field, value):
     from_config(tiny_config("docs:", **{field: value}))
+
+
+@pytest.mark.parametrize("code", ["english", "xx", "EN", ""])
+def test_an_unknown_language_is_refused_with_the_known_ones(code):
+    with pytest.raises(UserError, match=rf"language='{code}' is not a known .* de, en, .*xmf"):
+        from_config(tiny_config("docs:", corpus_language=code))
+    with pytest.raises(UserError, match=rf"options: docs:: language='{code}'|cannot be read"):
+        from_config(tiny_config("docs:", corpus_options=f"docs:: language={code}"))
+    from_config(tiny_config("docs:", corpus_language="zh-hant"))

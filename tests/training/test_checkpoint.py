@@ -82,7 +82,7 @@ def test_what_a_killed_process_left_half_written_is_removed(saved, tmp_path):
     (half / "data").write_text("half")
     checkpoints = Checkpoints(tmp_path, keep=2)
     assert checkpoints.latest_step() is None
-    checkpoints.save(state, STREAM)  # after the removal, which takes its time
-    assert not half.exists()
+    checkpoints.save(state, STREAM)  # waits for the removal, and writes to a directory of that name
+    assert not (half / "data").exists()
     checkpoints.close()
     assert restore_params(tmp_path, None, state.params)[0] == 3
