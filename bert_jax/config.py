@@ -43,7 +43,7 @@ COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_c
 # These values of a field stand for the same function, so that one may take the other's place.
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}
 # Fields that may be dicts.
-_WHOLE = ("corpus.options",)
+_WHOLE = ("corpus.options", "stream.weights")
 
 
 class TextOrMore(FieldReference):
@@ -119,7 +119,8 @@ def default_config() -> ConfigDict:
         0.1  # of those, replaced by a random ordinary piece; the rest is kept
     )
     stream.short_fraction = 0.1  # nsp, sop: share of pairs cut to a random shorter length
-    stream.weights = ""  # share of the rows by source: "wiki=0.7, web=0.3"; empty: by their sizes
+    # Share of the rows by source: "wiki=0.7, web=0.3", or {"wiki": 0.7, "web": 0.3}; empty: by size
+    stream.weights = TextOrMore("")
     # Phases of one run, in order: dicts with `until` (share of total_steps at which the phase
     # ends; the last is 1.0) and any of sequence_length, global_batch_size, mask_rate,
     # final_mask_rate (rates of that phase alone), mask_unit, mask_replace_prob,
@@ -157,7 +158,7 @@ def default_config() -> ConfigDict:
     # pieces in narrower tails; is not exported) | sampled (in training; evaluated exactly)
     model.head = "blocked"
     model.sampled_negatives = 8192  # sampled: pieces in each step's sample
-    model.adaptive_cutoffs = ()  # adaptive: first ids of the tails; (): about V / 16 and V / 4
+    model.adaptive_cutoffs = ()  # adaptive: first ranks of the tails; (): about V / 16 and V / 4
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)
@@ -231,23 +232,30 @@ class RunSettings:
         """Where the token store of the run in `workdir` is."""
         return self.corpus_directory or workdir / "corpus"
 
-    def model_config(self, vocab_size: int, phase: Phase | None = None) -> ModelConfig:
+    def model_config(
+        self,
+        vocab_size: int,
+        phase: Phase | None = None,
+        token_order: tuple[int, ...] = (),
+    ) -> ModelConfig:
         """The encoder as it is in `phase`, which may have its own rotary base.
 
         Args:
           vocab_size: tokens of the run's tokenizer.
           phase: None: the first.
+          token_order: the ids from the most frequent to the rarest.
 
         Raises:
           UserError: the fields of `config.model` do not go together.
         """
         theta = (phase or self.stream.phases[0]).rope_theta
-        fields = {**self.model, "rope_theta": theta}
+        fields = {**self.model, "rope_theta": theta, "token_order": token_order}
         return ModelConfig(vocab_size=vocab_size, rows=self.objective.rows, **fields)
 
-    def models(self, vocab_size: int) -> list[ModelConfig]:
+    def models(self, vocab_size: int, token_order: tuple[int, ...] = ()) -> list[ModelConfig]:
         """The encoder as it is in each phase."""
-        return [self.model_config(vocab_size, phase) for phase in self.stream.phases]
+        phases = self.stream.phases
+        return [self.model_config(vocab_size, phase, token_order) for phase in phases]
 
 
 def parse(config: ConfigDict) -> RunSettings:

@@ -64,7 +64,8 @@ def train_locked(
         workdir.claim(directory, config, store)
 
     # --- The model, its optimizer and the compiled steps; phases may have a model of their own.
-    models = settings.models(store.vocabulary.size)
+    order = workdir.token_order(directory, settings, store)
+    models = settings.models(store.vocabulary.size, order)
     say_if_not_exportable(models[0])
     micro_batches = settings.training.mesh.micro_batches
     for line in attention_lines(phases, models[0], mesh, micro_batches):

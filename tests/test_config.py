@@ -1,6 +1,7 @@
 """Settings: strict names and types, and the way through JSON and back."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def get_config(arg=""):
     if arg:
         config.corpus.source = [{"source": "jsonl:/j", "name": "web"}, "text:/t"]
         config.corpus.options = {"web": {"field": "meta.text"}}
+        config.stream.weights = {"web": 0.25, "text:/t": 1}
     return config
 """
 
@@ -102,6 +104,8 @@ def test_sources_and_options_are_text_on_the_command_line_and_more_in_a_file(tmp
     copy = from_dict(json.loads(to_json(config)))
     assert to_json(copy) == to_json(config)
     assert from_config(copy) == from_config(config)
+    weights = parse(copy).stream.phases[0].weights
+    assert weights == (("web", Fraction(1, 4)), ("text:/t", Fraction(1)))
     assert flatten(config.to_dict())["corpus.options"] == {"web": {"field": "meta.text"}}
     config = flags_of(
         tmp_path, "list", "--config.corpus.source=text:/a", "--config.corpus.options="

@@ -64,6 +64,9 @@ class ModelConfig:
     head: str = "blocked"
     sampled_negatives: int = 8192
     adaptive_cutoffs: tuple[int, ...] = ()
+    # The ids from the most frequent to the rarest, for heads that make a difference between them;
+    # (): the ids are in that order themselves.
+    token_order: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
     @classmethod
     def create(cls, model: ConfigDict, vocab_size: int, rows: str = "packed") -> "ModelConfig":

@@ -5,11 +5,13 @@ about it (how its parameters are sharded, its FLOPs, whether it can be exported)
 static methods of the class.
 """
 
+import functools
 import itertools
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -33,11 +35,13 @@ class FullHead(nnx.Module):
 
     Attributes:
       is_exportable: `transformers` has a class that computes the same logits.
+      uses_frequency: it treats frequent and rare tokens differently (`ModelConfig.token_order`).
       sharding: (regex of a parameter's name, axis of the mesh for each axis of the parameter) for
         parameters that this head does not have.
     """
 
     is_exportable: ClassVar[bool] = True
+    uses_frequency: ClassVar[bool] = False
     sharding: ClassVar[tuple[tuple[str, tuple[str | None, ...]], ...]] = ()
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -103,6 +107,8 @@ class BlockedHead(FullHead):
 class SampledHead(BlockedHead):
     """Trains against a sample of the vocabulary; evaluation and parameters are the full head's."""
 
+    uses_frequency = True
+
     @staticmethod
     def check(config: ModelConfig) -> None:
         """`sampled_negatives` must be a part of the vocabulary."""
@@ -121,9 +127,9 @@ class SampledHead(BlockedHead):
         """With a key, estimates from the sample of the summed loss and the correct predictions."""
         if key is None:
             return super().totals(hidden, table, labels, weights, key)
-        number = self.config.sampled_negatives
+        number, order = self.config.sampled_negatives, self.config.token_order
         x, bias = self.features(hidden), self.bias[...]
-        return sampled_cross_entropy(x, table, bias, labels, weights, number, key)
+        return sampled_cross_entropy(x, table, bias, labels, weights, number, key, order)
 
 
 class Clusters(nnx.Module):
@@ -152,15 +158,18 @@ class Tail(nnx.Module):
 
 
 class AdaptiveHead(FullHead):
-    """Adaptive softmax (https://arxiv.org/abs/1609.04309) over ids in the order of frequency.
+    """Adaptive softmax (https://arxiv.org/abs/1609.04309) over tokens in the order of frequency.
 
-    The first ids and one entry for each tail share a softmax (tied to the token table); the ids of
-    tail i have one of their own in D / 4^i dimensions, which is computed only for the predictions
-    whose label is in it: a block of them at a time, so that shapes are fixed and none is dropped.
-    A token's probability is its tail's times its own within the tail.
+    The most frequent tokens and one entry for each tail share a softmax (tied to the token table);
+    the tokens of tail i have one of their own in D / 4^i dimensions, which is computed only for the
+    predictions whose label is in it: a block of them at a time, so that shapes are fixed and none
+    is dropped. A token's probability is its tail's times its own within the tail.
+
+    Inside, a token is its rank in `config.token_order`: cutoffs, bias and tails count in ranks.
     """
 
     is_exportable = False
+    uses_frequency = True
     sharding = (
         (r"mlm_head\.tails\.\d+\.pieces\.embedding", ("tensor", "fsdp")),  # [part of V, narrow D]
         (r"mlm_head\.tails\.\d+\.projection\.kernel", ("fsdp", None)),  # [D, narrow D]
@@ -169,17 +178,17 @@ class AdaptiveHead(FullHead):
 
     @staticmethod
     def check(config: ModelConfig) -> None:
-        """`adaptive_cutoffs` must be ascending ids of the vocabulary."""
+        """`adaptive_cutoffs` must be ascending ranks of the vocabulary."""
         ends = (0, *config.adaptive_cutoffs, config.vocab_size)
         if any(one >= other for one, other in itertools.pairwise(ends)):
             raise UserError(
-                f"config.model.adaptive_cutoffs is {config.adaptive_cutoffs}: choose rising ids "
+                f"config.model.adaptive_cutoffs is {config.adaptive_cutoffs}: choose rising ranks "
                 f"between 0 and the vocabulary's {config.vocab_size} tokens"
             )
 
     @staticmethod
     def cutoffs(config: ModelConfig) -> tuple[int, ...]:
-        """The first id of each tail; by default about V / 16 and V / 4, multiples of 64."""
+        """The first rank of each tail; by default about V / 16 and V / 4, multiples of 64."""
         sizes = (config.vocab_size // 16, config.vocab_size // 4)
         return config.adaptive_cutoffs or tuple(size // 64 * 64 or size for size in sizes)
 
@@ -214,7 +223,9 @@ class AdaptiveHead(FullHead):
             scores = _scores(tail.projection(x), tail.pieces.embedding[...])
             inside = jax.nn.log_softmax(scores + self.bias[begin:end])
             parts.append(inside + top[..., first + index, None])
-        return jnp.concatenate(parts, axis=-1)
+        by_rank = jnp.concatenate(parts, axis=-1)
+        order = self.config.token_order
+        return by_rank[..., ranks(order)] if order else by_rank
 
     def totals(self, hidden, table, labels, weights, key):
         """Summed loss and number of correct predictions, exact without a key.
@@ -225,6 +236,8 @@ class AdaptiveHead(FullHead):
         if key is None:
             return self._exact(hidden, table, labels, weights)
         x, first = self.features(hidden), self.bounds[0][0]
+        if order := self.config.token_order:
+            labels = jnp.asarray(ranks(order))[labels]
         cluster = jnp.searchsorted(jnp.asarray(self.cutoffs(self.config)), labels, side="right")
         top_labels = jnp.where(cluster == 0, labels, first + cluster - 1)
         loss, correct = blocked_cross_entropy(
@@ -255,7 +268,9 @@ class AdaptiveHead(FullHead):
         return jax.tree.map(jnp.sum, jax.lax.map(one, (apart, *columns)))
 
     def _top_table(self, table: Float[Array, "V D"]) -> Float[Array, "top D"]:
-        return jnp.concatenate([table[: self.bounds[0][0]], self.clusters.embedding[...]])
+        first, order = self.bounds[0][0], self.config.token_order
+        frequent = table[np.array(order[:first])] if order else table[:first]
+        return jnp.concatenate([frequent, self.clusters.embedding[...]])
 
     def _top_bias(self) -> Float[Array, "top"]:
         return jnp.concatenate([self.bias[: self.bounds[0][0]], self.clusters.bias[...]])
@@ -267,6 +282,12 @@ HEADS: dict[str, type[FullHead]] = {
     "sampled": SampledHead,
     "adaptive": AdaptiveHead,
 }
+
+
+@functools.lru_cache
+def ranks(order: tuple[int, ...]) -> Int[np.ndarray, "V"]:
+    """The rank of each id in `order`."""
+    return np.argsort(np.array(order)).astype(np.int32)
 
 
 class NextSentenceHead(nnx.Module):

@@ -22,6 +22,7 @@ def sampled_cross_entropy(
     weights: Float[Array, "B P"],
     negatives: int,
     key: PRNGKeyArray,
+    order: tuple[int, ...] = (),
 ) -> Totals:
     """Cross-entropy against a sample of the vocabulary (https://arxiv.org/abs/1412.2007).
 
@@ -35,8 +36,11 @@ def sampled_cross_entropy(
       x, table, bias, labels, weights: as in `blocked_cross_entropy`.
       negatives: S, the size of the sample.
       key: draws it.
+      order: the ids from the most frequent to the rarest; (): they are in that order themselves.
     """
-    ids, probabilities = sample_pieces(table.shape[0], negatives, key)
+    ids, probabilities = sample_ranks(table.shape[0], negatives, key)
+    if order:
+        ids = jnp.asarray(np.array(order, np.int32))[ids]
     wide = x.astype(jnp.float32)
     own = (wide * table[labels]).sum(axis=-1) + bias[labels]
     others = contract("bpd,sd->bps", x, table[ids], x.dtype, jnp.float32) + bias[ids]
@@ -48,13 +52,13 @@ def sampled_cross_entropy(
     return Totals((losses * weights).sum(), metrics, weights.sum())
 
 
-def sample_pieces(
+def sample_ranks(
     vocabulary: int, number: int, key: PRNGKeyArray
 ) -> tuple[Int[Array, "S"], Float[Array, "S"]]:
-    """Distinct ids, and the probability that each was to be among them.
+    """Distinct ranks of frequency, and the probability that each was to be among them.
 
-    The probability falls with the id by Zipf's law (log-uniform), as ids are ordered by frequency
-    in vocabularies that we train; the most frequent ids are always in the sample. Systematic
+    The probability falls with the rank by Zipf's law (log-uniform); the most frequent tokens are
+    always in the sample. Systematic
     sampling: points at distance 1 from a random start on the line of cumulated probabilities.
     """
     shares, bits = _inclusion(vocabulary, number)

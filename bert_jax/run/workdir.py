@@ -2,7 +2,8 @@
 
 * `config.json`, the resolved config; with `tokenizer/` and `checkpoints/` it is all that is needed
   to convert, fine-tune or fill masks
-* `tokenizer/`
+* `tokenizer/`, and for the heads `adaptive` and `sampled` `token_order.npy`: the ids from the most
+  frequent to the rarest
 * `checkpoints/<step>/`, the newest few
 * `corpus/`, the token store, unless config.corpus.directory names another place
 * `metrics.jsonl`, one object a line, and TensorBoard's files in `tensorboard/`
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax.common import console
@@ -40,8 +42,10 @@ from bert_jax.config import (
 )
 from bert_jax.corpus.sources import changed_files
 from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.corpus.store.arrays import write_array
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
+from bert_jax.model.heads import HEADS
 from bert_jax.training import checkpoint
 
 CONFIG = "config.json"
@@ -49,6 +53,7 @@ TOKENIZER = "tokenizer"
 CHECKPOINTS = "checkpoints"
 HUGGING_FACE = "hf"
 FINISHED = "finished.json"
+TOKEN_ORDER = "token_order.npy"
 LOCK = "lock"
 SHOWN_FILES = 5  # changed source files that a message names
 
@@ -98,6 +103,28 @@ def check(workdir: Path, config: ConfigDict) -> None:
         )
 
 
+def token_order(
+    workdir: Path, settings: RunSettings, store: TokenStore | None = None
+) -> tuple[int, ...]:
+    """The ids from the most frequent to the rarest, if the run's head asks for them, else ().
+
+    They are part of the run: once it has checkpoints, they stay as they were.
+
+    Args:
+      workdir: of the run.
+      settings: of the run.
+      store: to count in, for a run that starts.
+    """
+    path = workdir / TOKEN_ORDER
+    if not HEADS[settings.model["head"]].uses_frequency:
+        return ()
+    if path.exists() and (store is None or has_checkpoints(workdir)):
+        return tuple(np.load(path).tolist())
+    if store is None or has_checkpoints(workdir):
+        return ()  # a run of an earlier version, in the order of the ids
+    return tuple(np.argsort(-store.token_counts, kind="stable").tolist())
+
+
 def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
     """Write the config and the tokenizer of a run that starts or continues in `workdir`.
 
@@ -111,6 +138,10 @@ def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
     if steps[-1:] != [config.total_steps]:
         (workdir / FINISHED).unlink(missing_ok=True)  # of an earlier run in this directory
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
+    if order := token_order(workdir, parse(config), store):
+        unfinished = workdir / f"{TOKEN_ORDER}.unfinished"
+        write_array(unfinished, np.array(order))
+        os.replace(unfinished, workdir / TOKEN_ORDER)
     path, text = workdir / CONFIG, to_json(config)
     if not path.exists() or path.read_text() != text:
         write_text(path, text)
@@ -196,7 +227,8 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     size = Vocabulary.load(workdir / TOKENIZER).size
     _, abstract_params = abstract(settings.model_config(size))
     step, params = checkpoint.restore_params(workdir / CHECKPOINTS, step, abstract_params)
-    model = settings.model_config(size, settings.stream.phase_before(step))
+    phase = settings.stream.phase_before(step)
+    model = settings.model_config(size, phase, token_order(workdir, settings))
     # Inputs may have any length, and the devices may be others than those of the training.
     model = dataclasses.replace(model, attention_backend="auto", rows="packed")
     return Run(workdir, settings, model, step, params)

@@ -14,7 +14,7 @@ from bert_jax.model import ModelConfig, abstract
 from bert_jax.model import cross_entropy as softmax
 from bert_jax.model.cross_entropy import blocked_cross_entropy, cross_entropy
 from bert_jax.model.heads import HEADS
-from bert_jax.model.sampled_softmax import sample_pieces, sampled_cross_entropy
+from bert_jax.model.sampled_softmax import sample_ranks, sampled_cross_entropy
 from tests.architectures import CLASSIC, MODERN
 
 ROWS, PREDICTIONS, WIDTH, VOCAB = 8, 7, 12, 60
@@ -125,7 +125,7 @@ def test_no_hidden_state_travels_and_the_gradient_of_the_table_is_summed_once(sm
 def test_a_sample_is_distinct_and_holds_each_piece_as_often_as_it_says():
     number, draws = 16, 4000
     keys = jax.random.split(jax.random.key(0), draws)
-    ids, probabilities = jax.vmap(lambda key: sample_pieces(VOCAB, number, key))(keys)
+    ids, probabilities = jax.vmap(lambda key: sample_ranks(VOCAB, number, key))(keys)
     assert all(len(set(row)) == number for row in np.asarray(ids[:50]).tolist())
     share = np.bincount(np.asarray(ids).ravel(), minlength=VOCAB) / draws
     stated = np.zeros(VOCAB)
@@ -181,6 +181,39 @@ def test_adaptive_probabilities_sum_to_one_and_the_training_loss_is_theirs(small
     np.testing.assert_allclose(trained, exact, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(jnp.abs(b).max())))
+
+
+def test_an_adaptive_head_counts_in_the_order_of_frequency(small_blocks):
+    order = np.random.default_rng(0).permutation(MODERN.vocab_size)
+    plain = dataclasses.replace(MODERN, head="adaptive")
+    ordered = dataclasses.replace(plain, token_order=tuple(order.tolist()))
+    structure, params, (hidden, table, labels, weights) = head_of(plain)
+    by_order = nnx.split(HEADS["adaptive"](ordered, rngs=nnx.Rngs(0)), nnx.Param)[0]
+    # The plain head on renumbered tokens: number r is the token order[r].
+    renumbered = hidden, table[order], jnp.argsort(jnp.asarray(order))[labels], weights
+    own = hidden, table, labels, weights
+    expected = nnx.merge(structure, params).logits(*renumbered[:2])
+    found = nnx.merge(by_order, params).logits(*own[:2])
+    np.testing.assert_allclose(found[..., order], expected, atol=1e-5)
+    for key in (None, jax.random.key(0)):
+        one = nnx.merge(by_order, params).totals(*own, key)
+        other = nnx.merge(structure, params).totals(*renumbered, key)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, other)
+
+
+def test_a_sample_holds_the_tokens_that_are_frequent_in_the_corpus():
+    order = np.random.default_rng(0).permutation(CLASSIC.vocab_size)
+    config = dataclasses.replace(CLASSIC, head="sampled", sampled_negatives=30)
+    ordered = dataclasses.replace(config, token_order=tuple(order.tolist()))
+    _, _, (hidden, table, labels, weights) = head_of(config)
+    key = jax.random.key(0)
+    structure, params = nnx.split(HEADS["sampled"](config, rngs=nnx.Rngs(0)), nnx.Param)
+    by_order = nnx.split(HEADS["sampled"](ordered, rngs=nnx.Rngs(0)), nnx.Param)[0]
+    renumbered = hidden, table[order], jnp.argsort(jnp.asarray(order))[labels], weights
+    one = nnx.merge(by_order, params).totals(hidden, table, labels, weights, key)
+    other = nnx.merge(structure, params).totals(*renumbered, key)
+    np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
+    assert one.loss != nnx.merge(structure, params).totals(hidden, table, labels, weights, key).loss
 
 
 def test_an_adaptive_head_is_not_exported_and_the_others_are():

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from bert_jax import train as train_module
@@ -153,3 +154,22 @@ def test_finished_is_said_by_its_file_and_not_by_a_report_of_an_earlier_run(
     (tmp_path / workdir.CHECKPOINTS / str(config.total_steps)).rmdir()
     workdir.claim(tmp_path, config, store)
     assert not finish.is_finished(tmp_path, config.total_steps)
+
+
+def test_the_order_of_frequency_is_that_of_the_corpus_and_stays_with_the_run(
+    corpus_config, tmp_path
+):
+    config = corpus_config[0].copy_and_resolve_references()
+    config.model.next_sentence = False
+    store = train_module.prepare(parse(config), tmp_path)
+    assert workdir.token_order(tmp_path, parse(config), store) == ()
+    config.model.head, config.model.sampled_negatives = "sampled", 20
+    workdir.claim(tmp_path, config, store)
+    order = workdir.token_order(tmp_path, parse(config))
+    counts = store.token_counts[list(order)]
+    assert sorted(order) == list(range(200))
+    assert (np.diff(counts) <= 0).all()
+    assert counts[0] > counts[-1]
+    other = tmp_path / "older"  # a run that began before there was such a file
+    (other / workdir.CHECKPOINTS / "5").mkdir(parents=True)
+    assert workdir.token_order(other, parse(config), store) == ()

@@ -224,7 +224,11 @@ def test_a_bfloat16_step_multiplies_in_it_and_does_all_else_that_matters_in_floa
     text = lowered_step(config)[1].as_text()
     products = re.findall(r"stablehlo\.dot_general.* : \((.*), (.*)\) -> (.*)", text)
     assert len(products) > 20
+    # The gradient of the segment table: sums over tokens by segment, as a product with one-hots.
+    one_hot = f"tensor<{BATCH}x32x{config.model.token_types}xf32>"
     for x, y, result in products:
+        if one_hot in (x, y):
+            continue
         assert "xbf16>" in x
         assert "xbf16>" in y
         assert "xf32>" in result
