@@ -79,13 +79,13 @@ class Cluster:
     def state(self, job):
         return re.search(r"JobState=(\w+)", self.say("scontrol", "show", "job", job))[1]
 
-    def wait(self, job, condition, seconds=240):
+    def wait(self, job, condition, seconds=600):
         deadline = time.monotonic() + seconds
         while not condition():
             state = self.state(job)
             assert state not in ENDED or condition(), f"{state}: {self.log(job)}"
             assert time.monotonic() < deadline, self.log(job)
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     def wait_for_state(self, job, state):
         self.wait(job, lambda: self.state(job) == state)
