@@ -4,8 +4,12 @@
 #   launch/local.sh N --config=configs/quickstart.py --workdir=runs/two
 #
 # On CPUs each process has one device; with GPUs each process takes every N-th one.
-# A process that fails ends the others, and its status is that of this script.
+# SIGTERM, SIGUSR1 and Ctrl-C go to all processes. They save and exit with 75, and so does this
+# script: run the same command again to go on. A process that fails ends the others, and its
+# status is that of this script.
 set -euo pipefail
+# shellcheck source=launch/flags.sh
+source "$(dirname "$0")/flags.sh"
 
 if [[ $# -lt 2 || ! $1 =~ ^[1-9][0-9]*$ ]]; then
   echo "usage: launch/local.sh N --config=FILE[:arg] [--workdir=DIR ...]" >&2
@@ -18,13 +22,36 @@ free_port() {
   python -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])'
 }
 
-export JAX_COORDINATOR_ADDRESS="localhost:${JAX_COORDINATOR_PORT:-$(free_port)}"
+port=${JAX_COORDINATOR_PORT:-$(free_port)}
+export JAX_COORDINATOR_ADDRESS=localhost:$port
+# JAX would listen on all addresses of the machine, to anyone: the service asks for no password.
+export JAX_COORDINATOR_BIND_ADDRESS=localhost:$port
 export JAX_NUM_PROCESSES=$processes
-export JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo
+export_flags_for "$(device_kind)"
 
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
-# JAX keeps a SIGTERM for itself, so what is left of a failed run is killed.
-trap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT
+# Each process leads a group of its own: Ctrl-C reaches this script alone, which passes it on once.
+set -m
+pids=()
+is_interrupted=false
+pass_on() {
+  is_interrupted=true
+  kill -s "$1" "${pids[@]}" 2>/dev/null || true
+}
+for name in TERM INT USR1; do
+  # shellcheck disable=SC2064  # the name of now
+  trap "pass_on $name" "$name"
+done
+trap "pass_on TERM" HUP # the terminal was closed
+# What is left of a failed run is killed, with the processes that it started.
+end_all() {
+  local pid
+  for pid in "${pids[@]}"; do
+    kill -KILL -- "-$pid" 2>/dev/null || true
+  done
+}
+trap end_all EXIT
+
 for ((i = 0; i < processes; i++)); do
   if ((gpus > 0)); then
     CUDA_VISIBLE_DEVICES=$(seq -s, "$i" "$processes" "$((gpus - 1))") JAX_PROCESS_ID=$i \
@@ -32,7 +59,18 @@ for ((i = 0; i < processes; i++)); do
   else
     JAX_PROCESS_ID=$i python -m bert_jax.train --distributed "$@" &
   fi
+  pids+=($!)
 done
-for ((i = 0; i < processes; i++)); do
-  wait -n
+
+result=0
+while true; do
+  is_interrupted=false
+  status=0
+  wait -n || status=$?
+  case $status in
+    127) exit $result ;; # no process is left
+    0) ;;
+    75) result=75 ;;
+    *) $is_interrupted || exit "$status" ;; # a signal that was passed on ends `wait` as well
+  esac
 done

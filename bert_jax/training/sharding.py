@@ -53,6 +53,8 @@ def start_distributed() -> None:
                 coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
                 num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
                 process_id=int(os.environ["JAX_PROCESS_ID"]),
+                # Or JAX asks SLURM, if it runs there, which GPU is this process's.
+                cluster_detection_method="deactivate",
             )
         else:
             jax.distributed.initialize()
