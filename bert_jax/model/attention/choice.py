@@ -1,8 +1,8 @@
-"""Which backend computes the attention, decided from what is known while tracing.
+"""Which backend computes the attention, decided from what is known at trace time.
 
 Every backend has one function, `obstacle(call)`: the reason why it cannot compute a call and the
-fix, or an empty text. A backend that the config names must have no obstacle; `auto` takes the first
-of the device's that has none.
+fix, or an empty text. If the backend that the config names has an obstacle, the run is refused;
+`auto` takes the first of PREFERRED for the device that has none.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from bert_jax.common.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """The static facts of one call of `attend`."""
+    """What is known at trace time of one call of `attend`."""
 
     platform: str  # cpu | gpu (NVIDIA) | rocm | tpu
     dtype: str
@@ -24,7 +24,7 @@ class Call:
 
     @property
     def is_interpreted(self) -> bool:
-        """Kernels run step by step on a CPU: slow, for tests alone."""
+        """Whether kernels are interpreted: on a CPU, which is slow and only for tests."""
         return self.platform == "cpu"
 
 
@@ -43,13 +43,13 @@ def _without_dropout(call: Call) -> str:
 
 
 def xla_obstacle(call: Call) -> str:
-    """The reference computes everything everywhere."""
+    """None: the reference supports every call on every device."""
     del call
     return ""
 
 
 def cudnn_obstacle(call: Call) -> str:
-    """Fused attention of cuDNN, through the part of it that JAX offers publicly."""
+    """CuDNN's fused attention, as far as `jax.nn.dot_product_attention` exposes it."""
     if call.platform != "gpu":
         return f"needs an NVIDIA GPU, and this is a {call.platform}: choose another backend"
     if call.dtype not in ("bfloat16", "float16"):
@@ -113,7 +113,7 @@ PREFERRED = {
 
 
 def choose(call: Call) -> str:
-    """The backend that `auto` stands for."""
+    """The backend that `auto` selects."""
     return next(name for name in PREFERRED[call.platform] if not BACKENDS[name](call))
 
 
@@ -122,10 +122,10 @@ def resolve(backend: str, call: Call) -> str:
 
     Args:
       backend: a key of BACKENDS, or `auto`.
-      call: what is asked of it.
+      call: to compute.
 
     Raises:
-      UserError: the named backend cannot do it.
+      UserError: the named backend cannot compute it.
     """
     if backend == "auto":
         return choose(call)
@@ -135,11 +135,11 @@ def resolve(backend: str, call: Call) -> str:
 
 
 def explain(chosen: str, call: Call, rows: int, heads: int) -> str:
-    """Which backend computes some attention, why a preferred one cannot, and what that costs.
+    """One line: the backend, why the preferred ones cannot be used, and what that costs.
 
     Args:
       chosen: the backend.
-      call: what is asked of it.
+      call: to compute.
       rows: of a device's batch.
       heads: of the model.
     """

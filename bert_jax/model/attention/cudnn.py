@@ -11,13 +11,13 @@ def attend(
     value: Float[Array, "B L N H"],
     segment_ids: Int[Array, "B L"],
 ) -> Float[Array, "B L N H"]:
-    """Every position, padding too, sees the document that its row begins with.
+    """Every position, padding too, attends to the one document of its row.
 
     cuDNN gets the number of keys of each row instead of a mask: no [L, L] array exists. The
-    queries of the padding are computed all the same, since cuDNN leaves the places of queries
-    that it skips unwritten.
+    queries of the padding are computed too, because cuDNN leaves the output of queries that it
+    skips uninitialized.
     """
-    # A row of padding alone sees its first place: without any key its softmax would be 0 / 0.
+    # A row of only padding gets one key: the softmax over no key would be 0 / 0.
     lengths = jnp.maximum((segment_ids > 0).sum(axis=1, dtype=jnp.int32), 1)
     return jax.nn.dot_product_attention(
         query, key, value, key_value_seq_lengths=lengths, implementation="cudnn"

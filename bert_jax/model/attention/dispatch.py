@@ -1,4 +1,4 @@
-"""The one function that mixes positions, and how it is spread over a mesh."""
+"""`attend`: chooses a backend, and runs its kernel on each device of the mesh."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from bert_jax.model.attention import choice, cudnn, pallas, splash, xla
 from bert_jax.model.attention.dropped import Dropout
 from bert_jax.model.placement import ROWS, platform
 
-Kernel = Callable[..., Array]  # query, key, value, segment ids and, if it can, `dropout=`
+Kernel = Callable[..., Array]  # of query, key, value, segment_ids; dropout= where supported
 
 
 def attend(
@@ -28,22 +28,22 @@ def attend(
 ) -> Float[Array, "B L N H"]:
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, eq. 1); softmax in float32.
 
-    A position sees those of its own document, at most `window / 2` tokens away. The results at
-    places of padding are finite and have no meaning.
+    A position attends to those of its own document, at most `window / 2` tokens away. The results
+    at padding are finite and have no meaning.
 
     Args:
       query, key, value: projections of the hidden states.
       segment_ids: the document that each token belongs to, 0 for padding. The tokens of a
-        document follow each other, the padding comes last.
+        document are consecutive, the padding comes last.
       window: width of the local window in tokens, both sides together; 0: no limit.
       rows: `packed`: several documents a row; `padded`: one, and padding after it.
       dropout_rate: share of the attention probabilities that are dropped.
       dropout_key: None switches dropout off.
-      backend: see `choice.BACKENDS`; `auto` takes the device's best that can do all of this. With
-        dropout all backends drop the same probabilities (`dropped`).
+      backend: see `choice.BACKENDS`; `auto` takes the fastest on the device that can do all of
+        this. With dropout all backends drop the same probabilities (`dropped`).
 
     Raises:
-      UserError: the backend cannot do what these arguments ask.
+      UserError: the named backend does not support these arguments.
     """
     _, length, heads, head_size = query.shape
     call = choice.Call(
@@ -77,7 +77,7 @@ def _on_each_device(
     segment_ids: Int[Array, "B L"],
     dropout: Dropout | None,
 ) -> Float[Array, "B L N H"]:
-    """`kernel` on each device's rows and heads: the compiler cannot split one by itself."""
+    """`kernel` on each device's rows and heads, because the compiler cannot partition a kernel."""
     is_split = not jax.sharding.get_abstract_mesh().empty
 
     def run(query: Array, key: Array, value: Array, ids: Array, dropout: Dropout | None) -> Array:

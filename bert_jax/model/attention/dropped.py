@@ -1,8 +1,8 @@
 """Which attention probabilities are dropped: one rule for all backends.
 
 A probability [b, n, i, j] of B rows, N heads and L tokens has the index ((b N + n) L + i) L + j
-(modulo 2^32), whatever part of the [B, N, L, L] a backend computes at a time and however the rows
-and heads are spread over devices. Its random bits are a hash of that index and the key.
+(modulo 2^32), whichever part of [B, N, L, L] a backend computes at a time and however rows and
+heads are sharded. Its random bits are a hash of that index and the key.
 """
 
 import dataclasses
@@ -48,19 +48,19 @@ class Dropout:
     def bits(
         self,
         row: Integer[Array, "*#B"],
-        query_places: Int[Array, "*#B"],
-        key_places: Int[Array, "*#B"],
+        query_positions: Int[Array, "*#B"],
+        key_positions: Int[Array, "*#B"],
         length: int,
     ) -> UInt32[Array, "*B"]:
         """The random bits of some probabilities; the arrays broadcast against each other.
 
         Args:
           row: b N + n, counted from `first`.
-          query_places: i.
-          key_places: j; those outside of the row get bits without a meaning.
+          query_positions: i.
+          key_positions: j; those outside the row get bits without meaning.
           length: L.
         """
-        row, query, key = (x.astype(jnp.uint32) for x in (row, query_places, key_places))
+        row, query, key = (x.astype(jnp.uint32) for x in (row, query_positions, key_positions))
         stride = jnp.uint32(length)
         index = ((row + self.first) * stride + query) * stride + key
         return hashed(index, *self.words)

@@ -20,7 +20,7 @@ def attend(
     window: int,
     interpret: bool,
 ) -> Float[Array, "B L N H"]:
-    """Documents see themselves alone; padding, whose segment is 0, too, so that no row is empty."""
+    """Attention within documents; padding (segment 0) attends to padding: no softmax is empty."""
     _, length, heads, head_size = query.shape
     shape = (length, length)
     reach = window // 2

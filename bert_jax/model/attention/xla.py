@@ -1,9 +1,9 @@
 """Attention in plain JAX: the reference, on any device, with every argument.
 
-Three ways to one result, dropout included. *Dense* holds the scores [B, N, L, L]. *Local* layers
-compare each block of queries with its own and the two neighbouring blocks alone. *Long* rows take
-the queries block by block and compute the scores again in the backward pass, so that
-[B, N, block, L] is the most that ever exists.
+Three algorithms with the same result, dropout included. *Dense* stores the scores [B, N, L, L].
+*Local* layers compare each block of queries only with the same block of keys and its two
+neighbours. *Long* rows take the queries block by block and recompute the scores in the backward
+pass, so that at most [B, N, block, L] scores exist at a time.
 """
 
 import jax
@@ -15,9 +15,9 @@ from bert_jax.model.dropout import drop
 from bert_jax.model.products import contract
 
 SMALLEST_BLOCK = 64  # of a local layer's queries
-LONG = 2048  # tokens of a row from which on the queries are taken block by block
+LONG = 2048  # tokens of a row; from here on the queries are taken block by block
 LONG_BLOCK = 256
-OUTSIDE = -1  # the segment of places before and after the row
+OUTSIDE = -1  # segment of the positions before and after the row
 
 
 def attend(
@@ -29,16 +29,16 @@ def attend(
     window: int,
     dropout: Dropout | None,
 ) -> Float[Array, "B L N H"]:
-    """As `bert_jax.model.attention.attend`, the way chosen by length and window."""
+    """As `bert_jax.model.attention.attend`; the algorithm is chosen by length and window."""
     length = query.shape[1]
     block = max(window // 2, SMALLEST_BLOCK)
-    if window and 2 * 3 * block <= length:  # below twice what a block reads, dense is faster
+    if window and 2 * 3 * block <= length:  # in shorter rows, dense is faster
         return _local(query, key, value, segment_ids, window, block, dropout)
     if length >= LONG and length % LONG_BLOCK == 0:
         return _long(query, key, value, segment_ids, window, dropout)
-    place = jnp.arange(length)
-    visible = visibility(segment_ids, segment_ids, place, place, window)
-    return dense(query, key, value, visible, place, place, length, dropout)
+    position = jnp.arange(length)
+    visible = visibility(segment_ids, segment_ids, position, position, window)
+    return dense(query, key, value, visible, position, position, length, dropout)
 
 
 def dense(
@@ -46,17 +46,18 @@ def dense(
     key: Float[Array, "B *C M N H"],
     value: Float[Array, "B *C M N H"],
     visible: Bool[Array, "B *C L M"],
-    query_places: Int[Array, "*C L"],
-    key_places: Int[Array, "*C M"],
+    query_positions: Int[Array, "*C L"],
+    key_positions: Int[Array, "*C M"],
     length: int,
     dropout: Dropout | None,
 ) -> Float[Array, "B *C L N H"]:
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, eq. 1); softmax in float32.
 
     Args:
-      query, key, value: projections of the hidden states; C are blocks of a row, if there are any.
-      visible: [..., i, j] says whether query i attends to key j; every query must see some key.
-      query_places, key_places: their places in the row, for dropout.
+      query, key, value: projections of the hidden states; C counts blocks of a row, if there are
+        any.
+      visible: [..., i, j] says whether query i attends to key j; every query must have some key.
+      query_positions, key_positions: in the row, for dropout.
       length: tokens of the row.
       dropout: None: no probability is dropped.
     """
@@ -70,7 +71,7 @@ def dense(
         blocks = (1,) * (query.ndim - 4)
         row = jnp.arange(batch * heads).reshape(batch, *blocks, heads, 1, 1)  # B *C N L M
         bits = dropout.bits(
-            row, query_places[..., None, :, None], key_places[..., None, None, :], length
+            row, query_positions[..., None, :, None], key_positions[..., None, None, :], length
         )
         probabilities = drop(probabilities, dropout.rate, bits)
     return contract(f"{rows}nlm,{rows}mnh->{rows}lnh", probabilities, value, dtype)
@@ -79,29 +80,29 @@ def dense(
 def visibility(
     query_segments: Int[Array, "*B L"],
     key_segments: Int[Array, "*B M"],
-    query_places: Int[Array, "*C L"],
-    key_places: Int[Array, "*C M"],
+    query_positions: Int[Array, "*C L"],
+    key_positions: Int[Array, "*C M"],
     window: int,
 ) -> Bool[Array, "*B L M"]:
-    """Which queries see which keys: those of one document, at most `window / 2` tokens apart.
+    """Which queries attend to which keys: those of the same document, at most `window / 2` apart.
 
-    Padding (segment 0) sees padding alone, so that every query sees some key and no document sees
-    padding.
+    Padding (segment 0) attends to padding only, so that every query has some key and no document
+    attends to padding.
 
     Args:
       query_segments, key_segments: the document that each token belongs to, 0 for padding.
-      query_places, key_places: their places in the row.
+      query_positions, key_positions: in the row.
       window: width of the local window in tokens, both sides together; 0: no limit.
     """
     same_document = query_segments[..., :, None] == key_segments[..., None, :]
     if not window:
         return same_document
-    distance = jnp.abs(query_places[..., :, None] - key_places[..., None, :])
+    distance = jnp.abs(query_positions[..., :, None] - key_positions[..., None, :])
     return same_document & (distance <= window // 2)
 
 
 def _local(query, key, value, segment_ids, window, block, dropout):
-    """Blocks of queries, each with the three blocks of keys that its window can reach."""
+    """Blocks of queries, each with the three blocks of keys within reach of its window."""
     length = query.shape[1]
     padding = -length % block
 
@@ -138,19 +139,19 @@ def _local(query, key, value, segment_ids, window, block, dropout):
 
 
 def _long(query, key, value, segment_ids, window, dropout):
-    """One block of queries after the other, each against the whole row."""
+    """Blocks of queries one after another, each against the whole row."""
     batch, length = segment_ids.shape
-    place = jnp.arange(length)
+    position = jnp.arange(length)
 
     @jax.checkpoint
     def mix(block: tuple[Array, Array, Array]) -> Array:
-        block_query, block_segments, block_places = block
-        visible = visibility(block_segments, segment_ids, block_places, place, window)
-        return dense(block_query, key, value, visible, block_places, place, length, dropout)
+        block_query, block_segments, block_positions = block
+        visible = visibility(block_segments, segment_ids, block_positions, position, window)
+        return dense(block_query, key, value, visible, block_positions, position, length, dropout)
 
     def blocks(x: Array) -> Array:  # [B, L, ...] -> [L / block, B, block, ...]
         return x.reshape(batch, -1, LONG_BLOCK, *x.shape[2:]).swapaxes(0, 1)
 
-    places = place.reshape(-1, LONG_BLOCK)
-    mixed = jax.lax.map(mix, (blocks(query), blocks(segment_ids), places))
+    positions = position.reshape(-1, LONG_BLOCK)
+    mixed = jax.lax.map(mix, (blocks(query), blocks(segment_ids), positions))
     return mixed.swapaxes(0, 1).reshape(query.shape)
