@@ -20,7 +20,7 @@ from absl import flags
 from bert_jax.common import command_line, compile_cache, memory
 from bert_jax.common.atomic import write_text
 from bert_jax.common.errors import UserError
-from bert_jax.config import RunSettings, parse, to_json
+from bert_jax.config import RunSettings, parse
 from bert_jax.performance import capacity, peers, profiling
 from bert_jax.performance.machine import load, machine, versions
 from bert_jax.performance.measuring import (
@@ -210,7 +210,7 @@ def main() -> None:
         "load": load(),
         "versions": versions(PACKAGES),
         "batches": FLAGS.batches,
-        "config": json.loads(to_json(config)),
+        "config": config.to_dict(),
     }
     print(f"{report['machine']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
     report |= beside_peers(source, selected) if FLAGS.compare else alone(settings, source, selected)

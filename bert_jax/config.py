@@ -1,13 +1,13 @@
 """Every setting of a run and its default; parsed once into small frozen dataclasses.
 
 A config file is a Python file with `get_config(arg: str = "")` that starts from `default_config()`
-and returns it changed. The result is locked: a field that is not listed here, or of another type,
-is refused with the nearest valid name. `parse` turns it into `RunSettings`; each part of the
+and returns it changed. The config is locked: an unknown field, or a value of another type, is
+refused with the nearest valid name. `parse` turns it into `RunSettings`, and each part of the
 program gets the settings that it needs.
 """
 
 import dataclasses
-import json
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 
 from bert_jax.common.errors import UserError
-from bert_jax.common.renamed import RENAMED, RENAMED_FIELDS
 from bert_jax.corpus import settings as corpus_settings
 from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import Phase, parse_phases
@@ -23,27 +22,7 @@ from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
 from bert_jax.training.settings import MeshSettings, OptimizerSettings, TrainingSettings
 
-# Changing one of these on a resumed run changes where or how it is computed or shown, never the
-# batches, the masks or the update; everything else makes it another run.
-FREE_TO_CHANGE = (
-    "log_every",
-    "eval_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "corpus.directory",
-    "corpus.workers",
-    "mesh.data",
-    "mesh.fsdp",
-    "mesh.tensor",
-    "model.attention_backend",
-    "model.rematerialization",
-    "model.layers",
-)
 COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")
-# These values of a field stand for the same function, so that one may take the other's place.
-INTERCHANGEABLE = {"model.head": ("full", "blocked")}
-# Fields that may be dicts.
-_WHOLE = ("corpus.options", "stream.weights")
 
 
 class TextOrMore(FieldReference):
@@ -290,60 +269,6 @@ def parse(config: ConfigDict) -> RunSettings:
     )
 
 
-def is_same_run(field: str, old: Any, new: Any) -> bool:
-    """Whether a run may go on with `new` where it began with `old`."""
-    same = INTERCHANGEABLE.get(field, ())
-    return old == new or field in FREE_TO_CHANGE or (old in same and new in same)
-
-
 def load_config(path: str, arg: str = "") -> ConfigDict:
     """The config of the file `path`, as `--config=path:arg` gives it."""
-    import runpy
-
     return runpy.run_path(path)["get_config"](arg)
-
-
-def from_dict(values: Mapping[str, Any]) -> ConfigDict:
-    """A config from its resolved values (`config.json`).
-
-    Raises:
-      UserError: `values` has a field that this version does not know, or one of another type.
-    """
-    config = default_config()
-    for name, value in flatten_saved(values).items():
-        group, _, field = name.rpartition(".")
-        target = config.get(group, config)
-        if (group and group not in config) or field not in target:
-            raise UserError(f"config field {name!r} is not known to this version of bert_jax")
-        try:
-            target[field] = tuple(value) if isinstance(value, list) else value
-        except TypeError as error:
-            raise UserError(f"config field {name!r} is {value!r}, of another type") from error
-    return config
-
-
-def to_json(config: ConfigDict) -> str:
-    """The resolved config as JSON text, one field a line."""
-    return json.dumps(config.to_dict(), indent=2) + "\n"
-
-
-def flatten_saved(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`flatten` of a run's `config.json`, with the present names of fields that were renamed."""
-    flat = {RENAMED.get(name, name): value for name, value in flatten(values).items()}
-    if "stream.phases" in flat:
-        flat["stream.phases"] = [
-            {RENAMED_FIELDS.get(name, name): value for name, value in phase.items()}
-            for phase in flat["stream.phases"]
-        ]
-    return flat
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"model": {"norm": "pre"}}` -> `{"model.norm": "pre"}`."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and prefix + name not in _WHOLE:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -9,8 +9,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config, flatten, from_dict, load_config, parse, to_json
+from bert_jax.config import default_config, load_config, parse
 from bert_jax.corpus.settings import from_config
+from bert_jax.run.saved_config import flatten, from_dict, to_json
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = [

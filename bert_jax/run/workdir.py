@@ -30,22 +30,14 @@ from bert_jax.common import console
 from bert_jax.common.atomic import write_text
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
-from bert_jax.config import (
-    RunSettings,
-    default_config,
-    flatten,
-    flatten_saved,
-    from_dict,
-    is_same_run,
-    parse,
-    to_json,
-)
+from bert_jax.config import RunSettings, default_config, parse
 from bert_jax.corpus.sources import changed_files
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.store.arrays import write_array
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model.heads import HEADS
+from bert_jax.run.saved_config import flatten, flatten_saved, from_dict, is_same_run, to_json
 from bert_jax.training import checkpoint
 
 CONFIG = "config.json"

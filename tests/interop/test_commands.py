@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from bert_jax import convert, fill_mask
-from bert_jax.config import default_config, to_json
+from bert_jax.config import default_config
 from bert_jax.interop import parity
 from bert_jax.interop.hugging_face import load_params
 from bert_jax.model import ModelConfig
+from bert_jax.run.saved_config import to_json
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.step import TrainState
 from tests import commands

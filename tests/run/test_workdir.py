@@ -7,8 +7,9 @@ import pytest
 
 from bert_jax import train as train_module
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config, parse, to_json
+from bert_jax.config import default_config, parse
 from bert_jax.run import finish, workdir
+from bert_jax.run.saved_config import to_json
 from tests.corpus.corpora import build_store, documents, write_text
 
 

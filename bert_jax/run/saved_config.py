@@ -1,0 +1,84 @@
+"""The `config.json` of a run: written, read, and compared when the run continues."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bert_jax.common.errors import UserError
+from bert_jax.common.renamed import RENAMED, RENAMED_FIELDS
+from bert_jax.config import default_config
+
+# Fields that may change when a run continues: they decide where and how it is computed or shown,
+# never the batches, the masks or the update. A change of any other field makes it another run.
+FREE_TO_CHANGE = (
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "corpus.directory",
+    "corpus.workers",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "model.attention_backend",
+    "model.rematerialization",
+    "model.layers",
+)
+# Values of a field that compute the same function, so that a run may change between them.
+INTERCHANGEABLE = {"model.head": ("full", "blocked")}
+# Fields whose values may be dicts, which `flatten` does not enter.
+_MAY_BE_DICTS = ("corpus.options", "stream.weights")
+
+
+def from_dict(values: Mapping[str, Any]) -> ConfigDict:
+    """A config from its resolved values (`config.json`).
+
+    Raises:
+      UserError: `values` has a field that this version does not know, or one of another type.
+    """
+    config = default_config()
+    for name, value in flatten_saved(values).items():
+        group, _, field = name.rpartition(".")
+        target = config.get(group, config)
+        if (group and group not in config) or field not in target:
+            raise UserError(f"config field {name!r} is not known to this version of bert_jax")
+        try:
+            target[field] = tuple(value) if isinstance(value, list) else value
+        except TypeError as error:
+            raise UserError(f"config field {name!r} is {value!r}, of another type") from error
+    return config
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as JSON text, one field a line."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def flatten_saved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`flatten` of a run's `config.json`, with the present names of fields that were renamed."""
+    flat = {RENAMED.get(name, name): value for name, value in flatten(values).items()}
+    if "stream.phases" in flat:
+        flat["stream.phases"] = [
+            {RENAMED_FIELDS.get(name, name): value for name, value in phase.items()}
+            for phase in flat["stream.phases"]
+        ]
+    return flat
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"model": {"norm": "pre"}}` -> `{"model.norm": "pre"}`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and prefix + name not in _MAY_BE_DICTS:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def is_same_run(field: str, old: Any, new: Any) -> bool:
+    """Whether a run that began with the value `old` of a field may continue with `new`."""
+    same = INTERCHANGEABLE.get(field, ())
+    return old == new or field in FREE_TO_CHANGE or (old in same and new in same)
