@@ -22,7 +22,14 @@ from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
 from bert_jax.training.settings import MeshSettings, OptimizerSettings, TrainingSettings
 
-COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")
+COUNTS = (
+    "log_every",
+    "eval_every",
+    "eval_batches",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "max_skipped_updates",
+)
 
 
 class TextOrMore(FieldReference):
@@ -49,6 +56,8 @@ def default_config() -> ConfigDict:
     config.eval_batches = 100  # at most, of held-out examples, from the split's start
     config.checkpoint_every = 500
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
+    # Updates whose loss or gradient is not finite are left out; so many in a row stop the run.
+    config.max_skipped_updates = 20
 
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
@@ -182,7 +191,8 @@ class RunSettings:
 
     Attributes:
       total_steps: updates of the run.
-      log_every, eval_every, eval_batches, checkpoint_every, keep_checkpoints: as in the config.
+      log_every, eval_every, eval_batches, checkpoint_every, keep_checkpoints,
+        max_skipped_updates: as in the config.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
@@ -196,6 +206,7 @@ class RunSettings:
     eval_batches: int
     checkpoint_every: int
     keep_checkpoints: int
+    max_skipped_updates: int
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
     stream: StreamSettings

@@ -17,6 +17,7 @@ FREE_TO_CHANGE = (
     "eval_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "max_skipped_updates",
     "corpus.directory",
     "corpus.workers",
     "mesh.data",
