@@ -33,7 +33,7 @@ COUNTS = (
 
 
 class TextOrMore(FieldReference):
-    """A field that is text on the command line, and may be a list or a dict in a config file."""
+    """A field that is text on the command line and may be a list or a dict in a config file."""
 
     def __init__(self, default: str):
         super().__init__(default, field_type=object)
@@ -56,7 +56,7 @@ def default_config() -> ConfigDict:
     config.eval_batches = 100  # at most, of held-out examples, from the split's start
     config.checkpoint_every = 500
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
-    # Updates whose loss or gradient is not finite are left out; so many in a row stop the run.
+    # Updates whose loss or gradient is not finite are skipped; so many in a row stop the run.
     config.max_skipped_updates = 20
 
     config.corpus = corpus = ConfigDict()
@@ -70,16 +70,16 @@ def default_config() -> ConfigDict:
     corpus.field = "text"  # of jsonl: objects, parquet: csv: tsv: rows, tfds: examples; meta.text
     corpus.data_dir = ""  # of prepared tfds: data sets; empty: ~/tensorflow_datasets
     corpus.invalid_utf8 = "refuse"  # refuse | replace (by U+FFFD) | drop (the document)
-    corpus.bad_records = "refuse"  # lines that are no JSON, rows of other widths: refuse | skip
+    corpus.bad_records = "refuse"  # lines that are not JSON, rows of another width: refuse | skip
     corpus.quoting = "auto"  # cells in double quotes: on | off | auto (csv: on, tsv: off)
     corpus.minimum_characters = 0  # shorter documents are dropped
     corpus.directory = ""  # where the token store lives; empty: <workdir>/corpus
     corpus.language = "en"  # ISO 639 code, for splitting sentences
     corpus.split_sentences = True  # the nsp objective needs sentences
     corpus.deduplicate = True  # drop later copies of documents and of long paragraphs
-    corpus.near_duplicates = 0.0  # drop documents at least so similar to earlier ones; 0: keep
-    corpus.heldout_fraction = 0.01  # share of the documents kept for evaluation
-    corpus.workers = 0  # processes that encode; 0: one a core. Never changes the bytes
+    corpus.near_duplicates = 0.0  # drop documents at least this similar to earlier ones; 0: keep
+    corpus.heldout_fraction = 0.01  # share of the documents held out for evaluation
+    corpus.workers = 0  # processes that encode; 0: one per core. Never changes the bytes
 
     config.tokenizer = tokenizer = ConfigDict()
     tokenizer.kind = "unigram"  # unigram | bpe (sentencepiece) | wordpiece; trained on a sample
@@ -100,12 +100,10 @@ def default_config() -> ConfigDict:
     stream.objective = "packed"
     stream.sequence_length = 128
     stream.mask_rate = 0.15  # share of the tokens to predict
-    stream.final_mask_rate = 0.0  # the rate goes there linearly over the run; 0: it stays
+    stream.final_mask_rate = 0.0  # the rate changes to this linearly over the run; 0: constant
     stream.mask_unit = "token"  # token | word: whole words | span: of words, as SpanBERT
     stream.mask_replace_prob = 0.8  # of those, replaced by [MASK]
-    stream.random_replace_prob = (
-        0.1  # of those, replaced by a random ordinary piece; the rest is kept
-    )
+    stream.random_replace_prob = 0.1  # of those, replaced by a random token; the rest is kept
     stream.short_fraction = 0.1  # nsp, sop: share of pairs cut to a random shorter length
     # Share of the rows by source: "wiki=0.7, web=0.3", or {"wiki": 0.7, "web": 0.3}; empty: by size
     stream.weights = TextOrMore("")
@@ -138,14 +136,14 @@ def default_config() -> ConfigDict:
     model.compute_dtype = "float32"  # of the matrix products; parameters stay float32
     # auto: the device's best | xla | cudnn, pallas (NVIDIA GPUs) | splash (TPUs)
     model.attention_backend = "auto"
-    # What the backward pass computes again, for memory: none | dots (all but the products of the
+    # What the backward pass recomputes, to save memory: none | dots (all but the products of the
     # linear maps) | full (all but each layer's input)
     model.rematerialization = "none"
-    model.layers = "unrolled"  # unrolled (fastest) | scanned (a program that depth does not grow)
-    # Softmax over the vocabulary: full | blocked (the same, logits never whole) | adaptive (rare
-    # pieces in narrower tails; is not exported) | sampled (in training; evaluated exactly)
+    model.layers = "unrolled"  # unrolled (fastest) | scanned (small program, however deep)
+    # Softmax over the vocabulary: full | blocked (the same, a block of logits at a time) | adaptive
+    # (rare tokens in narrower tails; cannot be exported) | sampled (in training; evaluated exactly)
     model.head = "blocked"
-    model.sampled_negatives = 8192  # sampled: pieces in each step's sample
+    model.sampled_negatives = 8192  # sampled: tokens in each step's sample
     model.adaptive_cutoffs = ()  # adaptive: first ranks of the tails; (): about V / 16 and V / 4
 
     config.optimizer = optimizer = ConfigDict()
@@ -165,7 +163,7 @@ def default_config() -> ConfigDict:
     mesh.data = -1  # replicas of the parameters; -1: all devices that are left
     mesh.fsdp = 1  # devices that share one copy of the parameters
     mesh.tensor = 1  # devices that share one layer's heads and feed-forward
-    mesh.micro_batches = 1  # gradient accumulation: parts of the batch computed one after another
+    mesh.micro_batches = 1  # gradient accumulation: parts of a batch, one after another
     return config.lock()
 
 
@@ -215,7 +213,7 @@ class RunSettings:
 
     @property
     def objective(self) -> Objective:
-        """What the run is trained on."""
+        """The run's objective: examples and losses."""
         return self.training.objective
 
     def store_directory(self, workdir: Path) -> Path:
@@ -228,22 +226,22 @@ class RunSettings:
         phase: Phase | None = None,
         token_order: tuple[int, ...] = (),
     ) -> ModelConfig:
-        """The encoder as it is in `phase`, which may have its own rotary base.
+        """The encoder in `phase`: phases may differ in the rotary base.
 
         Args:
           vocab_size: tokens of the run's tokenizer.
-          phase: None: the first.
+          phase: None: the first one.
           token_order: the ids from the most frequent to the rarest.
 
         Raises:
-          UserError: the fields of `config.model` do not go together.
+          UserError: the fields of `config.model` contradict each other.
         """
         theta = (phase or self.stream.phases[0]).rope_theta
         fields = {**self.model, "rope_theta": theta, "token_order": token_order}
         return ModelConfig(vocab_size=vocab_size, rows=self.objective.rows, **fields)
 
     def models(self, vocab_size: int, token_order: tuple[int, ...] = ()) -> list[ModelConfig]:
-        """The encoder as it is in each phase."""
+        """The encoder in each phase."""
         phases = self.stream.phases
         return [self.model_config(vocab_size, phase, token_order) for phase in phases]
 
@@ -252,7 +250,7 @@ def parse(config: ConfigDict) -> RunSettings:
     """The settings of a config.
 
     Raises:
-      UserError: a field makes no sense, by itself or beside the others.
+      UserError: a field is invalid, by itself or together with others.
     """
     for name in COUNTS:
         if config[name] < 1:
@@ -281,5 +279,5 @@ def parse(config: ConfigDict) -> RunSettings:
 
 
 def load_config(path: str, arg: str = "") -> ConfigDict:
-    """The config of the file `path`, as `--config=path:arg` gives it."""
+    """The config that the file `path` returns, as with `--config=path:arg`."""
     return runpy.run_path(path)["get_config"](arg)

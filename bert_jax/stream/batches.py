@@ -44,7 +44,7 @@ class TrainBatches:
         """Opens the train split.
 
         Raises:
-          UserError: the corpus does not have what the objective or the weights ask for.
+          UserError: the corpus lacks what the objective or the weights need.
         """
         self.settings = settings
         self._maskers = [
@@ -113,8 +113,8 @@ class TrainBatches:
         for index, (size, key) in enumerate(zip(sizes, self._order_keys, strict=True)):
             rows = np.flatnonzero(source == index)
             if len(rows):
-                epoch[rows], place = np.divmod(number[rows], size)
-                example[rows] = first + permute(place, epoch[rows], size, key)
+                epoch[rows], position = np.divmod(number[rows], size)
+                example[rows] = first + permute(position, epoch[rows], size, key)
             first += size
         return _Position(example, epoch)
 

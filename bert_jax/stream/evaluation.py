@@ -14,7 +14,7 @@ from bert_jax.stream.masking import Masker, max_predictions
 from bert_jax.stream.rows import Batch
 from bert_jax.stream.settings import ExampleSource
 
-# Neither the run's seed nor its masking changes an evaluation.
+# Fixed, so that evaluations do not depend on the run's seed and masking.
 SEED = 0xE7A1
 MASK_RATE = 0.15
 MASK_REPLACE_PROB, RANDOM_REPLACE_PROB = 0.8, 0.1
@@ -61,7 +61,8 @@ class EvaluationBatches:
           sequence_length: L.
           batch_size: B, over all processes.
           rows_of: the rows that this process builds.
-          most: batches' worth of examples to take, evenly spread over each source; None: all.
+          most: take at most this many batches of examples, evenly spread over each source; None:
+            all. (Each source fills up its last batch.)
 
         Raises:
           UserError: the split does not have what the objective asks for.
@@ -96,8 +97,8 @@ class EvaluationBatches:
     def batch(self, index: int) -> Batch:
         """The rows of global batch `index` that are this process's."""
         part, start = self._batches[index]
-        place = start + self.rows
-        example = part.first + place[place < part.taken] * part.size // part.taken
+        number = start + self.rows
+        example = part.first + number[number < part.taken] * part.size // part.taken
         draw = draw_for(SEED, example)
         rows = self._examples.rows(example, np.zeros_like(example), draw)
         batch = rows | self._masker.mask(

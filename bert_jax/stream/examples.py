@@ -1,4 +1,4 @@
-"""What the stream asks of the rows of an objective."""
+"""The interface between the stream and the rows of an objective."""
 
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ class Examples(Protocol):
     sizes: dict[str, int]
 
     def shard_of(self, index: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
-        """The shard that each row is taken from; does not descend with the index."""
+        """The shard that each row is taken from; non-decreasing in the index."""
 
     def rows(
         self, index: Int64[np.ndarray, "B"], epoch: Int64[np.ndarray, "B"], draw: Draw

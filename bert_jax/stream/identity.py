@@ -1,4 +1,4 @@
-"""Which stream a checkpoint was trained on, so that a resumed run cannot go on with another."""
+"""Which stream a checkpoint was trained on, so that a run cannot continue with another one."""
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import TokenStore
@@ -9,17 +9,17 @@ from bert_jax.stream.rows import digest
 def identity(store: TokenStore, batches: TrainBatches, step: int) -> dict[str, str]:
     """The token store's fingerprint and a hash of the last batch before `step`, of all its rows.
 
-    Every process makes the whole batch, so that their number does not matter.
+    Every process makes the whole batch, so that the hash does not depend on their number.
     """
     batch = batches.batch(max(step - 1, 0))
     return {"corpus": store.fingerprint, "last_batch": digest(batch)}
 
 
 def expect_same(saved: dict[str, str], now: dict[str, str], store: TokenStore, step: int) -> None:
-    """Refuse to go on with another stream than the one before the checkpoint.
+    """Check that the run continues with the stream that it was trained on.
 
     Raises:
-      UserError: tells whether the corpus changed or the code that makes batches of it.
+      UserError: the corpus changed, or the code that makes batches of it.
     """
     if saved["corpus"] != now["corpus"]:
         raise UserError(

@@ -13,7 +13,7 @@ P = ceil(0.3 * 8) = 3 is the width of the arrays.
 
     masked_positions    2     6     0
     masked_labels      cat   now    0        the ids before they were replaced
-    masked_weights      1     1     0        0: a free place
+    masked_weights      1     1     0        0: unused
 """
 
 import math
@@ -28,7 +28,7 @@ from bert_jax.stream.units import choose
 
 
 def max_predictions(rate: float, sequence_length: int) -> int:
-    """P, the most predictions that a row of L tokens has: ceil(rate * L).
+    """P, the most predictions that a row of L tokens can have: ceil(rate * L).
 
     Rounded first, because 0.07 * 100 is 7.000000000000001.
     """
@@ -45,7 +45,7 @@ class Masker:
         mask_replace_prob: float,
         random_replace_prob: float,
     ):
-        """Prepares the tables.
+        """Prepares the ids that may be masked and drawn.
 
         Args:
           vocabulary: of the ids.
@@ -71,20 +71,21 @@ class Masker:
         """Masks rows.
 
         As in google-research/bert, a row of n tokens, special ones counted, has round(rate * n)
-        predictions, at least one and at most P; fewer if there are not as many ordinary tokens.
+        predictions, at least one and at most P; fewer if the row has fewer ordinary (not special)
+        tokens.
 
         Args:
-          ids: the tokens; left as they are.
+          ids: the tokens; not modified.
           segment_ids: 0 is padding.
-          rate: share of the tokens that are to be predicted.
+          rate: share of the tokens to predict.
           predictions: P.
           draw: the random numbers of the rows.
 
         Returns:
           input_ids: [B, L], with the replacements.
-          masked_positions: [B, P], ascending; 0 where a place is free.
-          masked_labels: [B, P], the ids before the replacement; 0 where a place is free.
-          masked_weights: [B, P], 1 for predictions, 0 where a place is free.
+          masked_positions: [B, P], ascending; 0 where unused.
+          masked_labels: [B, P], the ids before the replacement; 0 where unused.
+          masked_weights: [B, P], 1 for predictions, 0 where unused.
         """
         # Choose the tokens to predict: 15 % of a row, never a special token.
         is_ordinary = self._is_ordinary.take(ids)
@@ -94,7 +95,7 @@ class Masker:
             self._unit, ids, is_ordinary, num_to_predict, predictions, self._vocabulary, draw
         )
         rows, length = ids.shape
-        positions = np.where(is_chosen, columns.astype(np.int32), length)  # free places go last
+        positions = np.where(is_chosen, columns.astype(np.int32), length)  # unused ones sort last
         positions.sort(axis=1)
         index = (positions + length * np.arange(rows)[:, None])[is_chosen]  # in ids.reshape(-1)
         np.copyto(positions, 0, where=~is_chosen)
@@ -108,8 +109,8 @@ class Masker:
         is_masked = above_mask < 0
         is_random = ~is_masked & (above_mask < self._random_replace_prob)
         replacements = np.where(is_masked, np.int32(self._vocabulary.mask_id), chosen_ids)
-        # Given that it is in here, `above_mask` is uniform in [0, random_replace_prob): it also
-        # says which random token, so that each prediction needs only one random number.
+        # Where `is_random` holds, `above_mask` is uniform in [0, random_replace_prob): it also
+        # selects the random token, so that each prediction needs only one random number.
         replacements[is_random] = self._random_tokens(
             above_mask[is_random] / self._random_replace_prob
         )

@@ -8,7 +8,7 @@ rows of L = 8. There are ceil(12 / (8 - 2)) = 2 windows of 6 tokens:
     epoch 1   windows   c d [SEP] [CLS] e f                g h [SEP] [CLS] a b
               rows      [CLS] c d [SEP] [CLS] e f [SEP]    [CLS] g h [SEP] [CLS] a b [SEP]
 
-The tokens of a shard are read as a circle: after the last one comes the first one again.
+The tokens of a shard are read as a circle: the first one follows the last one.
 """
 
 import numpy as np
@@ -51,7 +51,7 @@ class PackedExamples:
                 "the corpus has no documents in one of its splits; give config.corpus.source more "
                 "documents or raise config.corpus.heldout_fraction"
             )
-        # Two tokens more than a row has: up to two are left out at the begin, see `rows`.
+        # Two tokens more than a row has: `rows` leaves out up to two at the beginning.
         self._windows = Windows(tokens, sequence_length + 2)
         self._num_windows = -(-self._num_tokens // (sequence_length - 2))
         self._window_ends = np.cumsum(self._num_windows)
@@ -78,10 +78,10 @@ class PackedExamples:
         length = _cut(window + 1, size, count) - begin
         begin += shift
 
-        # `tokens` begins one token before the window: the column that a [CLS] may need. At the
-        # begin, left out are: nothing if text comes first, the extra column if the window has its
-        # own [CLS], and also a [SEP], because the row of the window before ends with one already.
-        # A [CLS] at the end is left out because the row of the next window begins with one.
+        # `tokens` begins one token before the window: the column of a [CLS] that may be added. At
+        # the beginning nothing is left out if text comes first; the extra column if the window
+        # has a [CLS] there; also a [SEP], because the row of the previous window ends with it.
+        # A [CLS] at the end is left out because the row of the next window begins with it.
         # Windows have three tokens or more, so text remains.
         tokens = self._windows.read(shard, begin - 1)
         row = np.arange(len(tokens))

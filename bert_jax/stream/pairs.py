@@ -22,7 +22,7 @@ _CHOICES = 6
 _COIN_WORDS = 16
 _COINS = 32 * _COIN_WORDS
 
-# In the place of a shard that no pair is taken from.
+# Replaces a shard that no pair is taken from.
 _EMPTY = Shard(np.zeros(0, np.uint16), np.zeros(1, int), np.zeros(0, int), np.zeros(1, int))
 
 
@@ -48,7 +48,7 @@ class _Chunks(NamedTuple):
 class _Documents(NamedTuple):
     """For each row a document: where its text (without [CLS] and [SEP]) and its sentences are.
 
-    Tokens and sentences are counted from the begin of the shard.
+    Tokens and sentences are counted from the start of the shard.
     """
 
     groups: shards.Groups
@@ -148,7 +148,7 @@ class PairExamples:
         draw: Draw,
     ) -> Batch:
         """The rows `index`; what is random in them depends on `draw` alone."""
-        del epoch  # every epoch draws anew
+        del epoch  # `draw` differs between epochs
         random = draw("pairs", _CHOICES + 2 * _COIN_WORDS)
         choices = random[:, :_CHOICES].T
         coins = random[:, _CHOICES:].reshape(-1, _COIN_WORDS)  # of A, of B, row after row
@@ -169,9 +169,9 @@ class PairExamples:
         a_front, b_front = coin_flips(cut_off.reshape(-1), coins).reshape(-1, 2).T
         a_begin, b_begin = a.begin + a_front, b.begin + b_front
 
-        # A and B are each read into a whole row, at the column where they belong, and one row is
-        # made of the two: no index for each token. Around them is other text, which [CLS], [SEP]
-        # and padding overwrite.
+        # A and B are each read into a whole row, at their column, and the two are merged: this
+        # needs no index for each token. Around them is other text, which [CLS], [SEP] and
+        # padding overwrite.
         first_sep, second_sep = a_kept + 1, a_kept + b_kept + 2
         a_row = self._texts.read(a.shard, a_begin - 1)
         b_row = self._texts.read(b.shard, b_begin - first_sep - 1)
@@ -280,7 +280,7 @@ def truncated_lengths(
 def coin_flips(
     count: Int64[np.ndarray, "B"], coins: UInt32[np.ndarray, "B C"]
 ) -> Int64[np.ndarray, "B"]:
-    """Heads among `count` fair coins: how many of the tokens cut off come from the front.
+    """Heads among `count` fair coins: how many tokens to cut off at the front.
 
     BERT flips a coin for every token that it cuts off. Up to 512 flips are the first `count` bits
     of `coins`; for more, all 512 are flipped and their deviation from the mean is scaled to that of

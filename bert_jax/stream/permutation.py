@@ -1,4 +1,4 @@
-"""A shuffle without a shuffle buffer: the example at each position, computed on its own."""
+"""A shuffle without a shuffle buffer: the example at a position is computed directly."""
 
 import math
 
@@ -22,7 +22,7 @@ def permute(
 
     Args:
       position: in [0, size).
-      epoch: of each position; every epoch has an order of its own.
+      epoch: of each position; epochs have different orders.
       size: number of examples.
       key: from `randomness.key`.
     """

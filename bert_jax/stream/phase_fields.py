@@ -1,4 +1,4 @@
-"""The fields of a phase: what the config may say, and what is refused."""
+"""The fields of a phase, parsed and checked."""
 
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -29,7 +29,7 @@ PHASE_FIELDS: dict[str, tuple[Any, str]] = {
 
 
 def phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
-    """All fields of a phase: its own, and the run's for the rest; `weights` parsed.
+    """All fields of a phase: those that it sets, else the run's; `weights` parsed.
 
     Args:
       index: of the phase, for messages.
@@ -37,7 +37,7 @@ def phase_fields(index: int, given: Any, config: ConfigDict) -> dict[str, Any]:
       config: of the run.
 
     Raises:
-      UserError: a field is unknown, has another type, or makes no sense.
+      UserError: a field is unknown, has another type, or is invalid.
     """
     if not isinstance(given, Mapping | ConfigDict):
         raise UserError(

@@ -23,9 +23,9 @@ class Phase:
       sequence_length: L.
       global_batch_size: B, over all processes.
       mask_rate: share of the tokens to predict at its first step.
-      final_mask_rate: the share that it moves to, linearly, where the next phase begins.
-      max_predictions: P, places for predictions in a row.
-      mask_unit: what is chosen together, one of `units.UNITS`.
+      final_mask_rate: the share at its end; it changes linearly in between.
+      max_predictions: P, the most predictions of a row.
+      mask_unit: what is masked together, one of `units.UNITS`.
       mask_replace_prob: of the predictions, replaced by [MASK].
       random_replace_prob: of the predictions, replaced by a random token.
       weights: share of each source; empty: by their sizes.
@@ -59,7 +59,7 @@ def parse_phases(config: ConfigDict) -> tuple[Phase, ...]:
     """The phases of a run, one after another from step 0 to `config.total_steps`.
 
     Raises:
-      UserError: a field of `config.stream` makes no sense.
+      UserError: a field of `config.stream` is invalid.
     """
     run_rate = _Rate.of(config.stream.mask_rate, config.stream.final_mask_rate)
     result: list[Phase] = []

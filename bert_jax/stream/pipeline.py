@@ -1,4 +1,4 @@
-"""Batches built ahead of the step by tf.data: its threads, its prefetching, none of its state."""
+"""Batches built ahead of the step: tf.data's threads and prefetching, without its state."""
 
 import atexit
 import dataclasses
@@ -26,7 +26,7 @@ _GROUP_TOKENS = 2**18  # most tokens of a group of several batches
 class BatchStream:
     """The batches `build(index)` for each of `indices`, in order; can be iterated again.
 
-    One thread builds ahead. More would not help: they would wait for each other's interpreter.
+    One thread builds ahead. More would not help: they would share one interpreter lock.
 
     Small batches travel in groups: handing one over from thread to thread takes half as long as
     building 256 rows of 128 tokens.
@@ -45,7 +45,7 @@ class BatchStream:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Batch]:
-        # The arrays stay in Python: through TensorFlow go the indices alone, without a copy.
+        # Only indices pass through TensorFlow: the arrays stay in Python and are not copied.
         built: dict[int, list[Batch]] = {}
 
         def build(index: np.int64) -> np.int64:
@@ -60,7 +60,7 @@ class BatchStream:
 
         options = tf.data.Options()
         options.threading.private_threadpool_size = 1
-        # Nothing is left to tune, and the end of the data would wait for the tuner to wake up.
+        # There is nothing to tune, and the end of the data would wait for the tuner's thread.
         options.autotune.enabled = False
         indices = (
             tf.data.Dataset.range(self.indices.start, self.indices.stop, self.group)
@@ -74,8 +74,8 @@ class BatchStream:
 class _Stoppable(Iterator[np.int64]):
     """The elements of a dataset, until the process ends.
 
-    A dataset that is still at work when Python shuts down would wait forever for an interpreter
-    to build its next batch, so it is taken down before.
+    A dataset that is still running when Python shuts down would wait forever for the interpreter
+    to build its next batch, so it is stopped before.
     """
 
     def __init__(self, dataset: tf.data.Dataset):
@@ -108,7 +108,7 @@ def train_batches(
 
     Args:
       batches: of the run.
-      start_step: the first step; any one costs the same.
+      start_step: the first step; starting at any step takes the same time.
       stop_step: the step after the last one.
       rows: of a global batch of the given size, the rows that this process builds.
     """

@@ -1,4 +1,4 @@
-"""What a batch is, and what the rows of every objective have in common."""
+"""The arrays of a batch, and helpers for the rows of every objective."""
 
 import hashlib
 
@@ -7,14 +7,15 @@ from jaxtyping import Int32, Int64
 
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
-# Arrays of fixed shapes, B rows of L tokens with places for P predictions:
+# A batch on the host: arrays of fixed shapes, B rows of L tokens with up to P predictions each.
+# `model.Batch` is the same on devices.
 #   input_ids token_type_ids        int32 [B, L]
 #   position_ids                    int32 [B, L], from 0 in every document
 #   segment_ids                     int32 [B, L], the document in the row from 1 on; 0 is padding
 #   next_sentence_label             int32 [B], of pairs only: 0 follows, 1 does not
 # and after masking also
 #   masked_positions masked_labels  int32 [B, P], positions ascending
-#   masked_weights                  float32 [B, P], 1 for predictions, 0 for free places
+#   masked_weights                  float32 [B, P], 1 for predictions, 0 where unused
 Batch = dict[str, np.ndarray]
 
 
@@ -25,7 +26,7 @@ def framed_rows(
 
     Args:
       ids: rows that begin with [CLS] and have one at the start of each further document.
-      length: tokens of each row; what is behind is padding.
+      length: tokens of each row; the rest is padding.
       vocabulary: of the ids.
     """
     rows, columns = ids.shape
@@ -52,7 +53,7 @@ def framed_rows(
 def digest(batch: Batch) -> str:
     """A hash of everything in a batch.
 
-    Kept beside a checkpoint, it tells whether a resumed run would go on with the same stream.
+    Saved with a checkpoint, to check that a resumed run continues with the same stream.
     """
     hashed = hashlib.sha256()
     for name, array in sorted(batch.items()):

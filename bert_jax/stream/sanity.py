@@ -1,4 +1,4 @@
-"""Is there anything to learn in the batches of a run? A check before training."""
+"""Checks before training that the batches of a run have something to predict."""
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,11 +20,11 @@ def check_predictions(batches: TrainBatches, vocabulary: Vocabulary) -> None:
     cover. Every process looks at the same rows: the first ones of the first steps of each phase.
 
     Args:
-      batches: of the run; an objective without masked tokens is not looked at.
+      batches: of the run; one without masked tokens is not checked.
       vocabulary: of the token store.
 
     Raises:
-      UserError: says how many rows, and why.
+      UserError: most rows have nothing to predict.
     """
     for phase in batches.settings.phases:
         found = [

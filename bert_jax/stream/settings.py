@@ -1,4 +1,4 @@
-"""What a run's batches depend on, besides the token store."""
+"""Everything that a run's batches depend on, besides the token store."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from bert_jax.stream.phases import Phase
 
 @runtime_checkable
 class ExampleSource(Protocol):
-    """The part of an objective (`training.objectives`) that the stream needs.
+    """The part of an objective (`training.objectives`) that the stream uses.
 
     Attributes:
       padding: what a row of padding holds in the arrays where that is not 0.
@@ -39,5 +39,5 @@ class StreamSettings:
         return next(phase for phase in self.phases if step < phase.stop)
 
     def phase_before(self, step: int) -> Phase:
-        """The phase that the state after `step` updates was last trained in, or will begin in."""
+        """The phase of the last of `step` updates; at step 0, the first phase."""
         return next(phase for phase in self.phases if step <= phase.stop)

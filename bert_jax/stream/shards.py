@@ -51,7 +51,7 @@ def columns_from(
     return views[first + rows.shape[1] * np.arange(len(rows))]
 
 
-# (shard, its rows of the batch) for each shard that occurs; made once for several reads.
+# (shard, its rows of the batch) for each shard that occurs; computed once for several reads.
 Groups = list[tuple[int, slice | Int64[np.ndarray, "_"]]]
 
 

@@ -17,20 +17,20 @@ a row of 8 tokens, of which 3 are to be predicted.
     score            1    3    3    3    4    6   max  max
     column           5    2    3    4    6    1    0    7
 
-The first 3 would cut `un ##hap ##py`. As in google-research/bert, a word that does not fit any more
-is left out and the next one tried: 5, 6, 1 are chosen.
+The first 3 would cut `un ##hap ##py`. As in google-research/bert, a word that no longer fits
+is left out and the next one is tried: 5, 6, 1 are chosen.
 
-`span`: words are tried by their scores, each as the begin of a span of a random number of words.
-Say one word for the span at `cat` and four for the one at `un`. `cat` is chosen; the second span is
-`un ##hap ##py`, because it ends where it meets `cat`, and 2 of it are left to be predicted: 5, 2, 3
-are chosen.
+`span`: words are tried by their scores, each as the beginning of a span of a random number of
+words. Say one word for the span at `cat` and four for the one at `un`. `cat` is chosen; the second
+span is `un ##hap ##py`, because it ends where it meets `cat`, and 2 of it are left to be predicted:
+5, 2, 3 are chosen.
 
 Score and column are packed into one integer, the column in the low bits (score 3 and column 2 are
 3 * 8 + 2 = 26 here), because processors sort plain integers fast.
 
 A word of more tokens than the row has predictions (DNA, base64, a script without spaces) can never
-be chosen whole. Where the other words of the row are not enough, its tokens count as words of their
-own, so that every row with text has something to predict.
+be chosen whole. Where the other words of the row are not enough, each of its tokens counts as a
+word, so that every row with text has something to predict.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.stream.randomness import Draw
 
 UNITS = ("token", "word", "span")
-_NEVER = np.uint32(0xFFFFFFFF)  # the number of a token that may not be chosen
+_NEVER = np.uint32(0xFFFFFFFF)  # sorts last: a token that may not be chosen
 
 # SpanBERT (Joshi et al., 2020): lengths in words are geometric with p = 0.2, and at most 10.
 LONGEST_SPAN = 10
@@ -66,8 +66,8 @@ def choose(
         random word that is not in a span yet; one ends early at a special token and at another
         span, and the last one is cut.
       ids: the tokens.
-      is_ordinary: which of them may be chosen.
-      num_to_predict: how many are to be chosen, 1 or more; all if there are not as many.
+      is_ordinary: which of them may be chosen: all but special tokens.
+      num_to_predict: how many to choose, 1 or more; all if there are fewer.
       predictions: P, at least the largest of `num_to_predict`.
       vocabulary: of the ids; says where words begin.
       draw: the random numbers of the rows.

@@ -1,4 +1,4 @@
-"""Weights of sources, as the config spells them."""
+"""Weights of sources, parsed from the config."""
 
 from collections.abc import Mapping
 from fractions import Fraction
