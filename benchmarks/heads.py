@@ -75,7 +75,7 @@ def measure_costs() -> dict[str, Cost]:
     costs = {}
     for name in HEADS:
         config = dataclasses.replace(
-            ModelConfig.create(default_config().model, FLAGS.vocabulary),
+            ModelConfig(FLAGS.vocabulary, **default_config().model.to_dict()),
             head=name,
             hidden_size=FLAGS.width,
             compute_dtype=FLAGS.dtype,

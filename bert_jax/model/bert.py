@@ -20,7 +20,7 @@ HEAD_STREAM = zlib.crc32(b"head")  # keeps sampled losses independent of the lay
 
 
 class Outputs(NamedTuple):
-    """What the pretraining losses need, in float32."""
+    """Logits of both pretraining heads, in float32."""
 
     mlm_logits: Float[Array, "B P V"]
     nsp_logits: Float[Array, "B 2"] | None
@@ -35,7 +35,7 @@ class Bert(nnx.Module):
         self.nsp_head = NextSentenceHead(config, rngs=rngs) if config.next_sentence else None
 
     def __call__(self, batch: Batch, dropout_key: PRNGKeyArray | None = None) -> Outputs:
-        """Logits at the masked positions of a batch (contract C5), and for its sentence pairs.
+        """Logits at the masked positions of a batch (`stream.rows`), and for its sentence pairs.
 
         Args:
           batch: `input_ids`, `token_type_ids`, `position_ids`, `segment_ids` [B, L] and

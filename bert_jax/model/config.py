@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
 from bert_jax.model.attention import BACKENDS, Call, effective_window
@@ -58,26 +57,15 @@ class ModelConfig:
     local_rope_theta: float
     compute_dtype: str
     attention_backend: str = "auto"
-    rows: str = "packed"  # padded: never more than one document a row
+    rows: str = "packed"  # several documents a row | padded: one, then padding
     rematerialization: str = "none"
     layers: str = "unrolled"
     head: str = "blocked"
     sampled_negatives: int = 8192
     adaptive_cutoffs: tuple[int, ...] = ()
-    # The ids from the most frequent to the rarest, for heads that make a difference between them;
-    # (): the ids are in that order themselves.
+    # The ids from the most frequent to the rarest, for heads that treat them differently; (): the
+    # ids themselves are in that order.
     token_order: tuple[int, ...] = dataclasses.field(default=(), repr=False)
-
-    @classmethod
-    def create(cls, model: ConfigDict, vocab_size: int, rows: str = "packed") -> "ModelConfig":
-        """The `model` group of a run's config, with the size of its tokenizer's vocabulary.
-
-        Args:
-          model: the group.
-          vocab_size: number of tokens in the tokenizer's vocabulary.
-          rows: `packed`: a row may hold several documents; `padded`: it never does.
-        """
-        return cls(vocab_size=vocab_size, rows=rows, **model.to_dict())
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
@@ -125,7 +113,7 @@ class ModelConfig:
         self._check_head()
 
     def _check_head(self) -> None:
-        from bert_jax.model.heads import HEADS  # which need this module
+        from bert_jax.model.heads import HEADS  # heads import this module
 
         if self.head not in HEADS:
             raise UserError(f"config.model.head is {self.head!r}: choose one of {', '.join(HEADS)}")

@@ -1,7 +1,7 @@
 """Cross-entropy over a vocabulary, from whole logits or block by block.
 
-Both give sums, so that parts of a batch add up. Axes: B batch, P predictions of a row, N those of
-all rows, D width, V vocabulary.
+Both return sums, so that parts of a batch can be added. Axes: B batch, P predictions of a row, N
+those of all rows, D width, V vocabulary.
 """
 
 import functools
@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Int
 from bert_jax.model.placement import ROWS, mesh_in_context, platform
 from bert_jax.model.products import contract
 
-# Of the logits of one block on one device. Small blocks stay in a processor's cache; accelerators
-# want large products.
+# Size of the logits of one block on one device. Small blocks stay in a CPU's cache; accelerators
+# need large products.
 CPU_BLOCK_BYTES, BLOCK_BYTES = 16 * 2**20, 256 * 2**20
-# Every block adds to the gradient of the table, which takes the time of so many predictions.
+# Predictions. Every block also adds to the gradient of the table, which takes as long as this many.
 LEAST_BLOCK = 256
 
 
@@ -27,36 +27,36 @@ class Totals(NamedTuple):
     """Weighted sums over the predictions of a batch; divided by `weight` they are means."""
 
     loss: Float[Array, ""]  # nats
-    metrics: dict[str, Float[Array, ""]]  # by name: what is reported besides the loss
-    weight: Float[Array, ""]  # of all of them
+    metrics: dict[str, Float[Array, ""]]  # by name, such as accuracy: the correct predictions
+    weight: Float[Array, ""]  # of all predictions
 
 
 class Summed(NamedTuple):
-    """A loss summed over predictions that were each weighted, and which of them were right."""
+    """The weighted sum of the losses, and which predictions are correct (1.0 or 0.0)."""
 
     loss: Float[Array, ""]
     correct: Float[Array, "*N"]
 
 
 class Gradients(NamedTuple):
-    """Of a summed loss."""
+    """Gradients of a summed loss."""
 
     x: Float[Array, "*N D"]
     table: Float[Array, "V D"]
     bias: Float[Array, "V"]
 
 
-Found = tuple[Summed, Gradients | None]  # no gradients where none are asked for
+LossAndGradients = tuple[Summed, Gradients | None]  # None: gradients were not requested
 
 
 def cross_entropy(
     logits: Float[Array, "*N V"], labels: Int[Array, "*N"], weights: Float[Array, "*N"]
 ) -> Totals:
     """Summed loss and number of correct predictions of whole logits in float32."""
-    own = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    losses = jax.nn.logsumexp(logits, axis=-1) - own
+    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    losses = jax.nn.logsumexp(logits, axis=-1) - label_logits
     # Correct: no other logit exceeds the label's; on CPUs an argmax costs ten times a max.
-    correct = (own >= logits.max(axis=-1)).astype(jnp.float32)
+    correct = (label_logits >= logits.max(axis=-1)).astype(jnp.float32)
     metrics = {"accuracy": (correct * weights).sum()}
     return Totals((losses * weights).sum(), metrics, weights.sum())
 
@@ -69,11 +69,11 @@ def blocked_cross_entropy(
     labels: Int[Array, "B P"],
     weights: Float[Array, "B P"],
 ) -> Summed:
-    """The cross-entropy of the logits x @ table.T + bias, of which only one block exists at a time.
+    """Cross-entropy of the logits x @ table.T + bias, computed one block at a time.
 
     Predictions are taken in blocks. As the loss is a sum, the gradient of a block is known as soon
-    as its logits are, and is computed with them: nothing is kept or computed again for the
-    backward pass, which only scales. Blocks without a prediction that counts are not computed.
+    as its logits are, and is computed with them: nothing else is kept or recomputed for the
+    backward pass, which only scales. Blocks whose weights are all 0 are skipped.
 
     On a mesh each device takes blocks of its own rows and, where `tensor` divides V, of its own
     part of the vocabulary: hidden states are not exchanged, and the gradient of the table is summed
@@ -84,7 +84,7 @@ def blocked_cross_entropy(
       table: one row for each token of the vocabulary.
       bias: one number for each token of the vocabulary.
       labels: ids of the original tokens.
-      weights: 0 where there is nothing to predict. Constants, as far as gradients go.
+      weights: 0 where there is nothing to predict; gradients treat them as constants.
     """
     return _sums(x, table, bias, labels, weights, with_gradients=False)[0]
 
@@ -102,8 +102,8 @@ def _sums(
     weights: Float[Array, "B P"],
     *,
     with_gradients: bool,
-) -> Found:
-    table = table.astype(x.dtype)  # before it travels
+) -> LossAndGradients:
+    table = table.astype(x.dtype)  # before devices exchange it
     mesh = mesh_in_context()
     on_device = functools.partial(_on_device, platform=platform(), with_gradients=with_gradients)
     if mesh is None:
@@ -112,23 +112,23 @@ def _sums(
     vocab_axes = ("tensor",) if tensor > 1 and table.shape[0] % tensor == 0 else ()
 
     def on_mesh(*arguments: Array) -> tuple:
-        found, gradients = on_device(*arguments, vocab_axes=vocab_axes)
-        sums = jax.lax.psum(found.loss, ROWS), found.correct
+        summed, gradients = on_device(*arguments, vocab_axes=vocab_axes)
+        sums = jax.lax.psum(summed.loss, ROWS), summed.correct
         if gradients is None:
             return sums, ()
         d_table, d_bias = jax.lax.psum((gradients.table, gradients.bias), ROWS)
         return sums, (gradients.x, d_table, d_bias)
 
-    found, gradients = jax.shard_map(
+    sums, gradients = jax.shard_map(
         on_mesh,
         in_specs=(P(ROWS), P(vocab_axes), P(vocab_axes), P(ROWS), P(ROWS)),
         out_specs=(
             (P(), P(ROWS)),
             (P(ROWS), P(vocab_axes), P(vocab_axes)) if with_gradients else (),
         ),
-        check_vma=False,  # it cannot see what the sums of a loop have in common
+        check_vma=False,  # the check rejects the loop's carry
     )(x, table, bias, labels, weights)
-    return Summed(*found), Gradients(*gradients) if with_gradients else None
+    return Summed(*sums), Gradients(*gradients) if with_gradients else None
 
 
 blocked_cross_entropy.defvjp(functools.partial(_sums, with_gradients=True), _backward)
@@ -143,7 +143,7 @@ def _on_device(
     platform: str,
     with_gradients: bool,
     vocab_axes: tuple[str, ...],
-) -> Found:
+) -> LossAndGradients:
     """The rows of one device and its part of the vocabulary (split over `vocab_axes`)."""
     shape, number = weights.shape, weights.size
     x, labels, weights = x.reshape(number, -1), labels.reshape(-1), weights.reshape(-1)
@@ -152,17 +152,17 @@ def _on_device(
         _block, table=table, bias=bias, with_gradients=with_gradients, vocab_axes=vocab_axes
     )
     if size >= number:
-        found, gradients = block(x, labels, weights)
+        summed, gradients = block(x, labels, weights)
     else:
-        # Predictions that count come first, so that the blocks after them need not be computed.
+        # Predictions with a weight come first, so that the blocks after them can be skipped.
         order = jnp.argsort(weights == 0, stable=True)
         blocks = -(-number // size)
         rows = _padded(blocks * size, x[order], labels[order], weights[order])
         counted = jnp.count_nonzero(weights)
-        if vocab_axes:  # all devices meet in every block
+        if vocab_axes:  # the devices communicate in every block, so all must run it
             counted = jax.lax.pmax(counted, ROWS)
 
-        def add(carry: Found, begin: Array) -> Found:
+        def add(carry: LossAndGradients, begin: Array) -> LossAndGradients:
             new, new_gradients = block(
                 *(jax.lax.dynamic_slice_in_dim(array, begin, size) for array in rows)
             )
@@ -177,7 +177,7 @@ def _on_device(
                 gradients.bias + new_gradients.bias,
             )
 
-        def step(carry: Found, begin: Array) -> tuple[Any, None]:
+        def step(carry: LossAndGradients, begin: Array) -> tuple[Any, None]:
             return jax.lax.cond(begin < counted, add, lambda carry, _: carry, carry, begin), None
 
         no_sums = Summed(jnp.zeros(()), jnp.zeros(blocks * size))
@@ -185,15 +185,15 @@ def _on_device(
             jnp.zeros_like(rows[0]), jnp.zeros(table.shape), jnp.zeros(bias.shape)
         )
         nothing = no_sums, no_gradients if with_gradients else None
-        (found, gradients), _ = jax.lax.scan(step, nothing, jnp.arange(0, blocks * size, size))
+        (summed, gradients), _ = jax.lax.scan(step, nothing, jnp.arange(0, blocks * size, size))
         back = jnp.argsort(order)
-        found = found._replace(correct=found.correct[back])
+        summed = summed._replace(correct=summed.correct[back])
         if gradients is not None:
             gradients = gradients._replace(x=gradients.x[back])
-    found = found._replace(correct=found.correct.reshape(shape))
+    summed = summed._replace(correct=summed.correct.reshape(shape))
     if gradients is None:
-        return found, None
-    return found, gradients._replace(x=gradients.x.reshape(*shape, -1))
+        return summed, None
+    return summed, gradients._replace(x=gradients.x.reshape(*shape, -1))
 
 
 def _block(
@@ -205,34 +205,35 @@ def _block(
     bias: Float[Array, "V"],
     with_gradients: bool,
     vocab_axes: tuple[str, ...],
-) -> Found:
+) -> LossAndGradients:
     """The logits of some predictions, their loss and its gradient; softmax in float32."""
     first = jax.lax.axis_index(vocab_axes) * table.shape[0] if vocab_axes else 0
     logits = contract("nd,vd->nv", x, table, x.dtype, jnp.float32) + bias
     is_label = jnp.arange(table.shape[0]) == (labels - first)[:, None]  # N V
-    own = jnp.where(is_label, logits, 0.0).sum(axis=1)
+    label_logits = jnp.where(is_label, logits, 0.0).sum(axis=1)
     highest = logits.max(axis=1)
     if vocab_axes:
-        own, highest = jax.lax.psum(own, vocab_axes), jax.lax.pmax(highest, vocab_axes)
+        label_logits = jax.lax.psum(label_logits, vocab_axes)
+        highest = jax.lax.pmax(highest, vocab_axes)
     exponentials = jnp.exp(logits - highest[:, None])
     normalizer = exponentials.sum(axis=1)
     if vocab_axes:
         normalizer = jax.lax.psum(normalizer, vocab_axes)
-    losses = highest + jnp.log(normalizer) - own
-    found = Summed((losses * weights).sum(), (own >= highest).astype(jnp.float32))
+    losses = highest + jnp.log(normalizer) - label_logits
+    summed = Summed((losses * weights).sum(), (label_logits >= highest).astype(jnp.float32))
     if not with_gradients:
-        return found, None
+        return summed, None
     probabilities = exponentials * (weights / normalizer)[:, None]
     d_logits = probabilities - jnp.where(is_label, weights[:, None], 0.0)
     d_x = contract("nv,vd->nd", d_logits, table, x.dtype, jnp.float32)
     if vocab_axes:
         d_x = jax.lax.psum(d_x, vocab_axes)
     d_table = contract("nv,nd->vd", d_logits, x, x.dtype, jnp.float32)
-    return found, Gradients(d_x.astype(x.dtype), d_table, d_logits.sum(axis=0))
+    return summed, Gradients(d_x.astype(x.dtype), d_table, d_logits.sum(axis=0))
 
 
 def _block_size(platform: str, number: int, vocabulary: int) -> int:
-    """How many of `number` predictions make a block: equal parts within the bound."""
+    """Predictions of a block: `number` in equal parts within the limit."""
     most = CPU_BLOCK_BYTES if platform == "cpu" else BLOCK_BYTES
     limit = max(LEAST_BLOCK, most // (4 * vocabulary))
     return math.ceil(number / math.ceil(number / limit))

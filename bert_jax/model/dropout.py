@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
-    """Zero a share `rate` of `x` and scale up the rest; without a key or a rate, `x` itself.
+    """Zero a share `rate` of `x` and scale up the rest; without a key or with rate 0, `x` itself.
 
     The mask is a function of the key and the element's index alone, not of the sharding.
     """
@@ -45,8 +45,8 @@ def hashed(
 ) -> UInt32[Array, "..."]:
     """32 bits for each index; `first` and `second` are the two words of a key.
 
-    A dozen integer operations, where JAX's threefry takes a hundred, which cost more than the
-    layers' matrix products on a CPU. The mixing is MurmurHash3's finaliser (A. Appleby), the second
+    A dozen integer operations; JAX's threefry takes a hundred, more time than the layers' matrix
+    products on a CPU. The mixing is MurmurHash3's finaliser (A. Appleby), the second
     word of the key added half-way, so that two keys do not give shifted copies of one stream.
     """
     bits = index * jnp.uint32(0x9E3779B9) + first

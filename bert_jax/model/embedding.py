@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 @jax.custom_vjp
 def lookup_few(table: Float[Array, "T D"], ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    """The rows `ids` of the table; for T up to some dozens."""
+    """The rows `ids` of the table; for tables of up to some dozens of rows."""
     return jnp.take(table, ids, axis=0)
 
 
@@ -25,7 +25,7 @@ def _forward(
 def _backward(saved: tuple[Array, Array], gradient: Float[Array, "B L D"]) -> tuple[Array, None]:
     ids, like_table = saved
     one_hot = jax.nn.one_hot(ids, like_table.shape[1], dtype=gradient.dtype)  # B L T
-    # Sums of float32 numbers: not to be rounded to TF32 or bfloat16, as products may be by default.
+    # A sum in float32: by default the product could round its operands to TF32 or bfloat16.
     summed = jnp.einsum("blt,bld->td", one_hot, gradient, precision=jax.lax.Precision.HIGHEST)
     return summed.astype(like_table.dtype), None
 

@@ -1,4 +1,4 @@
-"""The normalization that every part of the model uses, and the one place to add another kind.
+"""The normalization of every part of the model; another kind is added here.
 
 Parameters are named `scale` and, where `config.use_bias` is set, `bias`: the sharding, the weight
 decay and the Hugging Face names follow from these.
@@ -16,7 +16,7 @@ def make_norm(config: ModelConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
         config.hidden_size,
         epsilon=config.norm_epsilon,
         use_bias=config.use_bias,
-        use_fast_variance=False,  # mean of squares minus square of the mean loses digits
+        use_fast_variance=False,  # E[x^2] - E[x]^2 loses precision
         dtype=jnp.float32,
         rngs=rngs,
     )

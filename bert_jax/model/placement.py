@@ -16,20 +16,20 @@ def mesh_in_context() -> AbstractMesh | None:
 
 
 def platform() -> str:
-    """What the computation is traced for: cpu, gpu (NVIDIA), rocm or tpu.
+    """The platform that the computation is traced for: cpu, gpu (NVIDIA), rocm or tpu.
 
-    The mesh may be of devices that this machine does not have.
+    The mesh may consist of devices that this machine does not have.
     """
     return platform_of(jax.sharding.get_abstract_mesh().abstract_device or jax.local_devices()[0])
 
 
 def platform_of(device: jax.Device | AbstractDevice) -> str:
-    """The kind of a device. JAX calls AMD's GPUs gpu, too: their own name tells them apart."""
+    """The kind of a device: cpu, gpu (NVIDIA), rocm or tpu. JAX calls AMD's GPUs gpu too."""
     if device.platform == "rocm" or device.device_kind.startswith(AMD):
         return "rocm"
     return "gpu" if device.platform == "cuda" else device.platform
 
 
 def place(x: Shaped[Array, "..."], *axes: str | tuple[str, ...] | None) -> Shaped[Array, "..."]:
-    """`x` spread over these axes of the mesh in context; without a mesh, `x` itself."""
+    """`x` sharded over these axes of the mesh in context; without a mesh, `x` itself."""
     return x if mesh_in_context() is None else jax.lax.with_sharding_constraint(x, P(*axes))

@@ -77,13 +77,13 @@ def _product(spec: str, x: Array, y: Array, dtype: DTypeLike) -> Array:
 
 
 def _cpu_product(spec: str, x: Array, y: Array) -> Float[Array, "..."]:
-    """A bfloat16 einsum that XLA's CPU library runs on the processor's matrix units; float32 out.
+    """A bfloat16 einsum in the form that XLA runs on a CPU's matrix units; float32 result.
 
-    It does so, seven times as fast as otherwise (XLA of 2026), where the result is float32 and the
-    left operand ends in the summed axes. XLA transposes one that does not, except where it sums
+    XLA (of 2026) uses them, which is seven times as fast, if the result is float32 and the left
+    operand ends in the summed axes. XLA transposes one that does not, except where it sums
     over a single axis: there it folds the transpose back into the product, unless the axis is split
-    in two. For the same reason the left operand has to be the one whose own axes come first in the
-    result.
+    in two. For the same reason the left operand must be the one whose unshared axes come first in
+    the result.
     """
     terms, of_result = spec.split("->")
     of_x, of_y = terms.split(",")
@@ -110,9 +110,9 @@ def _cpu_product(spec: str, x: Array, y: Array) -> Float[Array, "..."]:
 
 
 def _halve(x: Array, axis: int) -> Array:
-    """`axis` as two axes, [2, half]; an odd one gets a zero more."""
+    """`axis` as two axes, [2, half]; an odd axis is padded with a zero."""
     odd = x.shape[axis] % 2
-    x = jnp.pad(x, [(0, odd if place == axis else 0) for place in range(x.ndim)])
+    x = jnp.pad(x, [(0, odd if index == axis else 0) for index in range(x.ndim)])
     return x.reshape(*x.shape[:axis], 2, -1, *x.shape[axis + 1 :])
 
 

@@ -1,4 +1,4 @@
-"""Cross-entropy over a sample of a vocabulary, for vocabularies that are too large to be whole.
+"""Cross-entropy over a sample of the vocabulary, for vocabularies too large for full logits.
 
 Axes: B batch, P predictions of a row, D width, V vocabulary, S sample.
 """
@@ -26,28 +26,28 @@ def sampled_cross_entropy(
 ) -> Totals:
     """Cross-entropy against a sample of the vocabulary (https://arxiv.org/abs/1412.2007).
 
-    The normalizer of each prediction is estimated as exp(own logit) plus the sum of exp(logit) /
-    (probability of being in the sample) over the sample without the label itself: an unbiased
-    estimate, from which the loss goes to the exact one as the sample grows. One sample serves all
-    predictions of the batch. A prediction counts as correct if no logit of the sample exceeds its
-    label's, which is more often than over the whole vocabulary.
+    The normalizer of each prediction is estimated as exp(the label's logit) plus the sum of
+    exp(logit) / (probability of being in the sample) over the sample without the label: an unbiased
+    estimate, with which the loss converges to the exact one as the sample grows. One sample serves
+    all predictions of the batch. A prediction counts as correct if no logit of the sample exceeds
+    its label's, which is more often than over the whole vocabulary.
 
     Args:
       x, table, bias, labels, weights: as in `blocked_cross_entropy`.
       negatives: S, the size of the sample.
       key: draws it.
-      order: the ids from the most frequent to the rarest; (): they are in that order themselves.
+      order: the ids from the most frequent to the rarest; (): the ids are in that order.
     """
     ids, probabilities = sample_ranks(table.shape[0], negatives, key)
     if order:
         ids = jnp.asarray(np.array(order, np.int32))[ids]
     wide = x.astype(jnp.float32)
-    own = (wide * table[labels]).sum(axis=-1) + bias[labels]
+    label_logits = (wide * table[labels]).sum(axis=-1) + bias[labels]
     others = contract("bpd,sd->bps", x, table[ids], x.dtype, jnp.float32) + bias[ids]
     others = jnp.where(ids == labels[..., None], -jnp.inf, others)  # accidental hits
     estimate = jax.nn.logsumexp(others - jnp.log(probabilities), axis=-1)
-    losses = jnp.logaddexp(own, estimate) - own
-    correct = (own >= others.max(axis=-1)).astype(jnp.float32)
+    losses = jnp.logaddexp(label_logits, estimate) - label_logits
+    correct = (label_logits >= others.max(axis=-1)).astype(jnp.float32)
     metrics = {"accuracy": (correct * weights).sum()}
     return Totals((losses * weights).sum(), metrics, weights.sum())
 
@@ -55,11 +55,11 @@ def sampled_cross_entropy(
 def sample_ranks(
     vocabulary: int, number: int, key: PRNGKeyArray
 ) -> tuple[Int[Array, "S"], Float[Array, "S"]]:
-    """Distinct ranks of frequency, and the probability that each was to be among them.
+    """Distinct ranks of frequency, and the probability with which each is in the sample.
 
     The probability falls with the rank by Zipf's law (log-uniform); the most frequent tokens are
-    always in the sample. Systematic
-    sampling: points at distance 1 from a random start on the line of cumulated probabilities.
+    always in the sample. Systematic sampling: points at distance 1 from a random start on the line
+    of cumulative probabilities.
     """
     shares, bits = _inclusion(vocabulary, number)
     ends = np.cumsum(shares, dtype=np.int64).astype(np.int32)
@@ -71,7 +71,7 @@ def sample_ranks(
 
 @functools.lru_cache
 def _inclusion(vocabulary: int, number: int) -> tuple[Int[np.ndarray, "V"], int]:
-    """The probability of each id to be among `number` distinct ones, as integers over 2**bits."""
+    """The probability that each rank is among `number` distinct ones, as integers over 2**bits."""
     bits = 31 - number.bit_length()
     zipf = np.log1p(1.0 / np.arange(1, vocabulary + 1))
     certain = 0  # the first ids, whose probability is cut at 1

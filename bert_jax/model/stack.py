@@ -1,7 +1,7 @@
-"""All layers one after another: unrolled in the program, or as a loop that scans over them.
+"""Runs all layers: unrolled in the program, or as a scan over groups of layers.
 
-The parameters are a tree with an entry for each layer in both cases; for a scan they are stacked
-while the step is traced.
+In both cases the parameters are a tree with an entry for each layer; a scan stacks them inside the
+traced step.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Hidden = Float[Array, "B L D"]
 Key = PRNGKeyArray | None
 Apply = Callable[[Any, Hidden, int, Key], Hidden]  # layer, its input, its window, its dropout key
 
-# What the forward pass of a layer keeps for the backward pass, besides the layer's input.
+# What a layer's forward pass saves for the backward pass, besides the layer's input.
 POLICIES = {
     "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),  # of the linear maps
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -57,7 +57,7 @@ def apply_layers(
     Args:
       layers: all layers.
       x: input of the first.
-      keys: the dropout key of each layer; they do not depend on how the layers are run.
+      keys: the dropout key of each layer, the same for every way to run the layers.
       apply: computes one layer.
       config: `layers` and `rematerialization` say how.
     """
@@ -123,7 +123,7 @@ def _run(layer: _Layer, x: Hidden, apply: Apply, remat: str, *, is_in_scan: bool
         return place(apply(module, x, layer.window, key), ROWS)
 
     if remat != "none":
-        # The compiler must not merge the second computation with the first one; across a scan's
-        # border it cannot.
+        # The compiler must not merge the recomputation with the first computation; inside a scan
+        # it cannot.
         forward = jax.checkpoint(forward, policy=POLICIES[remat], prevent_cse=not is_in_scan)
     return forward(x, layer.params, layer.key)

@@ -37,7 +37,7 @@ def run(tmp_path_factory, tokenizer_directory, redrawn) -> Path:
     shutil.copytree(tokenizer_directory, workdir / "tokenizer")
     checkpoints = Checkpoints(workdir / "checkpoints", keep=5)
     for step in (3, 7):
-        params = redrawn(ModelConfig.create(config.model, 700))
+        params = redrawn(ModelConfig(700, **config.model.to_dict()))
         params["mlm_head"]["bias"][:] = step
         state = TrainState(jnp.int32(step), params, {"count": jnp.int32(step)})
         checkpoints.save(state, stream={})

@@ -61,7 +61,7 @@ def test_all_layers_global_stays_so(modern, vocabulary):
 )
 def test_every_shipped_config_has_a_class(file, arg, expected):
     config = load_config(str(Path(__file__).parents[2] / "configs" / file), arg)
-    assert configs.architecture(ModelConfig.create(config.model, 1000)) == expected
+    assert configs.architecture(ModelConfig(1000, **config.model.to_dict())) == expected
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def small(**changes):
     config.update(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, **changes
     )
-    return ModelConfig.create(config, VOCAB)
+    return ModelConfig(VOCAB, **config.to_dict())
 
 
 MODERN = {
@@ -125,7 +125,7 @@ def test_the_model_runs_in_both_modes_of_nnx():
 def test_bert_sizes_have_the_published_parameters(size, published):
     """Encoder and pooler with 30,522 pieces, as the published checkpoints count."""
     config = load_config("configs/bert.py", size)
-    model = ModelConfig.create(config.model, config.tokenizer.vocab_size)
+    model = ModelConfig(config.tokenizer.vocab_size, **config.model.to_dict())
     _, params = model_lib.abstract(model)
     counted = (params["encoder"], params["nsp_head"]["pooler"])
     assert sum(leaf.size for leaf in jax.tree.leaves(counted)) == published
@@ -145,7 +145,7 @@ PUBLISHED_MODERNBERT = {
 @pytest.mark.parametrize("size", ["base", "large"])
 def test_modernbert_sizes_have_the_parameters_of_the_published_classes(size):
     config = load_config("configs/modernbert.py", size)
-    model = ModelConfig.create(config.model, config.tokenizer.vocab_size)
+    model = ModelConfig(config.tokenizer.vocab_size, **config.model.to_dict())
     _, params = model_lib.abstract(model)
     with torch.device("meta"):
         published = ModernBertForMaskedLM(ModernBertConfig(**PUBLISHED_MODERNBERT[size]))
@@ -168,4 +168,4 @@ def test_an_impossible_encoder_is_refused_by_field(field, value):
     config = default_config().model
     config[field] = value
     with pytest.raises(UserError, match=rf"config\.model\.{field}"):
-        ModelConfig.create(config, VOCAB)
+        ModelConfig(VOCAB, **config.to_dict())

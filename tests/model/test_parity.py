@@ -28,7 +28,7 @@ def preset(file: str, arg: str) -> ModelConfig:
     model = load_config(str(CONFIGS / file), arg).model
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
     small = {name: getattr(MODERN, name) for name in (*sizes, "intermediate_size")}
-    return dataclasses.replace(ModelConfig.create(model, 97), **small, compute_dtype="float32")
+    return dataclasses.replace(ModelConfig(97, **model.to_dict()), **small, compute_dtype="float32")
 
 
 FAMILIES = {

@@ -23,7 +23,7 @@ def classic() -> ModelConfig:
     model = default_config().model
     model.hidden_size, model.intermediate_size, model.num_hidden_layers = 128, 512, 2
     model.next_sentence = False  # its head is left out of the count
-    return ModelConfig.create(model, VOCAB)
+    return ModelConfig(VOCAB, **model.to_dict())
 
 
 def modern() -> ModelConfig:

@@ -21,7 +21,7 @@ def steps_on(**mesh):
     config.mesh.update(mesh)
     return compile_steps(
         parse(config).training,
-        ModelConfig.create(config.model, 64),
+        ModelConfig(64, **config.model.to_dict()),
         sharding.make_mesh(parse(config).training.mesh),
     )
 

@@ -18,7 +18,7 @@ from bert_jax.training.schedules import make_schedule
 
 
 def abstract_params(config):
-    return model_lib.abstract(ModelConfig.create(config.model, 100))[1]
+    return model_lib.abstract(ModelConfig(100, **config.model.to_dict()))[1]
 
 
 def configs():
@@ -94,7 +94,7 @@ def test_muon_update_of_each_projection_is_orthogonal():
     config.warmup_steps = 0
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0
-    params = model_lib.initialize(ModelConfig.create(config.model, 100), jax.random.key(0))
+    params = model_lib.initialize(ModelConfig(100, **config.model.to_dict()), jax.random.key(0))
     optimizer = make_optimizer(parse(config).training.optimizer).update
     gradient = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape), params)
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)

@@ -38,14 +38,14 @@ def test_a_batch_that_does_not_divide_over_the_mesh_is_refused():
 
 def test_a_parameter_that_an_axis_does_not_divide_is_refused_by_name():
     config = default_config()
-    _, params = model_lib.abstract(ModelConfig.create(config.model, 1001))
+    _, params = model_lib.abstract(ModelConfig(1001, **config.model.to_dict()))
     with pytest.raises(UserError, match=r"mesh\.tensor=2 does not divide 1001.*tokens\.embedding"):
         sharding.parameter_shardings(mesh(tensor=2), params)
 
 
 def test_fsdp_and_tensor_split_every_matrix_and_replicate_no_large_parameter():
     config = default_config()
-    _, params = model_lib.abstract(ModelConfig.create(config.model, 1024))
+    _, params = model_lib.abstract(ModelConfig(1024, **config.model.to_dict()))
     shardings = sharding.parameter_shardings(mesh(data=2, fsdp=2, tensor=2), params)
     for (path, leaf), spread in zip(
         jax.tree.leaves_with_path(params), jax.tree.leaves(shardings), strict=True

@@ -39,7 +39,9 @@ def modern(config):
 def run(config, batches):
     """The state and the figures after a few steps, on the host."""
     mesh = sharding.make_mesh(parse(config).training.mesh)
-    steps = compile_steps(parse(config).training, ModelConfig.create(config.model, VOCAB), mesh)
+    steps = compile_steps(
+        parse(config).training, ModelConfig(VOCAB, **config.model.to_dict()), mesh
+    )
     state, history = steps.init(), []
     for batch in batches:
         state, figures = steps.train(state, sharding.place_batch(mesh, batch, BATCH))
@@ -97,7 +99,7 @@ def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, he
     config.model.head, config.model.sampled_negatives = head, 64
     if family == "modern":
         modern(config)
-    model = ModelConfig.create(config.model, VOCAB)
+    model = ModelConfig(VOCAB, **config.model.to_dict())
     params = model_lib.initialize(model, jax.random.key(3))
     structure, _ = model_lib.abstract(model)
     batch = random_batch(VOCAB, BATCH)
@@ -143,7 +145,7 @@ def test_parts_of_a_batch_are_its_rows_and_stay_on_their_device():
 
 def test_loss_is_a_sum_over_the_predictions_that_count():
     config = small_config()
-    model = ModelConfig.create(config.model, VOCAB)
+    model = ModelConfig(VOCAB, **config.model.to_dict())
     structure, _ = model_lib.abstract(model)
     params = model_lib.initialize(model, jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, random_batch(VOCAB, BATCH))
@@ -160,7 +162,7 @@ def test_loss_is_a_sum_over_the_predictions_that_count():
 
 def test_padding_rows_of_an_evaluation_count_for_nothing():
     config = small_config()
-    model = ModelConfig.create(config.model, VOCAB)
+    model = ModelConfig(VOCAB, **config.model.to_dict())
     structure, _ = model_lib.abstract(model)
     bert = nnx.merge(structure, model_lib.initialize(model, jax.random.key(0)))
     batch = random_batch(VOCAB, BATCH)
@@ -195,7 +197,9 @@ def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
 
 def lowered_step(config):
     mesh = sharding.make_mesh(parse(config).training.mesh)
-    steps = compile_steps(parse(config).training, ModelConfig.create(config.model, VOCAB), mesh)
+    steps = compile_steps(
+        parse(config).training, ModelConfig(VOCAB, **config.model.to_dict()), mesh
+    )
     batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
     return steps, steps.train.lower(steps.abstract_state, batch)
 
