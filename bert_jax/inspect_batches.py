@@ -1,8 +1,7 @@
 """Look at the batches of a run: `python -m bert_jax.inspect_batches --config=FILE [--step=K]`.
 
-Prints rows of the batch at step K as a person reads them, then what is counted over that batch and
-the following ones. Any step costs the same. Needs no accelerator; makes the token store if it is
-not there yet.
+Prints rows of the batch at step K as text, then statistics of that batch and the following ones.
+Any step takes the same time. Needs no accelerator; prepares the token store if it does not exist.
 """
 
 import collections
@@ -28,9 +27,9 @@ from bert_jax.training.objectives.base import Ratio
 FLAGS = flags.FLAGS
 
 LEGEND = """\
-[MASK:text] the model sees a mask, and must find `text`
-[pie:text]  the model sees the random piece `pie`, and must find `text`
-[text:text] the model sees `text`, and must find it all the same
+[MASK:text] the model sees [MASK], and must predict `text`
+[pie:text]  the model sees the random token `pie`, and must predict `text`
+[text:text] the model sees `text` itself, and must predict it
 """
 _COLORS = {"mask": "\033[33m", "random": "\033[31m", "kept": "\033[32m", "special": "\033[2m"}
 
@@ -79,17 +78,17 @@ def readable_row(
     row: int,
     objective: Objective,
     vocabulary: Vocabulary,
-    piece: Callable[[int], str],
+    text_of: Callable[[int], str],
     has_colors: bool,
 ) -> str:
     """One row of a batch as text, a line for each document or side of a pair.
 
     Args:
-      batch: has the row.
-      row: its number.
+      batch: the batch.
+      row: the row's number.
       objective: that made the batch.
       vocabulary: of the ids.
-      piece: the text of an id.
+      text_of: the text of an id.
       has_colors: for terminals that show them.
     """
     count = np.count_nonzero(batch["masked_weights"][row])
@@ -102,7 +101,7 @@ def readable_row(
         title += f"; {remark}"
     texts: dict[str, str] = {}
     for column, (part, id) in enumerate(zip(parts, batch["input_ids"][row].tolist(), strict=False)):
-        text, kind = _token(id, labels.get(column), vocabulary, piece)
+        text, kind = _token(id, labels.get(column), vocabulary, text_of)
         if has_colors and kind:
             text = f"{_COLORS[kind]}{text}\033[0m"
         begins = labels.get(column, id)
@@ -112,12 +111,12 @@ def readable_row(
 
 
 def _token(
-    seen: int, label: int | None, vocabulary: Vocabulary, piece: Callable[[int], str]
+    seen: int, label: int | None, vocabulary: Vocabulary, text_of: Callable[[int], str]
 ) -> tuple[str, str]:
-    """How a token is written, and what was done to it."""
+    """How a token is printed, and its kind: a key of _COLORS, or empty."""
 
     def text(id: int) -> str:
-        return piece(id).removeprefix("▁").removeprefix("##")
+        return text_of(id).removeprefix("▁").removeprefix("##")
 
     if label is None:
         return text(seen), "special" if vocabulary.is_special[seen] else ""
@@ -127,7 +126,7 @@ def _token(
 
 
 def source_shares(sources: Iterable[list[str]]) -> dict[str, str]:
-    """The share of the rows that each source has; nothing if there is but one."""
+    """The share of the rows that each source has; empty if there is only one source."""
     count = collections.Counter(itertools.chain.from_iterable(sources))
     if len(count) < 2:
         return {}
@@ -142,16 +141,16 @@ def rates(batches: Iterable[Batch], objective: Objective, vocabulary: Vocabulary
         seen, is_prediction = batch["input_ids"], batch["masked_weights"] > 0
         labels = batch["masked_labels"][is_prediction]
         placed = np.take_along_axis(seen, batch["masked_positions"], axis=1)[is_prediction]
-        found = {
+        counts = {
             "rows": len(seen),
-            "places": seen.size,
+            "positions": seen.size,
             "tokens": int(np.count_nonzero(batch["segment_ids"])),
             "predictions": len(labels),
             "masked": int(np.count_nonzero(placed == vocabulary.mask_id)),
             "kept": int(np.count_nonzero(placed == labels)),
             "special": int(np.count_nonzero(vocabulary.is_special[labels])),
         }
-        count.update(found)
+        count.update(counts)
         for name, ratio in objective.inspect_batch(batch).items():
             before = of_objective.get(name, Ratio(0, 0, ratio.style))
             of_objective[name] = Ratio(
@@ -164,13 +163,13 @@ def rates(batches: Iterable[Batch], objective: Objective, vocabulary: Vocabulary
     return {
         name: format(ratio.part / ratio.whole, ratio.style) for name, ratio in of_objective.items()
     } | {
-        "places in use": share(count["tokens"], "places"),
+        "positions in use": share(count["tokens"], "positions"),
         "tokens to predict": share(count["predictions"], "tokens"),
         "  replaced by [MASK]": share(count["masked"], "predictions"),
-        "  replaced by a random piece": share(
+        "  replaced by a random token": share(
             count["predictions"] - count["masked"] - count["kept"], "predictions"
         ),
-        "  left as they are": share(count["kept"], "predictions"),
+        "  unchanged": share(count["kept"], "predictions"),
         "special tokens among them (must be 0)": f"{count['special']}",
     }
 

@@ -81,11 +81,11 @@ def test_colors_tell_what_was_done():
 def test_rates_are_counted():
     assert rates([row("nsp"), row("nsp")], OBJECTIVES_BY_NAME["nsp"], vocabulary()) == {
         "wrong pairs": "100.00%",
-        "places in use": "90.00%",
+        "positions in use": "90.00%",
         "tokens to predict": "33.33%",
         "  replaced by [MASK]": "33.33%",
-        "  replaced by a random piece": "33.33%",
-        "  left as they are": "33.33%",
+        "  replaced by a random token": "33.33%",
+        "  unchanged": "33.33%",
         "special tokens among them (must be 0)": "0",
     }
 

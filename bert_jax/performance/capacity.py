@@ -1,4 +1,4 @@
-"""How much memory a step takes, and the largest batch that fits."""
+"""The memory that a step takes, and the largest batch that fits."""
 
 import dataclasses
 import os
@@ -17,8 +17,8 @@ class LargestBatch:
       rows: how many.
       too_many: the fewest that were tried and do not fit.
       limit_bytes: of a device's memory.
-      tried: bytes that a device needs, by rows, of each size that was compiled; None: the compiler
-        itself refused it.
+      tried: by rows, the bytes that a device needs, for each size that was compiled; None: the
+        compiler refused it.
     """
 
     rows: int
@@ -44,7 +44,7 @@ def bytes_in_use(step: jax.stages.Compiled) -> int:
 def device_memory(device: jax.Device) -> int:
     """Bytes that the step may take of a device; on a CPU all of the machine's.
 
-    Devices that share a CPU's memory have an equal share of it each.
+    Devices that share a CPU's memory get equal shares of it.
     """
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is not None:
@@ -59,7 +59,7 @@ def largest_batch(
     """Double the batch until it does not fit, then halve the gap until it is an eighth of it.
 
     Args:
-      compile_rows: the step for so many rows.
+      compile_rows: compiles the step for this many rows.
       unit: rows that the batch must be a multiple of; tried first.
       limit: bytes of a device.
 

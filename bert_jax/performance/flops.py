@@ -1,4 +1,4 @@
-"""How much arithmetic a model costs, and how much a device can do."""
+"""FLOPs of a training step, and the peak FLOP/s of devices."""
 
 import time
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ def of_batch(model: ModelConfig, batch: Mapping[str, np.ndarray]) -> float:
     """FLOPs of one training step for the contents of a batch.
 
     Counted are its tokens without padding, the attention within each document, and the predictions
-    in use. A step that computes more (padding, or attention between the documents of a row) gets no
-    credit for it.
+    in use. What a step computes beyond that (padding, or attention between the documents of a row)
+    does not count.
     """
     segments = batch["segment_ids"]
     numbers = segments + (segments.max(initial=0) + 1) * np.arange(len(segments))[:, None]
@@ -58,7 +58,7 @@ def _training(
     Attention counts its two products of n x n, or n x window where a layer is local, for each
     document of n tokens; embeddings, norms, softmax and the next-sentence head are left out,
     recomputation too. Of the head's softmax it counts what every prediction needs: the vocabulary,
-    the sample, or the adaptive one's first part and the ways into its tails.
+    the sample, or the adaptive softmax's first part and its projections into the tails.
     """
     width, inner = model.hidden_size, model.intermediate_size
     maps = 2 if model.feed_forward == "gelu" else 3
@@ -83,7 +83,7 @@ def peak(device_kind: str, dtype: str) -> float | None:
 def measured_peak(device: jax.Device, dtype: str) -> float:
     """FLOP/s of a device in large square matrix products, as the model computes them.
 
-    The fastest of a few; on a machine with other work to do it is too low, and an MFU too high.
+    The fastest of a few; under other load the result is too low, and an MFU too high.
     """
     size, repeats = (1536, 4) if device.platform == "cpu" else (8192, 20)
     with jax.default_device(device):
@@ -94,7 +94,7 @@ def measured_peak(device: jax.Device, dtype: str) -> float:
         for _ in range(4):
             start = time.perf_counter()
             for _ in range(repeats):
-                x = product(x, mean)  # of ones, always
+                x = product(x, mean)  # stays all ones
             jax.block_until_ready(x)
             fastest = min(fastest, time.perf_counter() - start)
     return 2.0 * size**3 * repeats / fastest

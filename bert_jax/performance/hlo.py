@@ -1,4 +1,4 @@
-"""Reads a compiled program's text: its collectives, and the compiler's estimate of its time."""
+"""Reads the text of a compiled program: its collectives, memory traffic and estimated cycles."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ _MESH = re.compile(
     r"(?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}"
 )
 
-# Operations without memory traffic of their own.
+# Operations without memory traffic.
 _MOVES_NOTHING = (
     *("parameter", "constant", "bitcast", "tuple", "get-tuple-element", "while", "conditional"),
     *("call", "copy-done", "slice-done", "async-done", "all-reduce-done", "all-gather-done"),
@@ -47,10 +47,10 @@ class Collective:
     Attributes:
       kind: one of `KINDS`.
       arrays: (dtype, shape) of each whole array: the gathered one, the one before it is scattered.
-      group: the devices that exchange with the first device, by their place in the mesh.
+      group: the devices that exchange with the first device, by their index in the mesh.
       times: how often it runs in a step.
-      is_async: other work can run while it is under way.
-      source: the operation of the model that it belongs to, as JAX names it.
+      is_async: whether other work can run at the same time.
+      source: JAX's name of the model's operation that it belongs to.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class Collective:
 
     @property
     def total(self) -> int:
-        """Bytes of all its runs in a step."""
+        """Bytes of all runs in a step."""
         return self.size * self.times
 
 
@@ -79,7 +79,7 @@ def collectives(text: str) -> list[Collective]:
     """
     computations = parse(text)
     found = []
-    for place, times, instruction in _executed(computations):
+    for computation, times, instruction in _executed(computations):
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue
@@ -88,12 +88,12 @@ def collectives(text: str) -> list[Collective]:
             continue
         whole = arrays(instruction.result)
         if kind == "reduce-scatter":
-            whole = arrays(_operands(instruction, computations[place]))
+            whole = arrays(_operands(instruction, computations[computation]))
         elif instruction.opcode in ("all-gather-start", "collective-permute-start"):
             whole = (
                 whole[1:2] if len(whole) % 2 else whole[len(whole) // 2 :]
             )  # (operands, results)
-        if kind == "all-reduce" and _is_scattered(place, computations):
+        if kind == "all-reduce" and _is_scattered(computation, computations):
             kind = "reduce-scatter"  # a TPU's form of it: a fusion of all-reduce and slice
         source = re.search(r'op_name="([^"]*)"', instruction.rest)
         found.append(
@@ -102,7 +102,7 @@ def collectives(text: str) -> list[Collective]:
                 whole,
                 group,
                 times,
-                instruction.opcode.endswith("-start") or "async" in place,
+                instruction.opcode.endswith("-start") or "async" in computation,
                 source[1] if source else "",
             )
         )
@@ -121,8 +121,8 @@ def estimated_cycles(text: str) -> int:
 def memory_traffic(text: str) -> int:
     """Bytes that a step reads from and writes to the main memory of a TPU.
 
-    Each operation reads its operands and writes its results once; what lies in the chip's vector
-    memory (the layout says `S(1)`) costs only the copies to it and from it. An upper bound where
+    Each operation reads its operands and writes its results once; what is in the chip's vector
+    memory (`S(1)` in the layout) counts only for the copies to and from it. An upper bound where
     an operation reads a part of an operand (an embedding's lookup).
     """
     computations = parse(text)
@@ -134,16 +134,16 @@ def memory_traffic(text: str) -> int:
         for name in re.findall(r"calls=%([^\s,]+)", instruction.rest)
     }
     total = 0
-    for place, times, instruction in _executed(computations):
+    for computation, times, instruction in _executed(computations):
         opcode = instruction.opcode
-        if place in fused or opcode in _MOVES_NOTHING:
+        if computation in fused or opcode in _MOVES_NOTHING:
             continue
         if opcode == "copy-start":  # its result names the target and the source
             touched = instruction.result
         elif opcode == "slice-start":  # (the source), the target in vector memory
             touched = re.sub(r"^\(\(.*?\)\)?, |S\(1\)", "", instruction.result)
         else:
-            touched = instruction.result + _operands(instruction, computations[place])
+            touched = instruction.result + _operands(instruction, computations[computation])
         total += times * sum(
             math.prod(_integers(shape)) * _width(dtype)
             for dtype, shape, layout in re.findall(_ARRAY.pattern + r"(\{[^}]*\})?", touched)
@@ -186,19 +186,22 @@ def parse(text: str) -> dict[str, Computation]:
 
 
 def _executed(
-    computations: Mapping[str, Computation], place: str = "ENTRY", times: int = 1
+    computations: Mapping[str, Computation], name: str = "ENTRY", times: int = 1
 ) -> Iterator[tuple[str, int, Instruction]]:
-    """Each instruction with its computation and how often it runs; both branches of a choice."""
-    for instruction in computations[place].values():
-        yield place, times, instruction
+    """Each instruction with the name of its computation and how often it runs.
+
+    Both branches of a conditional count as run.
+    """
+    for instruction in computations[name].values():
+        yield name, times, instruction
         if instruction.opcode.startswith(("all-reduce", "reduce", "scatter", "sort", "map")):
-            continue  # what they call works on single numbers
+            continue  # they call scalar functions
         runs = times
         if instruction.opcode == "while":
             runs *= _trip_count(instruction, computations)
         for called in _CALLED.findall(instruction.rest):
-            for name in re.findall(r"%([^\s,]+)", called):
-                yield from _executed(computations, name, runs)
+            for inner in re.findall(r"%([^\s,]+)", called):
+                yield from _executed(computations, inner, runs)
 
 
 def _trip_count(loop: Instruction, computations: Mapping[str, Computation]) -> int:
@@ -215,9 +218,9 @@ def _trip_count(loop: Instruction, computations: Mapping[str, Computation]) -> i
     return limits[0]
 
 
-def _is_scattered(place: str, computations: Mapping[str, Computation]) -> bool:
-    return place != "ENTRY" and any(
-        instruction.opcode == "dynamic-slice" for instruction in computations[place].values()
+def _is_scattered(name: str, computations: Mapping[str, Computation]) -> bool:
+    return name != "ENTRY" and any(
+        instruction.opcode == "dynamic-slice" for instruction in computations[name].values()
     )
 
 
@@ -247,25 +250,25 @@ def _group(kind: str, rest: str) -> tuple[int, ...]:
         pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", rest)
         return (int(pairs[1]), int(pairs[2])) if pairs else ()
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
-        return tuple(int(place) for place in listed[1].split(","))
+        return tuple(int(device) for device in listed[1].split(","))
     if iota := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
         groups, grid, order = (_integers(text) for text in iota.groups())
-        return tuple(_places(grid, order).reshape(groups)[0].tolist())
+        return tuple(_device_grid(grid, order).reshape(groups)[0].tolist())
     if named := _MESH.search(rest):
         sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
         grid = _integers(named[2]) or tuple(sizes.values())
-        places = _places(grid, _integers(named[3])).reshape(tuple(sizes.values()))
+        grid_devices = _device_grid(grid, _integers(named[3])).reshape(tuple(sizes.values()))
         index: list[slice | int] = [0] * len(sizes)
         for axis, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", named[4]):
             step = sizes[axis] // (int(before) * int(size)) if size else 1  # a part of an axis
             stop = int(size) * step if size else sizes[axis]
             index[list(sizes).index(axis)] = slice(0, stop, step)
-        return tuple(places[tuple(index)].ravel().tolist())
+        return tuple(grid_devices[tuple(index)].ravel().tolist())
     raise ValueError(f"unknown groups of devices: {rest[:300]}")
 
 
-def _places(grid: tuple[int, ...], order: tuple[int, ...]) -> Int[np.ndarray, "..."]:
-    """The devices 0, 1, ... in a grid whose axes are then put into this order, if there is one."""
+def _device_grid(grid: tuple[int, ...], order: tuple[int, ...]) -> Int[np.ndarray, "..."]:
+    """The devices 0, 1, ... in a grid, its axes transposed to `order` if that is not empty."""
     return np.arange(math.prod(grid)).reshape(grid).transpose(order or tuple(range(len(grid))))
 
 

@@ -1,4 +1,4 @@
-"""What a recorded figure was measured on."""
+"""The machine and the versions that a figure was measured with."""
 
 import importlib.metadata
 import os
@@ -22,11 +22,11 @@ def load() -> float:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of Python, and of those of the packages that are installed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of those `packages` that are installed."""
+    installed = {"python": platform.python_version()}
     for name in packages:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

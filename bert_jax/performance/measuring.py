@@ -17,6 +17,7 @@ from bert_jax.common import compile_cache
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings
 from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.model import Batch as DeviceBatch
 from bert_jax.performance import capacity, flops, profiling
 from bert_jax.performance.synthetic import random_batches
 from bert_jax.performance.turns import process_peak
@@ -41,7 +42,7 @@ class Source:
 
     Attributes:
       vocab_size: size of their tokenizer's vocabulary.
-      batches: those of a phase, without an end unless it says otherwise.
+      batches: those of a phase; endless, except from `stored`.
     """
 
     vocab_size: int
@@ -53,22 +54,22 @@ class Measurement:
     """One phase, measured. FLOPs are those of a step on all devices.
 
     Attributes:
-      phase: its place in the run.
+      phase: its index in the run.
       sequence_length: L.
       global_batch_size: B.
       devices: how many.
       attention: the backends that compute it.
       compile_seconds: to compile the step, or to read it from the compile cache.
-      is_cached: it was read.
+      is_cached: whether it was read.
       step_seconds: of each counted step, in order.
-      tokens: of a step's rows, without the padding; like real_flops the mean of the first batches.
+      tokens: of a step's rows without padding; like real_flops, the mean of the first batches.
       row_flops: `flops.training` of rows without padding that are one document each.
       real_flops: `flops.of_batch`, the mean.
-      compiler_flops: all that the compiler counts; -1 where it counts nothing.
-      peak: FLOP/s of one device that count as all of it.
-      peak_source: where that figure is from.
-      program_bytes: of a device's memory for the state, the batch and all between.
-      device_peak_bytes: the most that a device's allocator had given out; None: it does not count.
+      compiler_flops: all operations, as the compiler counts them; negative where it does not.
+      peak: FLOP/s of one device that count as 100 %.
+      peak_source: where `peak` is from.
+      program_bytes: of a device's memory for the state, the batch and temporaries.
+      device_peak_bytes: the most that a device's allocator had allocated; None: not reported.
       process_peak_bytes: the most resident memory of this process.
       part_seconds: of a step, by part; steps were run one by one for it.
     """
@@ -99,11 +100,11 @@ class Measurement:
 
     @property
     def mfu(self) -> float:
-        """Share of the peak that the matrix products of real tokens are."""
+        """Share of the peak that the matrix products of real tokens use."""
         return self.real_flops / self.median / (self.peak * self.devices)
 
     def summary(self) -> dict[str, Any]:
-        """What the JSON file says: all fields, and what follows from them."""
+        """All fields and the figures derived from them, for the JSON file."""
         low, high = np.percentile(self.step_seconds, [10, 90]).tolist()
         return dataclasses.asdict(self) | {
             "step_seconds_median": self.median,
@@ -132,13 +133,13 @@ def real(settings: RunSettings, directory: Path) -> Source:
     Raises:
       UserError: there is none.
     """
-    place = settings.store_directory(directory)
-    if not (place / MANIFEST).is_file():
+    store_directory = settings.store_directory(directory)
+    if not (store_directory / MANIFEST).is_file():
         raise UserError(
-            f"--batches=real: there is no token store in {place}. Make it with python -m "
+            f"--batches=real: there is no token store in {store_directory}. Make it with python -m "
             "bert_jax.prepare and the same --config and --workdir, or take --batches=synthetic"
         )
-    store = TokenStore.open(place)
+    store = TokenStore.open(store_directory)
     stream = TrainBatches(store, settings.stream)
 
     def batches(phase: Phase) -> Iterator[Batch]:
@@ -151,7 +152,7 @@ def real(settings: RunSettings, directory: Path) -> Source:
 
 
 def stored(settings: RunSettings, store: TokenStore) -> Source:
-    """A phase's batches once, from a token store, without TensorFlow: a thread makes them ahead."""
+    """A phase's batches once, from a token store, without TensorFlow: built ahead by a thread."""
     stream = TrainBatches(store, settings.stream)
 
     def batches(phase: Phase) -> Iterator[Batch]:
@@ -193,8 +194,8 @@ class Runner:
     def timed(self, step: jax.stages.Compiled, batches: Iterator[Batch], count: int) -> list[float]:
         """Seconds between the ends of successive steps.
 
-        As in training, a step is started before the one before has ended, so that its batch comes
-        to the devices in that time.
+        As in training, a step is dispatched before the previous one has ended, so that the transfer
+        of its batch overlaps with it.
         """
         ends: list[float] = []
         running: Any = None
@@ -209,7 +210,7 @@ class Runner:
         return np.diff(ends).tolist()
 
     def profiled(self, step: jax.stages.Compiled, batches: Iterator[Batch]) -> dict[str, float]:
-        """Seconds of each part in a step; nothing overlaps, so that the sum is the whole."""
+        """Seconds of each part in a step; nothing overlaps, so the sum is the whole."""
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0
         text = step.as_text()
@@ -231,7 +232,7 @@ class Runner:
             total = profiling.time_by_part(Path(trace), parts, "jit_train", computed)
         return {name: seconds / PROFILED for name, seconds in {INPUT: waited, **total}.items()}
 
-    def place(self, batch: Batch) -> dict:
+    def place(self, batch: Batch) -> DeviceBatch:
         """A batch on the devices."""
         return sharding.place_batch(self.mesh, batch, len(batch["input_ids"]))
 
@@ -294,6 +295,5 @@ def peak_of(device: jax.Device, dtype: str, *, is_measured: bool) -> tuple[float
     """FLOP/s of a device, and where the figure is from: its data sheet, or a measurement."""
     known = flops.peak(device.device_kind, dtype)
     if known is None or is_measured:
-        found = flops.measured_peak(device, dtype)
-        return found, f"measured {dtype} matrix products"
+        return flops.measured_peak(device, dtype), f"measured {dtype} matrix products"
     return known, f"data sheet of {device.device_kind}, {dtype}"

@@ -35,7 +35,7 @@ DEFAULT = ["eager_float32", "compiled_bfloat16"]
 
 
 def is_ours(name: str | None) -> bool:
-    """Whether a side computes with this package; a process that is no side does, too."""
+    """Whether a side computes with this package, as the benchmark itself (None) does."""
     return name is None or name.startswith(OURS)
 
 
@@ -78,7 +78,7 @@ def torch_step(
     """`transformers` under the usual loop, on the GPU if there is one.
 
     Labels are -100 where nothing is predicted. Attention covers the whole row: it does not separate
-    packed documents, which costs it nothing.
+    packed documents, so it pays nothing for that.
     """
     import torch
     import transformers
@@ -116,7 +116,7 @@ def torch_step(
             torch.nn.utils.clip_grad_norm_(bert.parameters(), settings.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()  # waits until it is there
+        return loss.item()  # waits for the device
 
     return step
 
@@ -124,8 +124,8 @@ def torch_step(
 def labelled(batch: Batch, name: str) -> dict[str, np.ndarray]:
     """A batch as Hugging Face's collator would give it to the class `name`."""
     labels = np.full(batch["input_ids"].shape, -100)
-    rows, places = np.nonzero(batch["masked_weights"])
-    labels[rows, batch["masked_positions"][rows, places]] = batch["masked_labels"][rows, places]
+    rows, columns = np.nonzero(batch["masked_weights"])
+    labels[rows, batch["masked_positions"][rows, columns]] = batch["masked_labels"][rows, columns]
     fields = {
         "input_ids": batch["input_ids"],
         "attention_mask": batch["segment_ids"] > 0,
@@ -140,7 +140,7 @@ def labelled(batch: Batch, name: str) -> dict[str, np.ndarray]:
 
 
 def serve(name: str, settings: RunSettings, source: Source, phase: Phase) -> None:
-    """Be one side, in this process."""
+    """Run one side in this process, as `turns.answer`, until its input ends."""
     compile_cache.use(compile_cache.OFF)
     batches = list(itertools.islice(source.batches(phase), BATCHES))
     model = settings.model_config(source.vocab_size, phase)
@@ -160,7 +160,7 @@ def jax_device() -> dict[str, Any]:
 
 
 def torch_device() -> dict[str, Any]:
-    """The same of PyTorch's device."""
+    """The same for PyTorch's device."""
     import torch
 
     if not torch.cuda.is_available():
@@ -186,7 +186,7 @@ class Result:
 def compare(
     names: Sequence[str], phase: Phase, tokens: float, rounds: int, steps: int
 ) -> list[Result]:
-    """Let our side and those named take turns, and print each result as it comes.
+    """Run our side and the named ones in turns, and print each turn's times.
 
     Each side is this command again, with its flags and `--side`.
 
@@ -236,8 +236,8 @@ def result(side: Side, ours: Side, tokens: float) -> Result:
         step_seconds_median=median,
         tokens_per_second=tokens / median,
         times_ours=[
-            statistics.median(its) / statistics.median(own)
-            for its, own in zip(side.rounds, ours.rounds, strict=True)
+            statistics.median(side_seconds) / statistics.median(our_seconds)
+            for side_seconds, our_seconds in zip(side.rounds, ours.rounds, strict=True)
         ],
         first_step_seconds=side.first_step,
         process_peak_bytes=side.peak_bytes,
@@ -246,19 +246,19 @@ def result(side: Side, ours: Side, tokens: float) -> Result:
 
 
 def table(results: Sequence[Result]) -> str:
-    """The figures as a person reads them."""
+    """The figures as a text table."""
     ours = results[0]
     rows = [
         f"{'':20}{'step, ms':>18}{'tokens/s':>12}{'ours is so many times as fast':>44}{'peak':>10}",
         f"{'':20}{'best':>9}{'median':>9}{'':12}{'lowest  median highest  best by best':>44}",
     ]
-    for found in results:
-        ratios = found.times_ours
-        by_best = found.step_seconds_best / ours.step_seconds_best
+    for each in results:
+        ratios = each.times_ours
+        by_best = each.step_seconds_best / ours.step_seconds_best
         rows.append(
-            f"{found.side:20}{1e3 * found.step_seconds_best:9.1f}"
-            f"{1e3 * found.step_seconds_median:9.1f}{found.tokens_per_second:12,.0f}{'':8}"
+            f"{each.side:20}{1e3 * each.step_seconds_best:9.1f}"
+            f"{1e3 * each.step_seconds_median:9.1f}{each.tokens_per_second:12,.0f}{'':8}"
             f"{min(ratios):8.2f}{statistics.median(ratios):8.2f}{max(ratios):8.2f}{by_best:12.2f}"
-            f"{found.process_peak_bytes / 2**30:6.1f} GiB"
+            f"{each.process_peak_bytes / 2**30:6.1f} GiB"
         )
     return "\n".join(rows)

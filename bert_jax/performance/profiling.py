@@ -1,7 +1,7 @@
-"""Where a step's time goes: a profiler's trace, divided among the parts of the model.
+"""The time of a step by part of the model, from a profiler's trace.
 
-A compiled program keeps the `jax.named_scope` that each instruction comes from; the trace holds
-when each instruction ran. The backward pass of a part belongs to the part.
+A compiled program keeps the `jax.named_scope` that each instruction comes from; the trace has the
+time at which each instruction ran. The backward pass of a part belongs to the part.
 """
 
 import collections
@@ -26,11 +26,11 @@ PARTS = {
     "optimizer": "optimizer",
 }
 OTHER = "other"  # instructions of no part
-IDLE = "idle"  # no instruction runs
+IDLE = "idle"  # no instruction is running
 
 Shares = dict[str, float]  # of a scope in an instruction's time; they sum to 1
 
-# Their time is that of the instructions inside, which are in the trace themselves.
+# Their time is that of the instructions inside, which the trace lists too.
 _CONTAINERS = ("while", "call", "conditional")
 
 
@@ -147,11 +147,11 @@ def _credits(spans: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
     if not len(spans):
         return np.zeros(0)
     times = np.unique(spans)
-    place = np.searchsorted(times, spans)
+    border = np.searchsorted(times, spans)
     change = np.zeros(len(times))
-    np.add.at(change, place[:, 0], 1)
-    np.add.at(change, place[:, 1], -1)
+    np.add.at(change, border[:, 0], 1)
+    np.add.at(change, border[:, 1], -1)
     active = np.cumsum(change)[:-1]
     credit = np.where(active > 0, np.diff(times) / np.maximum(active, 1), 0.0)
     until = np.concatenate([[0.0], np.cumsum(credit)])
-    return until[place[:, 1]] - until[place[:, 0]]
+    return until[border[:, 1]] - until[border[:, 0]]

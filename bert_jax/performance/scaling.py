@@ -52,7 +52,7 @@ class Times:
 
     @property
     def alone(self) -> float:
-        """A chip's own work: the longest of the three estimates."""
+        """Computation and memory of a chip: the longest of the three estimates."""
         return max(self.products, self.memory, self.compiler)
 
     @property
@@ -67,7 +67,7 @@ class Times:
 
     @property
     def efficiency(self) -> float:
-        """Share of the step in which the chip does its own work."""
+        """Share of the step that is not spent on exposed or longer exchanges."""
         return self.alone / self.step
 
 
@@ -90,20 +90,20 @@ def weak_scaling(work: Work, grid: Slice, places: Places, growing: int) -> dict[
     """The times on up to 1,024 chips of the kind, at the same number of rows a chip.
 
     One axis of the mesh grows with the chips. Exchanges along it span the larger slice, all others
-    stay as they are. Where the kind has no slice so large, several meet over the data-centre
-    network: each of them reduces its part, and every chip passes on its share of that.
+    stay the same. Where the kind has no slice that large, several are joined by the data-centre
+    network: each slice reduces its part, and every chip sends its share of the result.
 
     Args:
       work: a chip's share.
       grid: the slice it was compiled for.
       places: coordinates in the slice of each device of the mesh.
-      growing: by how much two devices differ in the mesh that are neighbours on the growing axis.
+      growing: difference of the mesh indices of two neighbours on the growing axis.
 
     Returns:
       The times by the number of chips, from the fewest that can share the axes that do not grow.
     """
     known = {part.chips: part for part in grid.siblings()}
-    found = {}
+    by_chips = {}
     for chips in SIZES:
         part = known.get(chips, known[max(known)])
         slices = chips // part.chips
@@ -112,7 +112,7 @@ def weak_scaling(work: Work, grid: Slice, places: Places, growing: int) -> dict[
         exchanges = []
         for collective in work.collectives:
             axes = _axes(collective, grid, places)
-            if max(collective.group) < growing:  # all of one place on the growing axis
+            if max(collective.group) < growing:  # within one position on the growing axis
                 exchanges.append((collective, exchange(collective, grid, axes)))
                 continue
             if len(axes) == sum(size > 1 for size in grid.shape):
@@ -123,8 +123,8 @@ def weak_scaling(work: Work, grid: Slice, places: Places, growing: int) -> dict[
                 sent = _passes(collective) * collective.total / members * (slices - 1) / slices
                 seconds += sent / grid.chip.network_bandwidth
             exchanges.append((collective, seconds))
-        found[chips] = _times(work, grid, exchanges)
-    return found
+        by_chips[chips] = _times(work, grid, exchanges)
+    return by_chips
 
 
 def exchange(collective: Collective, grid: Slice, axes: Sequence[int], members: int = 0) -> float:

@@ -23,7 +23,7 @@ class RandomStore(TokenStore):
     """A token store in memory, of random documents of random sentences.
 
     Raises:
-      ValueError: there are no tokens besides the special ones.
+      ValueError: `vocab_size` leaves no tokens besides the special ones.
     """
 
     def __init__(self, vocab_size: int, tokens: int, document_lengths: tuple[int, int], seed: int):
@@ -31,13 +31,13 @@ class RandomStore(TokenStore):
 
         Args:
           vocab_size: tokens of the vocabulary; sentences use all but the special ones, uniformly.
-          tokens: about so many in all.
+          tokens: about how many in all.
           document_lengths: the least and the greatest, drawn uniformly.
           seed: of the draw.
         """
         super().__init__(Path("random"), {})
         if vocab_size <= FIRST_TOKEN:
-            raise ValueError(f"a vocabulary of {vocab_size} has special tokens alone")
+            raise ValueError(f"a vocabulary of {vocab_size} has only special tokens")
         random = np.random.default_rng(seed)
         ids = np.arange(vocab_size)
         is_special = ids < FIRST_TOKEN

@@ -1,4 +1,4 @@
-"""TPU slices that need not be there: their chips, their shape, and the compiler for them."""
+"""TPU slices to compile for without having them: chips, shapes, and the compiler."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import jax
 
 from bert_jax.common.errors import UserError
 
-# libtpu asks the machine what TPU it sits on, and complains where there is none.
+# libtpu queries the machine's TPU, and prints errors where there is none.
 _WITHOUT_TPU = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -80,7 +80,7 @@ class Slice:
         """The slice of a name.
 
         Raises:
-          UserError: no slice is called so.
+          UserError: there is no such slice.
         """
         kind, _, shape = name.partition(":")
         if kind not in CHIPS:
@@ -92,7 +92,7 @@ class Slice:
 
     @property
     def chip(self) -> Chip:
-        """Its kind of chip."""
+        """The kind of its chips."""
         return CHIPS[self.kind]
 
     def siblings(self) -> tuple["Slice", ...]:
@@ -101,11 +101,11 @@ class Slice:
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """The number of chips."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
-        """Its name."""
+        """The name that `parse` takes."""
         return f"{self.kind}:{'x'.join(map(str, self.shape))}"
 
     def bandwidth(self, axes: Sequence[int]) -> float:
@@ -122,14 +122,14 @@ class Slice:
         return all(size % self.chip.ring == 0 for size in sizes)
 
     def axes(self, places: Sequence[Sequence[int]]) -> tuple[int, ...]:
-        """The axes of the grid along which these chips lie apart."""
+        """The axes of the grid in which the coordinates of these chips differ."""
         return tuple(
             axis for axis in range(len(self.shape)) if len({place[axis] for place in places}) > 1
         )
 
 
 def devices(grid: Slice) -> list[jax.Device]:
-    """The slice's chips, as devices to compile for and nothing else.
+    """The slice's chips as devices that can only be compiled for.
 
     The process can use no accelerator afterwards.
 

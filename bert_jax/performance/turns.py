@@ -1,7 +1,7 @@
 """Processes that take turns at computing, so that they can be compared on a busy machine.
 
-Every side is a process that computes only when told to: other load on the machine slows all sides
-alike, and ratios are taken round by round.
+Every side is a process that computes only on request, so that other load on the machine slows all
+sides alike. Ratios are taken round by round.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from typing import Any
 
 from bert_jax.common.errors import UserError
 
-Step = Callable[[], float]  # makes one update and returns the loss once it is there
+Step = Callable[[], float]  # makes one update, waits for it and returns the loss
 
 
 def answer(make: Callable[[], Step], facts: Callable[[], dict[str, Any]] = dict) -> None:
     """For each number read from stdin, make as many steps and write their seconds and losses.
 
-    When the input ends, a step or compilation that is under way ends too, with all the processes
-    that it has started: the other side has closed the input, or has died.
+    When the input ends (the caller closed it or died), the process kills itself and all processes
+    that it started, even during a step or a compilation.
 
     Args:
       make: compiles and returns the step.
@@ -47,15 +47,15 @@ def answer(make: Callable[[], Step], facts: Callable[[], dict[str, Any]] = dict)
             start = time.perf_counter()
             losses.append(step())
             seconds.append(time.perf_counter() - start)
-        found = {"seconds": seconds, "losses": losses, "peak_bytes": process_peak(), **facts()}
-        print(json.dumps(found), flush=True)
+        answer = {"seconds": seconds, "losses": losses, "peak_bytes": process_peak(), **facts()}
+        print(json.dumps(answer), flush=True)
 
 
 class Side:
     """A process that computes in turns with others, and its measurements."""
 
     def __init__(self, name: str, command: Sequence[str]):
-        """Start it; in a session of its own, so that it ends with all that it has started."""
+        """Start it in a new session, so that it can end with all processes that it started."""
         self.name = name
         self.rounds: list[list[float]] = []
         self.first_step = float("nan")  # seconds, compiling included
@@ -72,7 +72,7 @@ class Side:
         )
 
     def ask(self, steps: int) -> dict[str, Any]:
-        """Let it make `steps` steps.
+        """Run `steps` steps in the process and return its answer.
 
         Raises:
           UserError: the process has died.
@@ -81,28 +81,28 @@ class Side:
         assert self.process.stdout
         try:
             print(steps, file=self.process.stdin, flush=True)
-            found = self.process.stdout.readline()
+            line = self.process.stdout.readline()
         except BrokenPipeError:
-            found = ""
-        if not found:
+            line = ""
+        if not line:
             raise UserError(f"the side {self.name!r} ended before its turn; its message is above")
-        self.facts = json.loads(found)
+        self.facts = json.loads(line)
         return self.facts
 
     def warm_up(self) -> None:
-        """Make the first steps, in which it compiles."""
+        """Run the first steps, which compile."""
         self.first_step = self.ask(3)["seconds"][0]
 
     def turn(self, steps: int) -> None:
-        """Make a block of counted steps, after one that warms the caches."""
-        found = self.ask(steps + 1)
-        self.rounds.append(found["seconds"][1:])
-        self.peak_bytes = found["peak_bytes"]
+        """Time a block of steps, after one that warms the caches."""
+        answered = self.ask(steps + 1)
+        self.rounds.append(answered["seconds"][1:])
+        self.peak_bytes = answered["peak_bytes"]
 
     def close(self) -> None:
         """End the process and all that it has started."""
         assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+        with contextlib.suppress(BrokenPipeError):  # it has already ended
             self.process.stdin.close()
         self.process.wait()
 

@@ -15,7 +15,7 @@ class ExampleSource(Protocol):
     """The part of an objective (`training.objectives`) that the stream uses.
 
     Attributes:
-      padding: what a row of padding holds in the arrays where that is not 0.
+      padding: for arrays that are not 0 in padding rows, their value there.
     """
 
     padding: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""Rules by parameter name: one list of (regex, value), every parameter covered."""
+"""Rules by parameter name: a list of (regex, value) that must cover every parameter."""
 
 import re
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ def name_of(path: jax.tree_util.KeyPath) -> str:
 
 
 def assign(rules: Sequence[tuple[str, Any]], tree: Any) -> Any:
-    """The tree of each leaf's value: that of the first regex that matches the end of its name.
+    """A tree with, for each leaf, the value of the first regex that matches the end of its name.
 
     Raises:
-      ValueError: no regex matches a leaf's name; no parameter gets a default unnoticed.
+      ValueError: no regex matches a leaf's name, so that no parameter gets a default unnoticed.
     """
 
     def value_of(path: jax.tree_util.KeyPath, _: Any) -> Any:

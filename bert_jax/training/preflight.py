@@ -1,4 +1,4 @@
-"""Checks before any work is done: what no run can be made of is refused."""
+"""Checks of the settings before any work is done."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def check(
     Args:
       settings: of the run.
       phases: of the run.
-      models: the encoder as it is in each phase.
+      models: the encoder in each phase.
       mesh: of the devices.
 
     Raises:
@@ -66,7 +66,7 @@ def attention_backends(model: ModelConfig, mesh: Mesh, phase: Phase) -> dict[Cal
 
 
 def attention_names(model: ModelConfig, mesh: Mesh, phase: Phase) -> str:
-    """The backends of a phase's layers, each once."""
+    """The backends of a phase's layers, comma-separated, each once."""
     return ", ".join(dict.fromkeys(attention_backends(model, mesh, phase).values()))
 
 

@@ -1,4 +1,4 @@
-"""What a run's train step depends on, besides the encoder."""
+"""Settings of the train step, besides those of the encoder."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The mesh of devices, and which device holds which part of the state and of the batch."""
+"""The mesh of devices, and the sharding of the state and of the batch over it."""
 
 import functools
 import math
@@ -13,8 +13,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Int64, Shaped
 
 from bert_jax.common.errors import UserError
+from bert_jax.model import Batch
 from bert_jax.model.heads import HEADS
 from bert_jax.model.placement import ROWS
+from bert_jax.stream.rows import Batch as HostBatch
 from bert_jax.training.parameter_rules import assign, name_of
 from bert_jax.training.settings import MeshSettings
 
@@ -39,13 +41,13 @@ PARAMETERS = (
 
 
 def start_distributed() -> None:
-    """Meet the run's other processes; must come before anything touches a device.
+    """Connect to the run's other processes; must be called before any use of a device.
 
     Three environment variables (launch/local.sh sets them) or, without them, the engine that
     started the process: SLURM, Open MPI, GKE, TPU pods.
 
     Raises:
-      UserError: neither tells where the others are.
+      UserError: neither says where the other processes are.
     """
     try:
         if "JAX_NUM_PROCESSES" in os.environ:
@@ -53,7 +55,7 @@ def start_distributed() -> None:
                 coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
                 num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
                 process_id=int(os.environ["JAX_PROCESS_ID"]),
-                # Or JAX asks SLURM, if it runs there, which GPU is this process's.
+                # Otherwise JAX would ask SLURM, where it runs, which GPU belongs to this process.
                 cluster_detection_method="deactivate",
             )
         else:
@@ -86,7 +88,7 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
             f"config.mesh is {text}, but there are {count} devices: "
             "make the product equal (only data may be -1, which takes all that are left)"
         )
-    # Auto axes: the compiler propagates shardings, which cuDNN attention still needs.
+    # Auto axes: the compiler propagates shardings, as cuDNN attention still requires.
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
 
@@ -99,7 +101,7 @@ def parameter_shardings(mesh: Mesh, params: Any) -> Any:
     """
 
     def sharding(path: jax.tree_util.KeyPath, leaf: Any, axes: tuple) -> NamedSharding:
-        if ... in axes:  # stands for any number of axes that are not split
+        if ... in axes:  # any number of axes that are not split
             index = axes.index(...)
             unsplit = (None,) * (leaf.ndim - len(axes) + 1)
             axes = (*axes[:index], *unsplit, *axes[index + 1 :])
@@ -164,7 +166,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def parts_of_batch(mesh: Mesh, micro_batches: int) -> int:
-    """How many equal parts a global batch must have: one for each device and micro-batch."""
+    """The number of equal parts of a global batch: one for each replica and micro-batch."""
     return mesh.shape["data"] * mesh.shape["fsdp"] * micro_batches
 
 
@@ -186,24 +188,25 @@ def check_batch_size(mesh: Mesh, global_batch_size: int, micro_batches: int) -> 
 def process_rows(mesh: Mesh, global_batch_size: int) -> Int64[np.ndarray, "rows"]:
     """The rows of the global batch that this process's devices hold, ascending.
 
-    Read off the sharding, so that any order of devices and processes will do. They need not be one
-    range: the chips of a TPU host are a block of the slice's grid, the mesh follows its lines.
+    Derived from the sharding, so that any order of devices and processes works. The rows need not
+    be one range: the chips of a TPU host are a block of the slice's grid, and the mesh is ordered
+    by its lines.
     """
-    places = batch_sharding(mesh).addressable_devices_indices_map((global_batch_size,))
-    return held_rows((index for index in places.values() if index), global_batch_size)
+    ranges = batch_sharding(mesh).addressable_devices_indices_map((global_batch_size,))
+    return held_rows((index for index in ranges.values() if index), global_batch_size)
 
 
 def held_rows(
-    places: Iterable[tuple[slice, ...]], global_batch_size: int
+    ranges: Iterable[tuple[slice, ...]], global_batch_size: int
 ) -> Int64[np.ndarray, "rows"]:
-    """The rows of the global batch that are at any of these places in it, ascending."""
+    """The rows of the global batch in any of these index ranges, ascending."""
     is_held = np.zeros(global_batch_size, bool)
-    for rows, *_ in places:
+    for rows, *_ in ranges:
         is_held[rows] = True
     return np.flatnonzero(is_held)
 
 
-def place_batch(mesh: Mesh, rows: dict[str, np.ndarray], global_batch_size: int) -> dict:
+def place_batch(mesh: Mesh, rows: HostBatch, global_batch_size: int) -> Batch:
     """The global batch on the devices, from the rows that this process built.
 
     Args:
@@ -226,8 +229,14 @@ def place_batch(mesh: Mesh, rows: dict[str, np.ndarray], global_batch_size: int)
 def part_at(
     array: Shaped[np.ndarray, "rows ..."],
     held: Int64[np.ndarray, "rows"],
-    place: tuple[slice, ...],
+    index: tuple[slice, ...],
 ) -> Shaped[np.ndarray, "part ..."]:
-    """What stands at a place in the global array, from the rows of it that are held."""
-    start, stop, _ = place[0].indices(held[-1] + 1)
+    """The part of the global array at `index`.
+
+    Args:
+      array: the rows `held` of it.
+      held: ascending.
+      index: of the part; covers held rows only.
+    """
+    start, stop, _ = index[0].indices(held[-1] + 1)
     return array[slice(*np.searchsorted(held, (start, stop)))]

@@ -19,7 +19,7 @@ def parse_objective(config: ConfigDict) -> Objective:
     """The objective of a run.
 
     Raises:
-      UserError: its name is not registered, or a setting makes no sense.
+      UserError: its name is not registered, or a setting is invalid.
     """
     name = config.stream.objective
     if name not in OBJECTIVES:

@@ -1,4 +1,4 @@
-"""What an objective is: which examples a run is trained on, and what it minimises.
+"""The interface of an objective: which examples a run is trained on, and what it minimizes.
 
 One file for each objective. The step, the stream, the metrics, the checks and the inspector know
 only this interface. To add one, write a subclass and register it in `OBJECTIVES` (`__init__.py`).
@@ -25,7 +25,7 @@ Shapes = dict[str, tuple[Any, tuple[int, ...]]]  # dtype and shape of each array
 
 
 class Ratio(NamedTuple):
-    """A figure for a reader: `part / whole`, formatted as `style` (`.2%`, `.2f`)."""
+    """`part / whole` for `inspect_batches`, formatted as `style` (`.2%`, `.2f`)."""
 
     part: int
     whole: int
@@ -39,7 +39,7 @@ class Objective(abc.ABC):
       rows: `packed` if a row may hold several documents, `padded` if it never does; lets attention
         choose a backend.
       needs: what every split of the corpus must have.
-      padding: what a row of padding holds in the arrays where that is not 0.
+      padding: for arrays that are not 0 in padding rows, their value there.
       loss_weights: for each name in `totals`, the weight of its mean loss in the loss.
     """
 
@@ -54,14 +54,14 @@ class Objective(abc.ABC):
         """The objective with its settings.
 
         Raises:
-          UserError: a setting makes no sense.
+          UserError: a setting is invalid.
         """
 
     def check_model(self, model: ModelConfig) -> None:  # noqa: B027 (most models suit)
         """Check that the model has the heads that the objective trains, and no others.
 
         Raises:
-          UserError: it does not; names the fields to change.
+          UserError: it does not, with the fields to change.
         """
 
     @abc.abstractmethod
@@ -76,11 +76,11 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def batch_shapes(self, phase: Phase) -> Shapes:
-        """Types and shapes of the arrays of a global batch, masking included (contract C5)."""
+        """Types and shapes of the arrays of a global batch after masking (`stream.rows`)."""
 
     @abc.abstractmethod
     def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """What each loss is a mean over, counted in the whole batch before it is computed."""
+        """The denominator of each loss, counted in the whole batch before the loss is computed."""
 
     @abc.abstractmethod
     def totals(self, model: Bert, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
@@ -94,11 +94,11 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def inspect_row(self, batch: HostBatch, row: int) -> tuple[str, list[str]]:
-        """For a reader: a remark about a row, and for each of its tokens the part that it is in."""
+        """For `inspect_batches`: a remark about a row, and the part that each token is in."""
 
     @abc.abstractmethod
     def inspect_batch(self, batch: HostBatch) -> dict[str, Ratio]:
-        """For a reader: figures of a batch; over several batches both parts are added."""
+        """For `inspect_batches`: figures of a batch; over several batches the counts are added."""
 
 
 def masked_lm_shapes(phase: Phase) -> Shapes:

@@ -19,15 +19,15 @@ from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch as HostBatch
 from bert_jax.training.objectives.base import Objective, Ratio, Shapes, masked_lm_shapes
 
-LABEL = "next_sentence_label"  # int32 [B]: 0 right pair, 1 wrong pair, -1 a row of padding
+LABEL = "next_sentence_label"  # int32 [B]: 0 right pair, 1 wrong pair, -1 padding row
 
 
 class SentencePairs(Objective, abc.ABC):
     """Losses `mlm`, and `nsp` for the label of each pair; BERT's sum, with a weight for the second.
 
     Attributes:
-      name: of the pairs, as `PairExamples` knows them.
-      label_texts: for a reader, what labels 0 and 1 say.
+      name: of the kind of pairs in `PairExamples`: `nsp` or `sop`.
+      label_texts: what labels 0 and 1 mean, for `inspect_batches`.
     """
 
     rows = "padded"

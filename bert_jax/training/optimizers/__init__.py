@@ -1,6 +1,6 @@
 """Optimizers by the name that `config.optimizer.name` gives.
 
-To add one, write a function of (settings, schedule) in its own file and register it here.
+To add one, write a function of (settings, schedule) in a new file and register it here.
 """
 
 from collections.abc import Callable

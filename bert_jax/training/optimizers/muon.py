@@ -1,4 +1,4 @@
-"""Muon (https://kellerjordan.github.io/posts/muon), by `optax.contrib.muon`."""
+"""Muon (https://kellerjordan.github.io/posts/muon), with `optax.contrib.muon`."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from bert_jax.training.optimizers.base import Optimizer
 from bert_jax.training.parameter_rules import assign
 from bert_jax.training.settings import OptimizerSettings
 
-# Muon orthogonalises the update of each matrix: (its input axes, its output axes). An axis in
-# neither (query, key, value; activation, gate) counts matrices of their own. None: AdamW.
+# Muon orthogonalizes the update of each matrix: (its input axes, its output axes). An axis in
+# neither (query, key, value; activation, gate) counts separate matrices. None: AdamW.
 MATRICES = (
     (r"attention\.qkv\.kernel", MuonDimensionNumbers(0, (2, 3))),  # [D, 3, N, H]
     (r"attention\.output\.kernel", MuonDimensionNumbers((0, 1), 2)),  # [N, H, D]
