@@ -1,4 +1,4 @@
-"""A token store in figures, with warnings of what is likely to ruin a training run."""
+"""Statistics of a token store, and warnings about what is likely to ruin a training run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 SENTENCE_BINS = 129  # tokens of a sentence: 0...127, and 128 or more
 DOCUMENT_BINS = 24  # tokens of a document: bin i holds 2^i to 2^(i+1) - 1
-RARE = 10  # an id seen less often in training text hardly learns anything
-SMALL_HELDOUT = 1000  # tokens; of 150 predictions, an accuracy is known to 4 %
+RARE = 10  # an id that occurs less often in training text is hardly learned
+SMALL_HELDOUT = 1000  # tokens: 150 predictions give an accuracy to within 4 %
 SAMPLES = 5
 SAMPLE_TOKENS = 120
 
@@ -29,7 +29,7 @@ class Figures:
     """Counts over some shards.
 
     Attributes:
-      frequencies: [V], how often each id occurs, frames left out.
+      frequencies: [V], how often each id occurs, [CLS] and [SEP] of documents left out.
       sentence_lengths: [SENTENCE_BINS], sentences by tokens.
       document_lengths: [DOCUMENT_BINS], documents by the power of two of their tokens.
       longest_document: its tokens.
@@ -151,7 +151,7 @@ def samples(store: TokenStore) -> list[list[str]]:
 
 
 def pair_warnings(manifest: dict[str, Any], needs: Needs) -> list[str]:
-    """What is wrong with a store for an objective whose examples need several sentences."""
+    """Warnings about a store for an objective whose examples need several sentences."""
     counts = manifest["splits"]["train"]
     mean = counts["sentences"] / counts["documents"]
     if mean >= needs.sentences:
@@ -166,43 +166,43 @@ def pair_warnings(manifest: dict[str, Any], needs: Needs) -> list[str]:
 
 
 def warnings(facts: dict[str, Any]) -> list[str]:
-    """One sentence, with the fix, for each thing that ruins runs silently."""
-    found = []
+    """One sentence, with the fix, for each problem that ruins runs silently."""
+    messages = []
     heldout = facts["splits"]["heldout"]
     if heldout["tokens"] - 2 * heldout["documents"] < SMALL_HELDOUT:
-        found.append(
+        messages.append(
             f"only {heldout['documents']:,} documents with {heldout['tokens']:,} tokens are held "
             "out, so evaluation will be inaccurate: raise config.corpus.heldout_fraction, or add "
             "text"
         )
     if facts["unknown_rate"] > 0.01:
-        found.append(
+        messages.append(
             f"{facts['unknown_rate']:.1%} of the tokens are unknown: raise "
             "config.tokenizer.character_coverage, or use a tokenizer made for this text"
         )
     if facts["longest_document_share"] > 0.5:
-        found.append(
+        messages.append(
             f"one document holds {facts['longest_document_share']:.0%} of the text: documents are "
             "separated by blank lines, see whether yours are"
         )
     if long := facts["changed"]["cut_documents"]:
-        found.append(
+        messages.append(
             f"{long:,} documents had more than {MAX_DOCUMENT:,} characters and were cut there: "
             "documents are separated by blank lines, see whether yours are"
         )
     if facts["repeated_share"] > 0.3:
-        found.append(
+        messages.append(
             f"{facts['repeated_share']:.0%} of the text is paragraphs that occur more than "
             "once: turn on config.corpus.deduplicate, or remove the boilerplate that the report "
             "lists"
         )
     if facts["rare_pieces"] > facts["vocab_size"] / 2:
-        found.append(
+        messages.append(
             f"{facts['rare_pieces']:,} of the {facts['vocab_size']:,} tokens of the vocabulary "
             f"occur less than {RARE} times: use a smaller vocabulary (config.tokenizer.vocab_size "
             f"of about {facts['vocab_size'] - facts['rare_pieces']:,}), or add text"
         )
-    return found
+    return messages
 
 
 def _ordinary(figures: Figures, vocabulary: Vocabulary) -> Int64[np.ndarray, "W"]:

@@ -1,4 +1,4 @@
-"""The parts of a corpus as an Apache Beam pipeline, for corpora larger than one machine.
+"""Runs the parts of a corpus as an Apache Beam pipeline, for corpora too large for one machine.
 
 The functions are those that the local processes run, and each creates its part's directory in one
 step; so the store has the same bytes, and bundles may be retried or run twice. All workers must see

@@ -49,8 +49,8 @@ def build_store(
 
     Args:
       settings: decide the content.
-      directory: of the store alone; nothing else may be in it.
-      needs: of the run; they decide what is refused and warned of, never the content.
+      directory: of the store; nothing else may be in it.
+      needs: of the run; they decide errors and warnings, never the content.
       engine: reads and encodes the parts; by default `settings.workers` processes on this machine.
 
     Raises:
@@ -89,7 +89,7 @@ def _build(
     """Writes all of a store but its manifest, which is returned."""
     work = scratch / "work"
     shares = [bundle.source.share for bundle in bundles]
-    own = [settings.of(bundle.source.name) for bundle in bundles]
+    settings_of = [settings.of(bundle.source.name) for bundle in bundles]
 
     # 1. Read everything: hashes, counts and a sample for the tokenizer.
     sizes = [bundle.size for bundle in bundles]
@@ -98,7 +98,7 @@ def _build(
         "reading",
         survey,
         [
-            (bundle, work / f"survey-{index:05d}", samples[index], own[index])
+            (bundle, work / f"survey-{index:05d}", samples[index], settings_of[index])
             for index, bundle in enumerate(bundles)
         ],
         sizes,
@@ -113,22 +113,29 @@ def _build(
     tokenizer = _make_tokenizer(surveys, heldout, settings, scratch / TOKENIZER)
 
     # 4. Read everything again: token ids, in shards.
-    texts = [found.text(bundle) for bundle, found in zip(bundles, surveys, strict=True)]
+    texts = [each.text(bundle) for bundle, each in zip(bundles, surveys, strict=True)]
     encoded = engine(
         "encoding",
         encode,
         [
-            (text, work / f"encoded-{index:05d}", own[index], scratch / TOKENIZER, kept, heldout)
+            (
+                text,
+                work / f"encoded-{index:05d}",
+                settings_of[index],
+                scratch / TOKENIZER,
+                kept,
+                heldout,
+            )
             for index, (text, kept) in enumerate(zip(texts, selection.kept, strict=True))
         ],
-        [found.counts["characters"] for found in surveys],
+        [each.counts["characters"] for each in surveys],
     )
 
-    # 5. Put the shards in their places, and audit the result.
+    # 5. Move the shards to their directories, and audit the result.
     manifest = _manifest(scratch, bundles, settings, surveys, selection, tokenizer, encoded)
     for split in SPLITS:  # documents without a token are known only now
         expect_enough(split, manifest["splits"][split]["documents"], settings, needs)
-    repeated = read_repeated(selection.most_repeated, texts, own, workers)
+    repeated = read_repeated(selection.most_repeated, texts, settings_of, workers)
     write_report(TokenStore(scratch, manifest), repeated, needs, workers)
     return manifest
 
@@ -142,17 +149,17 @@ def _manifest(
     tokenizer: Tokenizer,
     encoded: Sequence[Encoded],
 ) -> dict[str, Any]:
-    """The manifest of a store; moves its shards to their places."""
-    counts = [found.counts for found in surveys]
+    """The manifest of a store; moves its shards to their directories."""
+    counts = [each.counts for each in surveys]
     manifest = {
         "format_version": FORMAT_VERSION,
         "settings": settings.deciding_bytes(),
         "sources": list_sources(bundles, surveys, encoded),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
-        "documents_read": sum(own["documents_read"] for own in counts),
+        "documents_read": sum(count["documents_read"] for count in counts),
         "removed": selection.removed
         | {"untokenized_documents": sum(part.facts["untokenized"] for part in encoded)},
-        "changed": {cause: sum(own[cause] for own in counts) for cause in CHANGED},
+        "changed": {cause: sum(count[cause] for count in counts) for cause in CHANGED},
         "repeated_share": selection.repeated_share,
         "heldout": selection.heldout.as_facts(),
         **collect_shards(encoded, bundles, scratch),
@@ -170,7 +177,7 @@ def _sample_bytes(sizes: Sequence[float], settings: Settings) -> list[int]:
 def _make_tokenizer(
     surveys: Sequence[Survey], heldout: HeldOut, settings: Settings, directory: Path
 ) -> Tokenizer:
-    """The tokenizer in `directory`: of an earlier build, else the given one, else a trained one."""
+    """The tokenizer in `directory`: from an earlier build, else the existing or a trained one."""
     if directory.is_dir():
         return load_tokenizer(directory)
     if settings.tokenizer.path:
@@ -188,8 +195,8 @@ def _make_tokenizer(
 def _sample(surveys: Sequence[Survey], heldout: HeldOut) -> Iterator[str]:
     """The paragraphs of the sample that are trained on, each once."""
     seen: set[int] = set()
-    for found in surveys:
-        for document in found.sample():
+    for each in surveys:
+        for document in each.sample():
             if heldout.holds(document_hash(document)):
                 continue
             for paragraph in document:

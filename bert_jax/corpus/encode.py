@@ -24,19 +24,19 @@ from bert_jax.corpus.survey import read_documents
 from bert_jax.corpus.tokenizers.base import Tokenizer, is_unspaced
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 
-BATCH_CHARACTERS = 1 << 18  # encoded at once: enough that Python's part in it does not matter
+BATCH_CHARACTERS = 1 << 18  # encoded at once: large enough that Python's overhead does not matter
 _COUNTS = ("documents", "sentences", "tokens")
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """The shards of a bundle, in a directory of its own: `train/`, `heldout/`, `facts.json`."""
+    """The shards of a bundle, in one directory: `train/`, `heldout/`, `facts.json`."""
 
     directory: Path
 
     @property
     def facts(self) -> dict:
-        """What became of the bundle.
+        """Counts and files of the bundle.
 
         `splits`: counts of each; `parts`: of each part, documents, sentences and tokens by split;
         `untokenized`: documents that gave no token; `files`: size and sha256 of each, relative to
@@ -70,7 +70,7 @@ def encode(
     return Encoded(directory)
 
 
-# A worker uses one tokenizer, many times.
+# Each worker loads the tokenizer once.
 _load_tokenizer = functools.lru_cache(maxsize=1)(load_tokenizer)
 
 
@@ -121,13 +121,15 @@ class _Document(NamedTuple):
 
 def _kept_documents(bundle: Bundle, settings: Settings, kept: Kept) -> Iterator[_Document]:
     mask = kept.load()
-    at = 0  # the next paragraph
+    position = 0  # of the next paragraph in the mask
     for number, part in enumerate(bundle.parts):
         for document in read_documents(part, settings, Counter()):
             paragraphs = document
             if mask is not None:
-                paragraphs = list(itertools.compress(document, mask[at : at + len(document)]))
-            at += len(document)
+                paragraphs = list(
+                    itertools.compress(document, mask[position : position + len(document)])
+                )
+            position += len(document)
             if paragraphs:
                 yield _Document(number, document_hash(document), paragraphs)
 

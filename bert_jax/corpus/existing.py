@@ -1,4 +1,4 @@
-"""A token store that exists already: it must be the one that would be made."""
+"""Opens a token store that exists already, if it is the one that would be built."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from bert_jax.corpus.settings import Needs, Settings
 from bert_jax.corpus.sources import changed_files
 from bert_jax.corpus.store import SPLITS, TokenStore, read_manifest
 
-# Settings that older stores do not list, and what they were.
+# Settings that older stores do not list, and their values there.
 _LATER = {
     "lines": "paragraph",
     "options": "",
@@ -21,10 +21,10 @@ _LATER = {
 
 
 def open_existing(directory: Path, settings: Settings, needs: Needs) -> TokenStore:
-    """Opens a store that was made from `settings` and from the files as they are now.
+    """Opens a store that was made from `settings` and the files as they are now.
 
     Raises:
-      UserError: it was made from others, with the differences, or it has too few documents.
+      UserError: it was made from others (with the differences), or has too few documents.
     """
     differences = [
         f"{field.name} is {field.stored!r} there and {field.wanted!r} here"

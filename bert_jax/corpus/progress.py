@@ -14,13 +14,13 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextlib.contextmanager
 def progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows that `task` runs while the block does; gives a function to call with bytes done.
+    """Reports progress while the block runs; yields a function to call with the bytes done.
 
-    Lines come by the clock, whether or not a part is finished meanwhile.
+    Lines are printed at fixed times, whether or not a part was finished since.
 
     Args:
       task: what the lines call it.
-      total: bytes to be done; 0 if nothing is counted.
+      total: bytes to process; 0: unknown.
     """
     if sys.stderr.isatty():
         with tqdm(total=total or None, desc=task, unit="B", unit_scale=True) as bar:

@@ -1,4 +1,4 @@
-"""The audit of a token store: report.json, and a page that needs no other file."""
+"""The audit of a token store as report.json and as a self-contained HTML page."""
 
 import html
 import io
@@ -32,7 +32,7 @@ td, th {{ padding: 0.1em 1.5em 0.1em 0; text-align: left; vertical-align: top;
 td + td {{ text-align: right }} td.text {{ text-align: left }}
 svg {{ width: 100%; height: auto }}
 .warning {{ background: #fff3cd; padding: 0.5em 1em; margin: 0.5em 0 }}
-.piece:nth-child(odd) {{ background: #e8f0fa }} .piece:nth-child(even) {{ background: #fdf1e0 }}
+.token:nth-child(odd) {{ background: #e8f0fa }} .token:nth-child(even) {{ background: #fdf1e0 }}
 p.sample {{ overflow-wrap: anywhere }}
 </style>
 <h1>Corpus</h1>
@@ -68,7 +68,7 @@ def read_repeated(
       repeated: where they are.
       texts: all bundles.
       settings: of each bundle.
-      workers: they read up to the paragraphs.
+      workers: read the bundles up to the paragraphs.
     """
     calls = [(texts[entry.array], settings[entry.array], entry.position) for entry in repeated]
     quotes = workers.run("quoting", quote, calls, [text.size for text, *_ in calls])
@@ -140,10 +140,10 @@ def page(facts: dict[str, Any]) -> str:
         ),
         by_source=_table(
             ["", *_COUNTED],
-            [[shown(name), *_counts(own)] for name, own in facts["by_source"].items()],
+            [[shown(name), *_counts(counts)] for name, counts in facts["by_source"].items()],
         ),
         sources=_sources(facts["sources"]),
-        samples="".join(_sample(pieces) for pieces in facts["samples"]),
+        samples="".join(_sample(tokens) for tokens in facts["samples"]),
     )
 
 
@@ -191,9 +191,9 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _sample(pieces: list[str]) -> str:
+def _sample(tokens: list[str]) -> str:
     spans = (
-        f"<span class=piece>{html.escape(piece.replace(SPACE, ' '))}</span>" for piece in pieces
+        f"<span class=token>{html.escape(token.replace(SPACE, ' '))}</span>" for token in tokens
     )
     return f"<p class=sample>{''.join(spans)}</p>"
 

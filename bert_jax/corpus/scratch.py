@@ -1,7 +1,7 @@
 """The directory of an unfinished build: `<store>.partial`, which is renamed when all is written.
 
 The result of each part appears there in one step, so a build that was killed continues with the
-parts that are finished, as long as it would make the same store of the same files.
+parts that are finished, if it would make the same store of the same files.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _FULL = {
 
 @contextlib.contextmanager
 def building(directory: Path) -> Iterator[None]:
-    """No other process builds the store `directory` during the block; a full disk is told.
+    """Holds the lock of the store `directory` during the block, and reports a full disk.
 
     Raises:
       UserError: another process is building it, or the disk is full.
@@ -57,7 +57,7 @@ def building(directory: Path) -> Iterator[None]:
 def scratch_of(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -> Path:
     """The scratch directory of the store `directory`, with a directory `work` in it.
 
-    It holds what an earlier build with the same settings and files has finished, else nothing.
+    It holds the finished parts of an earlier build with the same settings and files, if any.
     """
     plan = {
         "format_version": FORMAT_VERSION,
@@ -84,13 +84,13 @@ def scratch_of(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -
 def commit(scratch: Path, directory: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest, and renames the finished `scratch` to `directory`."""
     write_json(scratch / MANIFEST, manifest)
-    (scratch / _PLAN).unlink()  # first: what is half deleted must not be continued
+    (scratch / _PLAN).unlink()  # first: a half-deleted build must not be continued
     shutil.rmtree(scratch / "work")
     os.replace(scratch, directory)
 
 
 def _times(bundles: Sequence[Bundle]) -> list[int]:
-    """When each local file was changed last, in ns: it may have kept its size."""
+    """When each local file was last modified, in ns: a changed file may have the same size."""
     names = {part.name: part.file_bytes for bundle in bundles for part in bundle.parts}
     return [
         os.stat(name).st_mtime_ns

@@ -1,4 +1,4 @@
-"""The settings of a token store, made once from the config; all but `workers` decide its bytes."""
+"""The settings of a token store, parsed from the config; all but `workers` decide its bytes."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ _CHOICES = {
     "quoting": ("auto", "on", "off"),
 }
 
-# Numbers: the least and the greatest value.
+# Smallest and largest value of the numbers.
 _RANGES = {
     "corpus.minimum_characters": (0, math.inf),
     "corpus.near_duplicates": (0, 1),
@@ -47,7 +47,7 @@ class Reading:
 
     @property
     def decode_errors(self) -> str:
-        """For `bytes.decode`: bad bytes raise, or stay in the text as lone surrogates."""
+        """For `bytes.decode`: bad bytes raise, or become lone surrogates in the text."""
         return "strict" if self.invalid_utf8 == "refuse" else "surrogateescape"
 
 
@@ -90,11 +90,11 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a run's objective needs of a store.
+    """What a run's objective requires of a token store.
 
     Attributes:
-      documents: that each split must hold.
-      sentences: that a document must have to give an example.
+      documents: least number in each split.
+      sentences: least number in a document that gives an example.
     """
 
     documents: int = 1
@@ -102,10 +102,10 @@ class Needs:
 
 
 def from_config(config: ConfigDict) -> Settings:
-    """The part of a config that a store depends on; small enough to send to every worker.
+    """The settings of a store, small enough to send to every worker.
 
     Raises:
-      UserError: a field has a value that it cannot have.
+      UserError: a field has an invalid value.
     """
     if "://" in config.corpus.directory:
         raise UserError(
@@ -121,8 +121,8 @@ def from_config(config: ConfigDict) -> Settings:
     reading = Reading(**_fields(Reading, config.corpus))
     _refuse_unknown("config.corpus.", dataclasses.asdict(reading))
     check_language(config.corpus.language, "config.corpus.language")
-    source, own_options = source_text(config.corpus.source)
-    options = options_text(config.corpus.options, own_options)
+    source, of_sources = source_text(config.corpus.source)
+    options = options_text(config.corpus.options, of_sources)
     for name, fields in parse_options(options).items():
         _refuse_unknown(f"config.corpus.options: {name}: ", fields)
         if "language" in fields:
@@ -141,11 +141,11 @@ def source_text(value: Any) -> tuple[str, dict[str, dict[str, str]]]:
 
     Text stays as it is. A list holds sources, each as text or as a dict of `source`, `name`,
     `share` and any of OPTIONS: `{"source": "jsonl:/web/*.jsonl", "name": "web", "field": "body"}`.
-    The text of a list has ` + ` between the sources; it is JSON where one of them has that within.
-    A list may be given as JSON, too.
+    A list becomes text with ` + ` between the sources, or JSON if a source contains ` + `. A list
+    may also be given as JSON.
 
     Raises:
-      UserError: it is something else.
+      UserError: it is none of these.
     """
     if isinstance(value, str):
         if not value.startswith("["):
@@ -188,17 +188,17 @@ def _one_source(source: Any) -> tuple[str, str, dict[str, str]]:
     return text, name, fields
 
 
-def options_text(value: Any, own: Mapping[str, Mapping[str, str]]) -> str:
-    """`config.corpus.options` as text, with the options `own` that were given with the sources.
+def options_text(value: Any, of_sources: Mapping[str, Mapping[str, str]]) -> str:
+    """`config.corpus.options` as text, merged with the options that were given with the sources.
 
-    Text stays as it is if there are none to add. Of a dict, or with some to add, it is JSON.
+    Text without options to merge is unchanged; everything else becomes JSON.
 
     Raises:
-      UserError: it is no options, or gives one twice.
+      UserError: it is neither, or sets an option twice.
     """
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = _from_json("options", value)
-    if isinstance(value, str) and not own:
+    if isinstance(value, str) and not of_sources:
         return value
     if isinstance(value, ConfigDict):
         value = value.to_dict()
@@ -211,7 +211,7 @@ def options_text(value: Any, own: Mapping[str, Mapping[str, str]]) -> str:
             "'body'}}"
         )
     merged = {source: dict(fields) for source, fields in given.items()}
-    for source, fields in own.items():
+    for source, fields in of_sources.items():
         for name, text in fields.items():
             if merged.setdefault(source, {}).setdefault(name, text) != text:
                 raise UserError(
@@ -235,7 +235,7 @@ def parse_options(options: str) -> dict[str, dict[str, str]]:
       options: what `options_text` gave: such text, or JSON.
 
     Raises:
-      UserError: it cannot be read so, or has a field that is not one of a source.
+      UserError: it cannot be parsed, or has a field that is not in OPTIONS.
     """
     if options.lstrip().startswith("{"):
         by_source = _from_json("options", options)

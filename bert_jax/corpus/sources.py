@@ -1,4 +1,4 @@
-"""Where text comes from: `kind:location` -> parts that can be read independently of each other.
+"""Parses `config.corpus.source` and lists its parts, which can be read independently.
 
 The parts of a source are a function of the source alone, so that any number of workers, on any
 engine, makes the same shards of them.
@@ -27,7 +27,8 @@ class Source:
       name: what `config.stream.weights` calls it; by default `kind:location`.
       kind: one of `readers.READERS`.
       location: what follows the colon.
-      share: of its documents, that is used; the stream decides how often they are seen.
+      share: of its documents that enter the store; `config.stream.weights` decides how often they
+        are seen.
     """
 
     name: str
@@ -73,11 +74,11 @@ class Bundle:
 def parse(mixture: str) -> list[Source]:
     """The sources of `config.corpus.source`: one, or `books=text:a/*.txt + web=0.5*jsonl:b.jsonl`.
 
-    A ` + ` that no known kind of source follows belongs to a path. Sources may also be a list in
-    JSON, as `settings.source_text` writes those of a config file.
+    A ` + ` that is not followed by a known kind of source is part of a path. Sources may also be a
+    list in JSON, as `settings.source_text` writes them.
 
     Raises:
-      UserError: it cannot be read so.
+      UserError: it cannot be parsed.
     """
     sources = [_parse_one(source) for source in _split(mixture)]
     names = [source.name for source in sources]
@@ -121,7 +122,7 @@ def _parse_one(source: str) -> Source:
 
 
 def list_bundles(settings: Settings) -> list[Bundle]:
-    """What is to be read of all sources of a mixture, in their order.
+    """The bundles of all sources, in order.
 
     Raises:
       UserError: there is nothing at a location, it cannot be read, a file is in two sources, or
@@ -152,12 +153,12 @@ def list_bundles(settings: Settings) -> list[Bundle]:
 
 
 def _real(name: str) -> str:
-    """The same for all links to a file; the name of a part that is no local file stays."""
+    """The real path of a local file, the same for all links to it; other names are unchanged."""
     return name if is_remote(name) or not os.path.exists(name) else os.path.realpath(name)
 
 
 def _bundles(source: Source, parts: Sequence[Part]) -> Iterator[Bundle]:
-    """Gathers neighbours up to the size of a range; costly ones, whose text is kept, stay alone."""
+    """Groups neighbouring parts up to the size of a range; every costly part starts a bundle."""
     target = files.range_bytes(sum(part.size for part in parts))
     gathered: list[Part] = []
     size = 0
@@ -172,7 +173,7 @@ def _bundles(source: Source, parts: Sequence[Part]) -> Iterator[Bundle]:
 
 
 def changed_files(mixture: str, stored: list[dict[str, Any]]) -> list[str]:
-    """How the files of the sources differ from what a store lists; nothing once they are gone."""
+    """How the files of the sources differ from what a store lists; empty if they are gone."""
     before = {entry["name"]: entry["bytes"] for entry in stored if entry["is_file"]}
     now: dict[str, int] = {}
     for source in parse(mixture):

@@ -1,7 +1,7 @@
-"""The first pass over the text: what is in it, before anything is removed or encoded.
+"""The first pass over the text: hashes, counts and a sample, before anything is removed.
 
-Duplicates are known only when all parts have been read, and the tokenizer must exist before the
-second pass; so the first one writes hashes, counts and a sample of the text.
+Duplicates are known only after all parts have been read, and the tokenizer must exist before the
+second pass, so the first pass only collects what these need.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ CHANGED = ("replaced_documents", "cut_documents", "removed_characters")
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """The findings of the first pass over a bundle of parts, in a directory of its own."""
+    """The results of the first pass over a bundle of parts, in one directory."""
 
     directory: Path
 
@@ -48,7 +48,7 @@ class Survey:
     def counts(self) -> dict[str, int]:
         """What was read, and what was done with it.
 
-        `documents_read`, where each piece of a document that was cut counts as one; `documents`
+        `documents_read`, where each part of a document that was cut counts as one; `documents`
         and `characters` of the clean text; documents (characters) by each cause in DROPPED and
         CHANGED.
         """
@@ -83,9 +83,9 @@ class Survey:
         return _mapped(self.directory / "signatures.npy")
 
     def sample(self) -> Iterator[list[str]]:
-        """The documents with the lowest hashes that are not below the border, for the tokenizer.
+        """Documents for the tokenizer: the lowest hashes above the held-out ones.
 
-        Those that a floor of held-out documents takes may be among them.
+        Documents held out by the floor (`filters.heldout`) may be among them.
         """
         document: list[str] = []
         with (self.directory / "sample.txt").open(encoding="utf-8", newline="\n") as file:
@@ -111,7 +111,7 @@ class Survey:
 class Column(Sequence[np.ndarray]):
     """One array of each survey, mapped anew at every access.
 
-    So memory holds none of them, and few files are open however many surveys there are.
+    So no array stays in memory, and few files are open however many surveys there are.
     """
 
     def __init__(self, surveys: Sequence[Survey], name: str):
@@ -140,7 +140,7 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
     Args:
       part: what to read.
       settings: they say which documents are dropped.
-      causes: what is read, dropped and changed is added here, by cause.
+      causes: counts by cause of what is read, dropped and changed; added to.
     """
     for paragraphs in part.documents():
         causes["documents_read"] += 1
@@ -153,14 +153,14 @@ def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iter
                 continue
             causes["replaced_documents"] += 1
             paragraphs = list(map(replace_bad_bytes, paragraphs))
-        found = list(clean_documents(paragraphs, causes))
-        if not found:
+        cleaned = list(clean_documents(paragraphs, causes))
+        if not cleaned:
             causes["empty_documents"] += 1
             continue
-        causes["documents_read"] += len(found) - 1
+        causes["documents_read"] += len(cleaned) - 1
         # The text reader has cut documents already, by their lengths before cleaning.
-        causes["cut_documents"] += max(len(found) - 1, sum(map(len, paragraphs)) > MAX_DOCUMENT)
-        for document in found:
+        causes["cut_documents"] += max(len(cleaned) - 1, sum(map(len, paragraphs)) > MAX_DOCUMENT)
+        for document in cleaned:
             if sum(map(len, document)) < settings.minimum_characters:
                 causes["short_documents"] += 1
                 continue
@@ -172,7 +172,7 @@ def survey(bundle: Bundle, directory: Path, sample_bytes: int, settings: Setting
 
     Args:
       bundle: what to read.
-      directory: where the findings go.
+      directory: for the results.
       sample_bytes: UTF-8 bytes of training documents to keep for the tokenizer, at most.
       settings: of the store.
     """

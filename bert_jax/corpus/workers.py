@@ -1,4 +1,4 @@
-"""Running one function for every part of a corpus, on all cores, with progress."""
+"""Runs a function for every part of a corpus, on all cores, with progress."""
 
 import concurrent.futures
 import contextlib
@@ -83,7 +83,7 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def _hidden_main() -> Iterator[None]:
-    """Keeps new processes from importing the command that runs, and so JAX and TensorFlow."""
+    """Keeps new processes from importing the running command, and with it JAX and TensorFlow."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -93,8 +93,8 @@ def _hidden_main() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Makes this worker end when its parent ends in any way; else it would wait for ever."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # there is a worker a core already
+    """Makes this worker exit when its parent exits in any way; otherwise it would wait forever."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # every core has a worker already
     parent = multiprocessing.parent_process()
     if parent is None:
         return
