@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 
 from bert_jax.corpus.filters.normalization import nfc
 
-# Bounds that keep memory flat whatever the text: longer paragraphs are cut at a space, longer
+# Limits that bound the memory whatever the text: longer paragraphs are cut at a space, longer
 # documents at a paragraph.
 MAX_PARAGRAPH = 1 << 16  # characters
 MAX_DOCUMENT = 1 << 22  # characters
 
-# Control, surrogate and private-use characters and noncharacters carry no text: four sets that no
-# version of Unicode will change. Unassigned characters stay: a later version, and a Python that
-# knows it, gives them a meaning. Format characters (Cf) stay because joiners spell words in Persian
-# and the Indic scripts; only the byte order mark and the soft hyphen are removed.
+# Control, surrogate and private-use characters and noncharacters carry no text: no version of
+# Unicode will change these four sets. Unassigned characters stay: a later version, and a Python
+# that knows it, gives them a meaning. Format characters (Cf) stay because joiners spell words in
+# Persian and the Indic scripts; only the byte order mark and the soft hyphen are removed.
 _REMOVED_CATEGORIES = frozenset({"Cc", "Cs", "Co"})
 _NONCHARACTERS = [
     *range(0xFDD0, 0xFDF0),
@@ -65,8 +65,8 @@ def clean_documents(
     document: list[str] = []
     length = 0
     for paragraph in paragraphs:
-        for piece in pieces(paragraph):
-            if clean := clean_paragraph(piece, counts):
+        for part in cut_line(paragraph):
+            if clean := clean_paragraph(part, counts):
                 document.append(clean)
                 length += len(clean)
             if length > MAX_DOCUMENT:
@@ -86,7 +86,7 @@ def replace_bad_bytes(text: str) -> str:
     return _BAD_BYTES.sub("\ufffd", text)
 
 
-def pieces(line: str) -> Iterator[str]:
+def cut_line(line: str) -> Iterator[str]:
     """A line, cut after the last space within each MAX_PARAGRAPH characters when longer."""
     while len(line) > MAX_PARAGRAPH:
         end = line.rfind(" ", 0, MAX_PARAGRAPH) + 1 or MAX_PARAGRAPH

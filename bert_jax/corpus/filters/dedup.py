@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt64
 # Shorter paragraphs are often repeated on purpose.
 LONG_PARAGRAPH = 64  # characters
 
-_HASHES_AT_ONCE = 1 << 23  # at up to 75 bytes each while they are compared
+_HASHES_AT_ONCE = 1 << 23  # up to 75 bytes each during the comparison
 
 
 def text_hash(text: str) -> int:
@@ -24,7 +24,7 @@ def document_hash(paragraphs: Sequence[str]) -> int:
 
 
 def in_share(hashes: UInt64[np.ndarray, "D"], share: float) -> Bool[np.ndarray, "D"]:
-    """Which documents belong to a share of them, at most 1; independent of being held out."""
+    """Which documents are in a share (at most 1) of them; independent of the held-out split."""
     if share == 1:
         return np.ones(len(hashes), bool)
     return hashes * np.uint64(0x9E3779B97F4A7C15) < np.uint64(int(share * 2.0**64))
@@ -52,7 +52,7 @@ def first_occurrences(
 
 
 class Repeated(NamedTuple):
-    """How often a hash occurs, and where it is first: the array, and the position in it."""
+    """How often a hash occurs, and its first occurrence: the array and the position in it."""
 
     times: int
     array: int
@@ -61,7 +61,7 @@ class Repeated(NamedTuple):
 
 def most_repeated(hashes: Sequence[UInt64[np.ndarray, "_"]], count: int) -> list[Repeated]:
     """The `count` most frequent hashes that occur more than once, the most frequent first."""
-    found: list[Repeated] = []
+    repeated: list[Repeated] = []
     everything = [np.ones(len(array), bool) for array in hashes]
     for positions, values in _slices(hashes, everything):
         _, firsts, times = np.unique(values, return_index=True, return_counts=True)
@@ -70,8 +70,8 @@ def most_repeated(hashes: Sequence[UInt64[np.ndarray, "_"]], count: int) -> list
             array = int(np.searchsorted(ends, firsts[index], side="right"))
             at = positions[array][firsts[index] - ends[array]]  # counted from the array's end
             if times[index] > 1:
-                found.append(Repeated(int(times[index]), array, int(at)))
-    return sorted(found, key=lambda entry: (-entry.times, entry.array, entry.position))[:count]
+                repeated.append(Repeated(int(times[index]), array, int(at)))
+    return sorted(repeated, key=lambda entry: (-entry.times, entry.array, entry.position))[:count]
 
 
 def _slices(

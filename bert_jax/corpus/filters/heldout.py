@@ -5,9 +5,9 @@ one such document or none: then the documents with the highest hashes are held o
 there are FLOOR_DOCUMENTS documents and FLOOR_CHARACTERS characters, or a tenth of the corpus. The
 highest, because the tokenizer is trained on the lowest ones that are not held out.
 
-So the split is the same whatever the order of the documents. When documents are added, one below
-`heldout_fraction` stays held out for ever; one of the floor is trained on as soon as the rest of
-the split is large enough without it.
+So the split does not depend on the order of the documents. When documents are added, those below
+`heldout_fraction` stay held out; one of the floor joins the training split once the held-out split
+is large enough without it.
 """
 
 import dataclasses
@@ -16,22 +16,22 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 FLOOR_DOCUMENTS = 20
-FLOOR_CHARACTERS = 50_000  # some 10,000 tokens, 1,500 predictions: an accuracy within 2 %
+FLOOR_CHARACTERS = 50_000  # about 10,000 tokens, 1,500 predictions: accuracy to within 2 %
 _HASHES = 1 << 64
 
 
 def heldout_below(fraction: float) -> int:
-    """The hash below which the share `fraction` of all hashes is."""
+    """The hash below which the share `fraction` of all hashes lies."""
     return min(int(fraction * 2.0**64), _HASHES - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """Held out are hashes below `below`, and those from `start` on.
+    """The rule: hashes below `below`, and those from `start` on, are held out.
 
     Attributes:
       below: from `heldout_fraction`.
-      start: from the floor; no hash is as high where that asks for nothing.
+      start: from the floor; above all hashes if no floor is needed.
     """
 
     below: int
@@ -78,7 +78,7 @@ class Chooser:
         self._lengths.append(characters[order[:count]])
 
     def choose(self) -> tuple[HeldOut, int]:
-        """The rule for all documents that were added, and how many of them it holds out."""
+        """The rule for the added documents, and how many of them it holds out."""
         tenth = -(-self.documents // 10)
         documents = min(FLOOR_DOCUMENTS, tenth) - self._heldout_documents
         characters = min(FLOOR_CHARACTERS, self._characters // 10) - self._heldout_characters
@@ -96,5 +96,5 @@ class Chooser:
 
 
 def _first(sums: Int64[np.ndarray, "D"], documents: int, characters: int) -> int:
-    """How many documents reach both numbers; `sums` are the running sums of their characters."""
+    """How many documents reach both minima; `sums` are the running sums of their characters."""
     return min(len(sums), max(documents, int(np.searchsorted(sums, characters)) + 1))

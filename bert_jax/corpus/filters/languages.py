@@ -1,9 +1,9 @@
-"""The languages whose sentences can be told apart."""
+"""The languages whose sentences can be split."""
 
 from bert_jax.common.errors import UserError
 
-# ISO 639-1. sentencex has rules of their own for some thirty of them; others get those of a related
-# language (Galician those of Portuguese), or its general ones.
+# ISO 639-1. sentencex has rules for some thirty of them; others use those of a related language
+# (Galician those of Portuguese) or the general rules.
 _ISO_639_1 = """
 aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de
 dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id
@@ -28,7 +28,7 @@ RELATED = frozenset(_RELATED.split())
 
 
 def check_language(code: str, where: str) -> None:
-    """Raise if a language is not known, so that a slip does not mean another language's rules.
+    """Raise if a language is not known, so that a typo does not select another language's rules.
 
     Args:
       code: ISO 639-1, or ISO 639-3 of `RELATED`; a script or region may follow: `zh-hant`.

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64, UInt32, UInt64
 from bert_jax.common.errors import UserError
 
 PERMUTATIONS = 128
-BANDS = 32  # of four values each: similarities from 0.7 on meet in some band, 9,998 times in 10,000
+BANDS = 32  # of 4 values: with similarity 0.7 two documents share a band with probability 0.9998
 WORDS = 5  # of a shingle
 CHARACTERS = 8  # of a shingle, where text has no spaces
 _SEED = 1
@@ -20,7 +20,7 @@ _PAIRS_AT_ONCE = 1 << 16  # compared: 64 MB
 
 
 def signature(paragraphs: Sequence[str]) -> UInt32[np.ndarray, "permutations"]:
-    """The MinHash of a document; signatures agree in as large a share as shingles do.
+    """The MinHash of a document; the share of equal values estimates the Jaccard index of shingles.
 
     Raises:
       UserError: rensa is not installed.
@@ -38,7 +38,7 @@ def signature(paragraphs: Sequence[str]) -> UInt32[np.ndarray, "permutations"]:
 
 def _shingles(text: str) -> list[str]:
     words = text.split()
-    if len(text) > 20 * len(words):  # no script with spaces has such words
+    if len(text) > 20 * len(words):  # a script without spaces
         return [text[i : i + CHARACTERS] for i in range(max(1, len(text) - CHARACTERS + 1))]
     return [" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1))]
 
@@ -48,7 +48,7 @@ def near_duplicates(
     threshold: float,
     among: Sequence[Bool[np.ndarray, "_"]],
 ) -> list[Bool[np.ndarray, "_"]]:
-    """For each array, which of its documents resemble an earlier one, of it or an array before.
+    """For each array, which of its documents resemble an earlier one in it or an earlier array.
 
     Args:
       signatures: of the documents of each part.
@@ -60,7 +60,7 @@ def near_duplicates(
     is_near = np.zeros(len(chosen), bool)
     for band in range(BANDS):
         keys = np.concatenate(
-            [_keys(part, band)[own] for part, own in zip(signatures, among, strict=True)]
+            [_keys(part, band)[mask] for part, mask in zip(signatures, among, strict=True)]
         )
         _, first, group = np.unique(keys, return_index=True, return_inverse=True)
         earlier = first[group]
@@ -71,9 +71,9 @@ def near_duplicates(
                 _rows(signatures, chosen[pairs]), _rows(signatures, chosen[earlier[pairs]])
             )
             is_near[pairs[alike >= threshold]] = True
-    found = np.zeros(len(counts), bool)
-    found[chosen] = is_near
-    return np.split(found, np.cumsum(list(map(len, among)))[:-1])
+    result = np.zeros(len(counts), bool)
+    result[chosen] = is_near
+    return np.split(result, np.cumsum(list(map(len, among)))[:-1])
 
 
 def _keys(signatures: UInt32[np.ndarray, "D permutations"], band: int) -> UInt64[np.ndarray, "D"]:
@@ -93,9 +93,9 @@ def _rows(
     array = np.searchsorted(ends, index, side="right")
     rows = np.empty((len(index), PERMUTATIONS), np.uint32)
     for number in np.unique(array):
-        own = array == number
+        in_array = array == number
         part = signatures[int(number)]
-        rows[own] = part[index[own] - (ends[number] - len(part))]
+        rows[in_array] = part[index[in_array] - (ends[number] - len(part))]
     return rows
 
 

@@ -1,8 +1,9 @@
-"""Unicode NFC as of version 14.0, whatever version the Python at hand knows.
+"""Unicode NFC as of version 14.0, whatever version Python has.
 
 A later version may compose or reorder characters that were unassigned in 14.0, and then the bytes
-of a token store would depend on Python. So a text is cut at these, and what is between them is
-normalized; by Unicode's stability policy the result for assigned characters never changes.
+of a token store would depend on the Python version. So a text is split at these characters and
+the parts between are normalized; by Unicode's stability policy the result for assigned characters
+never changes.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What of the surveyed text enters the store: a share of the documents, without duplicates."""
+"""Selects the text that enters the store: a share of the documents, without duplicates."""
 
 import dataclasses
 import itertools
@@ -29,9 +29,9 @@ QUOTED = 200  # characters of a repeated paragraph
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Which paragraphs of a bundle stay, in a file for the process that encodes it.
+    """Which paragraphs of a bundle are kept, in a file for the process that encodes it.
 
-    A document stays with any of its paragraphs. No file: all stay.
+    A document is kept if any of its paragraphs is. No file: all are kept.
     """
 
     path: Path | None
@@ -43,7 +43,7 @@ class Kept:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What is kept of each bundle, and what of all of them is removed.
+    """What is kept of each bundle, and what is removed in total.
 
     Attributes:
       kept: of each bundle.
@@ -83,16 +83,15 @@ def select(
     documents = Column(surveys, "document_hashes")
     paragraphs = Column(surveys, "paragraph_hashes")
     stays = [np.ones(len(hashes), bool) for hashes in documents]
-    removed = {cause: sum(found.counts[cause] for found in surveys) for cause in DROPPED}
+    removed = {cause: sum(each.counts[cause] for each in surveys) for cause in DROPPED}
 
     def keep(cause: str, masks: Iterable[np.ndarray]) -> None:
         removed[cause] = 0
-        for own, mask in zip(stays, masks, strict=True):
-            removed[cause] += int(np.count_nonzero(own & ~mask))
-            own &= mask
+        for stay, mask in zip(stays, masks, strict=True):
+            removed[cause] += int(np.count_nonzero(stay & ~mask))
+            stay &= mask
 
-    # Each step sees only what the one before kept: a copy of text that is not used is no
-    # repetition of it.
+    # Each step sees only what the previous ones kept: a copy of unused text is not a duplicate.
     keep("documents_not_sampled", map(in_share, documents, shares))
     if settings.deduplicate:
         keep("duplicate_documents", first_occurrences(documents, stays))
@@ -101,20 +100,20 @@ def select(
         near = near_duplicates(signatures, settings.near_duplicates, stays)
         keep("near_duplicates", (~mask for mask in near))
     of_kept = [
-        np.repeat(own, found.paragraph_counts) for own, found in zip(stays, surveys, strict=True)
+        np.repeat(stay, each.paragraph_counts) for stay, each in zip(stays, surveys, strict=True)
     ]
     first_paragraphs = first_occurrences(paragraphs, of_kept)
     removed |= {"repeated_paragraphs": 0, "emptied_documents": 0}
     kept = []
     split = Chooser(settings.heldout_fraction)
     characters = repeated_characters = 0
-    for index, found in enumerate(surveys):
-        lengths, paragraph_stays = found.paragraph_lengths, of_kept[index]
+    for index, each in enumerate(surveys):
+        lengths, paragraph_stays = each.paragraph_lengths, of_kept[index]
         if settings.deduplicate:
             is_repeated = paragraph_stays & ~first_paragraphs[index] & (lengths >= LONG_PARAGRAPH)
             removed["repeated_paragraphs"] += int(np.count_nonzero(is_repeated))
             paragraph_stays = paragraph_stays & ~is_repeated
-            has_text = _sum_of_each(paragraph_stays, found.paragraph_counts) > 0
+            has_text = _sum_of_each(paragraph_stays, each.paragraph_counts) > 0
             removed["emptied_documents"] += int(np.count_nonzero(stays[index] & ~has_text))
             stays[index] &= has_text
         path = None
@@ -122,7 +121,7 @@ def select(
             path = directory / f"kept-{index:05d}.npy"
             np.save(path, paragraph_stays)
         kept.append(Kept(path))
-        of_documents = _sum_of_each(np.where(paragraph_stays, lengths, 0), found.paragraph_counts)
+        of_documents = _sum_of_each(np.where(paragraph_stays, lengths, 0), each.paragraph_counts)
         split.add(documents[index][stays[index]], of_documents[stays[index]])
         characters += int(of_documents.sum())
         repeated_characters += int(lengths[paragraph_stays & ~first_paragraphs[index]].sum())
@@ -152,7 +151,7 @@ def _sum_of_each(
 
 
 def expect_enough(split: str, documents: int, settings: Settings, needs: Needs) -> None:
-    """Refuses a split of too few documents.
+    """Raise if a split has too few documents.
 
     Raises:
       UserError: it has none, or fewer than the run needs.

@@ -12,9 +12,10 @@ _LONGEST_NUMBERING = 12  # characters
 def split_sentences(paragraph: str, language: str) -> list[str]:
     """The sentences of a paragraph, in order, without white space around them.
 
-    A paragraph without an end mark, such as a heading or an item of a list, is one sentence. Pieces
-    without content of their own are joined to a neighbour: the number of an item to the sentence
-    that follows, marks without a word to the sentence before.
+    A paragraph without an end mark, such as a heading or an item of a list, is one sentence.
+    Segments
+    without content are joined to a neighbour: the number of an item to the next sentence,
+    punctuation without a word to the previous one.
 
     Args:
       paragraph: clean text, not empty.
@@ -22,16 +23,16 @@ def split_sentences(paragraph: str, language: str) -> list[str]:
     """
     sentences: list[str] = []
     beginning = ""  # of the next sentence
-    for piece in sentencex.segment(language, paragraph):
-        if len(piece) < _LONGEST_NUMBERING and _NUMBERING.fullmatch(piece):
-            beginning += piece
-        elif _WORD.search(piece):
-            sentences.append(beginning + piece)
+    for segment in sentencex.segment(language, paragraph):
+        if len(segment) < _LONGEST_NUMBERING and _NUMBERING.fullmatch(segment):
+            beginning += segment
+        elif _WORD.search(segment):
+            sentences.append(beginning + segment)
             beginning = ""
         elif sentences and not beginning:
-            sentences[-1] += piece
+            sentences[-1] += segment
         else:
-            beginning += piece
+            beginning += segment
     if beginning and sentences:
         sentences[-1] += beginning
     elif beginning:

@@ -1,4 +1,4 @@
-"""The ways in which Arrow and Parquet write text: plain, encoded, in lists, in structs."""
+"""The Arrow types that contain text: plain, dictionary-encoded, in lists, in structs."""
 
 import pyarrow
 from pyarrow import types
@@ -73,7 +73,7 @@ def column_names(schema: pyarrow.Schema) -> list[str]:
 
 
 def _bare(kind: pyarrow.DataType) -> pyarrow.DataType:
-    """What a dictionary, a list or an extension type is made of."""
+    """The value type of a dictionary, list or extension type."""
     while True:
         if isinstance(kind, pyarrow.BaseExtensionType):
             kind = kind.storage_type

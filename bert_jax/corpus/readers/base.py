@@ -1,7 +1,7 @@
-"""What a source of text is to the rest of the corpus: a reader lists parts, a part gives documents.
+"""The interface of text sources: a reader lists parts, a part yields documents.
 
 A new kind of source is one file in this folder with a part and a `list_parts`, and one entry in
-`readers.READERS`. What it needs to know beyond its location is a field of `settings.Reading`.
+`readers.READERS`. Options beyond its location are fields of `settings.Reading`.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from bert_jax.corpus.settings import Reading
 
 @runtime_checkable
 class Part(Protocol):
-    """A file of a source, or a piece of one, that can be read by itself, in any process."""
+    """A file of a source, or a range of one, that can be read independently, in any process."""
 
     @property
     def name(self) -> str:
@@ -26,20 +26,20 @@ class Part(Protocol):
 
     @property
     def file_bytes(self) -> int | None:
-        """Size of the file that it is a piece of, if it is of one."""
+        """Size of the file that it is a range of; None: not of a file."""
 
     @property
     def costly(self) -> bool:
-        """Reading it again costs more than keeping its cleaned text on disk for a while."""
+        """Whether reading it again is slower than keeping its cleaned text on disk until then."""
 
     @property
     def in_sentences(self) -> bool:
-        """Each paragraph that it gives is one sentence, not to be cut."""
+        """Whether each of its paragraphs is one sentence, which must not be split."""
 
     def documents(self) -> Iterator[list[str] | None]:
         """The documents, each a list of paragraphs, not cleaned.
 
-        A record without text gives an empty list, one that `bad_records` says to skip gives None.
+        A record without text yields an empty list, a bad record that is skipped yields None.
         """
 
 
@@ -50,7 +50,7 @@ class Reader:
     Attributes:
       usage: how a source of this kind is written in `config.corpus.source`.
       list_parts: location and settings -> parts, in an order that depends on the source alone.
-      reads_files: its locations are those of `listing.find_files`.
+      reads_files: whether its locations are those of `listing.find_files`.
     """
 
     usage: str
@@ -59,17 +59,17 @@ class Reader:
 
 
 class BadRecordError(Exception):
-    """Why one record of a file cannot be read, without its place."""
+    """Why a record cannot be read; does not say where it is."""
 
 
-def refused(place: str, reason: BadRecordError | str) -> UserError:
+def refused(where: str, reason: BadRecordError | str) -> UserError:
     """The message for a record that is not skipped.
 
     Args:
-      place: file and line of the record.
+      where: file and line of the record.
       reason: what is wrong with it.
     """
     return UserError(
-        f"{place}: {reason}. Fix it, or skip and count such records "
+        f"{where}: {reason}. Fix it, or skip and count such records "
         "(config.corpus.bad_records='skip')"
     )

@@ -1,4 +1,4 @@
-"""Recognizes files that are no text by their first bytes."""
+"""Recognizes files that are not text by their first bytes."""
 
 from bert_jax.common.errors import UserError
 
@@ -23,7 +23,11 @@ _KINDS = {
 
 
 def refuse_binary(name: str, head: bytes) -> None:
-    """Raises UserError when a file that begins with `head` is no text; it is called `name`."""
+    """Raise if the file `name`, which begins with `head`, is not text.
+
+    Raises:
+      UserError: says what it is and how to convert it.
+    """
     head = head[:_HEAD]
     for begin, (kind, fix) in _KINDS.items():
         if head.startswith(begin):

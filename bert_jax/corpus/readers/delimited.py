@@ -86,12 +86,12 @@ def list_csv_parts(location: str, reading: Reading) -> list[TablePart]:
 
 
 def list_tsv_parts(location: str, reading: Reading) -> list[TablePart]:
-    """The same for cells that are separated by tabs."""
+    """As `list_csv_parts`, for cells separated by tabs."""
     return _list_parts("tsv", location, reading, reading.quoting == "on")
 
 
 def _list_parts(kind: str, location: str, reading: Reading, is_quoted: bool) -> list[TablePart]:
-    # A quoted cell may hold ends of lines, so nobody knows where a row ends without reading all.
+    # A quoted cell may contain line ends, so row ends are unknown without reading the whole file.
     ranges = file_ranges(location, None if is_quoted else RECORD_LINE)
     tables: dict[str, Table] = {}
     for part in ranges:
@@ -101,7 +101,7 @@ def _list_parts(kind: str, location: str, reading: Reading, is_quoted: bool) -> 
 
 
 def _table_of(file: FileRange, reading: Reading, kind: str, is_quoted: bool) -> Table:
-    """What the first row of a file says."""
+    """The table that the first row of a file describes."""
     names: list[str] = []
     unread: csv.Error | None = None
     for delimiter in _DELIMITERS[kind]:
@@ -109,15 +109,15 @@ def _table_of(file: FileRange, reading: Reading, kind: str, is_quoted: bool) -> 
         if isinstance(row, csv.Error):
             unread = row
             continue
-        found = [name.strip() for name in row]
-        if (count := found.count(reading.field)) == 1:
-            return Table(delimiter, is_quoted, len(found), found.index(reading.field))
+        columns = [name.strip() for name in row]
+        if (count := columns.count(reading.field)) == 1:
+            return Table(delimiter, is_quoted, len(columns), columns.index(reading.field))
         if count:
             raise UserError(
                 f"{shown(file.path)} has {count} columns config.corpus.field={reading.field!r}; "
                 "give them different names"
             )
-        names = max(names, found, key=len)
+        names = max(names, columns, key=len)
     if unread and len(names) < 2:
         raise UserError(
             f"{shown(file.path)}: the first row, which names the columns, cannot be read "
@@ -130,7 +130,7 @@ def _table_of(file: FileRange, reading: Reading, kind: str, is_quoted: bool) -> 
 
 
 class _Rows:
-    """The rows of a range of a file that are not blank; an error in place of one that is none.
+    """The rows of a range of a file, without blank ones; an error for each row that is malformed.
 
     Attributes:
       line: the number, in the range, of the line in which the last row began.
@@ -153,7 +153,7 @@ class _Rows:
             try:
                 row = next(self._reader, None)
             except csv.Error as error:
-                # A quote too many may have swallowed good rows: only the first line is bad.
+                # An extra quote may have swallowed good rows: only the first line is bad.
                 self._lines.give_back()
                 yield error
             else:
@@ -166,7 +166,7 @@ class _Rows:
 
 
 class _Lines:
-    """Lines, of which those after the first of `taken` can be given back to be read once more."""
+    """Lines; those after the first of `taken` can be given back, to be read again."""
 
     def __init__(self, lines: Iterator[str]):
         self._lines = lines

@@ -1,4 +1,4 @@
-"""English documentation that every installation brings: the default corpus, about 20 MB.
+"""English documentation that every installation contains: the default corpus, about 20 MB.
 
 The docstrings of the packages that bert_jax depends on, and Python's own help topics. Files are
 parsed, never imported; the same package versions give the same text on every machine.
@@ -98,7 +98,7 @@ def _part(modules: list[tuple[str, Path]], size: int) -> DocstringPart:
 def _modules() -> Iterator[tuple[str, Path]]:
     """The package of each module with docstrings worth reading, and its file."""
     for distribution in dependencies("bert_jax"):
-        package = distribution.name  # parses the metadata at every look
+        package = distribution.name  # each access parses the metadata
         names = sorted(str(file) for file in distribution.files or () if file.suffix == ".py")
         for name in names:
             path = Path(str(distribution.locate_file(name)))
@@ -108,24 +108,24 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 def dependencies(name: str) -> list[importlib.metadata.Distribution]:
     """The distributions that `name` needs, directly or not, without extras; sorted by name."""
-    found: dict[str, importlib.metadata.Distribution] = {}
+    distributions: dict[str, importlib.metadata.Distribution] = {}
     missing: set[str] = set()
     wanted = [name]
     while wanted:
         key = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
-        if key in found or key in missing:
+        if key in distributions or key in missing:
             continue
         try:
-            found[key] = importlib.metadata.distribution(key)
+            distributions[key] = importlib.metadata.distribution(key)
         except importlib.metadata.PackageNotFoundError:
             missing.add(key)
             continue
-        for line in found[key].requires or ():
+        for line in distributions[key].requires or ():
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 wanted.append(requirement.name)
-    del found[re.sub(r"[-_.]+", "-", name).lower()]
-    return [found[key] for key in sorted(found)]
+    del distributions[re.sub(r"[-_.]+", "-", name).lower()]
+    return [distributions[key] for key in sorted(distributions)]
 
 
 def module_paragraphs(source: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""The files of a source: reading them, and cutting them into ranges."""
+"""Reads the files of a source, and cuts them into ranges."""
 
 import dataclasses
 import gzip
@@ -36,7 +36,7 @@ _DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class FileRange:
-    """Bytes `start` to `stop` of a file of `file_bytes`; of a compressed one always all."""
+    """Bytes `start` to `stop` of a file of `file_bytes`; a compressed file is always whole."""
 
     path: str
     start: int
@@ -52,7 +52,7 @@ class FileRange:
         """The bytes, decompressed, in blocks.
 
         Raises:
-          UserError: it is no text, an archive is damaged, or the file cannot be read.
+          UserError: it is not text, an archive is damaged, or the file cannot be read.
         """
         blocks = self._blocks()
         if self.start == 0 and (first := next(blocks, b"")):
@@ -96,7 +96,7 @@ class FileRange:
 
 @dataclasses.dataclass(frozen=True)
 class FilePart:
-    """What parts that are a range of a file have in common."""
+    """Base of the parts that are a range of a file."""
 
     range: FileRange
     reading: Reading
@@ -156,11 +156,11 @@ def find_borders(file: SourceFile, target: int, border: re.Pattern[bytes]) -> li
     with open_binary(file.path) as content:
         for index in range(1, count):
             wanted = max(size * index // count, borders[-1])
-            found = _next_border(content, wanted, size, border)
-            if found >= size:
+            offset = _next_border(content, wanted, size, border)
+            if offset >= size:
                 break  # there is none after a later offset either
-            if borders[-1] < found:
-                borders.append(found)
+            if borders[-1] < offset:
+                borders.append(offset)
     return [*borders, size]
 
 

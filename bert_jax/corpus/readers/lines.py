@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 # Where a file of text may be cut: after a blank line, or after a line. Patterns match only where
-# the next byte is sure not to belong to the same end of a line.
+# the next byte cannot belong to the same line end.
 BLANK_LINE = re.compile(
     rb"\n[ \t\r]*\n"
     rb"|\r[ \t]*\r(?=[^\r\n])"
@@ -53,7 +53,7 @@ def paragraphs(text: str) -> list[str]:
 
 def split_lines(texts: Iterator[str]) -> Iterator[str]:
     """Lines with their line feeds, from text in blocks."""
-    unfinished: list[str] = []  # pieces of a line that goes on
+    unfinished: list[str] = []  # parts of a line that continues
     for text in texts:
         first, *rest = text.split("\n")
         unfinished.append(first)
@@ -88,7 +88,7 @@ def lines_of_bytes(blocks: Iterator[bytes], start: int) -> Iterator[tuple[int, b
 
 
 def _single_ends(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Blocks of the same length in all, with LF for CR and space LF for CR LF."""
+    """Blocks with LF for CR and space LF for CR LF: the total length does not change."""
     held = b""
     for block in blocks:
         if held or b"\r" in block:

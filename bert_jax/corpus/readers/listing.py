@@ -55,7 +55,7 @@ def find_files(location: str) -> list[SourceFile]:
 def list_files(location: str) -> Listing:
     """The files at a location, sorted by the names along their paths: `a/x` before `a-b/x`.
 
-    What exists is taken as it is, whatever its name: a file, or all files below a directory.
+    A location that exists is taken literally: a file, or all files below a directory.
     Otherwise the location is a glob pattern, in which `**` stands for any directories. Wildcards
     do not match names that begin with a dot. A file that can be reached in several ways, by links,
     is listed once.
@@ -66,13 +66,13 @@ def list_files(location: str) -> Listing:
     if not location:
         raise UserError("config.corpus.source: a path or pattern is missing after the colon")
     if is_remote(location):
-        found, skipped = _find_remote(location), []
+        files, skipped = _find_remote(location), []
     else:
         search = _Search()
         search.find(location)
-        found, skipped = search.files(), search.skipped
-    skipped += [f"{shown(file.path)} (empty)" for file in found if not file.size]
-    files = [file for file in found if file.size]
+        files, skipped = search.files(), search.skipped
+    skipped += [f"{shown(file.path)} (empty)" for file in files if not file.size]
+    files = [file for file in files if file.size]
     return Listing(sorted(files, key=lambda file: file.path.split("/")), skipped)
 
 
@@ -84,12 +84,12 @@ def _find_remote(location: str) -> list[SourceFile]:
             return [SourceFile(location, system.info(name)["size"])]
         find = system.find if system.isdir(name) else system.glob
         try:
-            found = find(name, detail=True)
-        except FileNotFoundError:  # what some say of a bucket that is not there
+            entries = find(name, detail=True)
+        except FileNotFoundError:  # some raise it for a missing bucket
             return []
         return [
             SourceFile(system.unstrip_protocol(path), facts["size"])
-            for path, facts in found.items()
+            for path, facts in entries.items()
             if facts["type"] == "file"
         ]
 
@@ -119,7 +119,7 @@ class _Search:
             by_inode.setdefault((facts.st_dev, facts.st_ino), []).append(path)
         files = []
         for paths in by_inode.values():
-            kept: dict[str, str] = {}  # by the real path: hard links are files of their own
+            kept: dict[str, str] = {}  # by real path: hard links count as separate files
             if len(paths) > 1:
                 paths.sort(key=lambda path: (os.path.realpath(path) != os.path.abspath(path), path))
             for path in paths:
@@ -172,10 +172,10 @@ class _Search:
 
     def _directories(self, base: str) -> Iterator[str]:
         """`base` and the directories below it, each once; those reached by links come last."""
-        own, linked = deque([base]), deque[str]()
+        direct, linked = deque([base]), deque[str]()
         visited: dict[tuple[int, int], str] = {}
-        while own or linked:
-            directory = own.popleft() if own else linked.popleft()
+        while direct or linked:
+            directory = direct.popleft() if direct else linked.popleft()
             try:
                 facts = os.stat(directory or ".")
             except OSError:
@@ -189,7 +189,7 @@ class _Search:
             for name in self._names(directory):
                 path = os.path.join(directory, name)
                 if not name.startswith(".") and os.path.isdir(path):
-                    (linked if os.path.islink(path) else own).append(path)
+                    (linked if os.path.islink(path) else direct).append(path)
 
     def _skip(self, path: str, why: str) -> None:
         self.skipped.append(f"{shown(path)} ({why})")
@@ -201,10 +201,10 @@ class _Search:
 
 
 def _exists(path: str) -> bool:
-    """Whether a name is there, be it a broken link.
+    """Whether a name exists, even as a broken link.
 
     Raises:
-      UserError: its directory must not be searched.
+      UserError: its directory may not be searched.
     """
     try:
         os.lstat(path)

@@ -18,7 +18,7 @@ ROWS = 256  # read at once
 
 @dataclasses.dataclass(frozen=True)
 class ParquetPart:
-    """The documents of some row groups of a file; `first_row` is their first one's number."""
+    """The documents of some row groups of a file; `first_row` is the number of their first row."""
 
     path: str
     row_groups: tuple[int, ...]
@@ -94,7 +94,7 @@ class _Column:
             for index, path in enumerate(paths)
             if path == self.name or path.startswith(f"{self.name}.")
         ]
-        # A list adds names of its own to the path: `notes.list.element.text`.
+        # A list adds names to the path: `notes.list.element.text`.
         wanted = self.inner.split(".") if self.inner else []
         inner = [index for index in below if _in_order(wanted, paths[index].split(".")[1:])]
         return inner or below

@@ -1,4 +1,4 @@
-"""Opening files: on this machine, or wherever fsspec reads: gs://, s3:// and others.
+"""Opens files on this machine, or wherever fsspec reads: gs://, s3:// and others.
 
 Remote files are read in blocks, as they are needed; they are never copied as a whole.
 """
@@ -36,7 +36,7 @@ def open_binary(path: str) -> io.BufferedReader:
     """A file of any file system, to read and to seek in.
 
     Raises:
-      UserError: it cannot be opened; later, that it cannot be read, if it is remote.
+      UserError: it cannot be opened; while reading a remote file, that it cannot be read.
     """
     if not is_remote(path):
         try:
@@ -50,7 +50,7 @@ def open_binary(path: str) -> io.BufferedReader:
 
 
 def unreadable(path: str, error: OSError) -> UserError:
-    """The message for a local file or directory that the system does not let us read."""
+    """The message for a local file or directory that cannot be read."""
     return UserError(
         f"{shown(path)} cannot be read ({error.strerror or error}); put it back or allow it to be "
         "read, or leave it out of config.corpus.source, and run the same command again"
@@ -77,7 +77,7 @@ def one_message(path: str) -> Iterator[None]:
         package = _PACKAGES.get(path.partition("://")[0])
         fix = f": pip install '{package}'" if package else ""
         raise UserError(f"{path} needs a package that is missing ({error}){fix}") from error
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # every file system raises different errors
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path} cannot be read ({reason}); see whether the path is right and whether this "

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.filters.cleaning import MAX_DOCUMENT, pieces
+from bert_jax.corpus.filters.cleaning import MAX_DOCUMENT, cut_line
 from bert_jax.corpus.readers.binary import refuse_binary
 from bert_jax.corpus.readers.files import BLOCK, FilePart, file_ranges
 from bert_jax.corpus.readers.lines import BLANK_LINE, TEXT_LINE, with_line_feeds
 from bert_jax.corpus.readers.paths import shown
 from bert_jax.corpus.settings import Reading
 
-# What ends a document, and so where a file may be cut.
+# What ends a document, and therefore where a file may be cut.
 _BORDERS = {"blank_line": BLANK_LINE, "line": TEXT_LINE, "file": None}
 
 
@@ -37,7 +37,12 @@ class TextPart(FilePart):
 
 @dataclasses.dataclass(frozen=True)
 class StandardInput:
-    """The documents of standard input, which can be read once; each run has its own `started`."""
+    """The documents of standard input, which can be read only once.
+
+    Attributes:
+      reading: how it is read.
+      started: differs between runs, so that no run reuses the results of another one.
+    """
 
     reading: Reading
     started: float
@@ -78,9 +83,9 @@ def documents(
     """Documents of UTF-8 text; `name` and `start`, the offset of the first byte, are for errors."""
     paragraphs: list[str] = []
     length = 0
-    line_is_blank = True  # as far as it was read
+    line_is_blank = True  # so far
     texts = decoded(blocks, reading.decode_errors, name, start)
-    for text, ends_line in _pieces(with_line_feeds(texts)):
+    for text, ends_line in _line_parts(with_line_feeds(texts)):
         if text and not text.isspace():
             paragraphs.append(text)
             length += len(text)
@@ -97,25 +102,25 @@ def documents(
         yield paragraphs
 
 
-class _Piece(NamedTuple):
+class _LinePart(NamedTuple):
     text: str
     ends_line: bool
 
 
-def _pieces(texts: Iterator[str]) -> Iterator[_Piece]:
-    """Lines without their ends; too long ones in pieces, of which the last one ends the line."""
+def _line_parts(texts: Iterator[str]) -> Iterator[_LinePart]:
+    """Lines without their ends; a long line in parts, of which the last one ends the line."""
     rest = ""
     for text in texts:
         *lines, rest = (rest + text).split("\n")
         for line in lines:
-            *full, last = pieces(line)
-            for piece in full:
-                yield _Piece(piece, False)
-            yield _Piece(last, True)
-        *full, rest = pieces(rest)
-        for piece in full:
-            yield _Piece(piece, False)
-    yield _Piece(rest, True)
+            *full, last = cut_line(line)
+            for part in full:
+                yield _LinePart(part, False)
+            yield _LinePart(last, True)
+        *full, rest = cut_line(rest)
+        for part in full:
+            yield _LinePart(part, False)
+    yield _LinePart(rest, True)
 
 
 def decoded(blocks: Iterator[bytes], errors: str, name: str, start: int) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """TensorFlow Datasets: an example is a document, in one of the features.
 
-TensorFlow is imported where such a source is read and nowhere else.
+TensorFlow is imported only while such a source is listed or read.
 """
 
 import dataclasses
