@@ -48,17 +48,17 @@ def chosen(settings: RunSettings, index: int | None) -> list[Phase]:
     Raises:
       UserError: there is no such phase.
     """
-    found = list(settings.stream.phases)
+    phases = list(settings.stream.phases)
     if index is None:
-        return found
-    if not 0 <= index < len(found):
-        raise UserError(f"--phase={index}: the config's phases are 0 to {len(found) - 1}")
-    return [found[index]]
+        return phases
+    if not 0 <= index < len(phases):
+        raise UserError(f"--phase={index}: the config's phases are 0 to {len(phases) - 1}")
+    return [phases[index]]
 
 
 def table(measurements: Sequence[Measurement]) -> str:
     """The figures of the phases side by side."""
-    columns = [_figures(found) for found in measurements]
+    columns = [_figures(measurement) for measurement in measurements]
     names = dict.fromkeys(name for column in columns for name in column)
     rows = [
         f"{name:<38}" + "".join(f"{column.get(name, '-'):>24}" for column in columns)
@@ -67,38 +67,38 @@ def table(measurements: Sequence[Measurement]) -> str:
     return "\n".join([*rows, "", f"MFU: of {measurements[0].peak_source}"])
 
 
-def _figures(found: Measurement) -> dict[str, str]:
+def _figures(measured: Measurement) -> dict[str, str]:
     """The column of a phase: cell by line name."""
-    values = found.summary()
+    values = measured.summary()
     median, low, high, best = (
         1e3 * values[f"step_seconds_{name}"] for name in ("median", "p10", "p90", "best")
     )
-    total = sum(found.part_seconds.values())
+    total = sum(measured.part_seconds.values())
     figures = {
-        "phase": str(found.phase),
-        "rows x tokens": f"{found.global_batch_size} x {found.sequence_length}",
-        "attention by": found.attention,
+        "phase": str(measured.phase),
+        "rows x tokens": f"{measured.global_batch_size} x {measured.sequence_length}",
+        "attention by": measured.attention,
         "compile time"
-        + ", read from the cache" * found.is_cached: f"{found.compile_seconds:.1f} s",
+        + ", read from the cache" * measured.is_cached: f"{measured.compile_seconds:.1f} s",
         "step, median": f"{median:.1f} ms",
         "  10 % and 90 % of the steps below": f"{low:.1f}, {high:.1f} ms",
         "  best": f"{best:.1f} ms",
         "tokens/s (without padding)": f"{values['tokens_per_second']:,.0f}",
         "sequences/s": f"{values['sequences_per_second']:,.1f}",
-        "MFU": f"{found.mfu:.1%}",
-        "  products of real tokens": _gflop(found.real_flops),
-        "  products of whole rows": _gflop(found.row_flops),
-        "  all operations (compiler's count)": _gflop(found.compiler_flops),
-        "  a device's peak": f"{found.peak / 1e12:,.3f} TFLOP/s",
-        "memory of the program, a device": _bytes(found.program_bytes),
+        "MFU": f"{measured.mfu:.1%}",
+        "  products of real tokens": _gflop(measured.real_flops),
+        "  products of whole rows": _gflop(measured.row_flops),
+        "  all operations (compiler's count)": _gflop(measured.compiler_flops),
+        "  a device's peak": f"{measured.peak / 1e12:,.3f} TFLOP/s",
+        "memory of the program, a device": _bytes(measured.program_bytes),
     }
-    if found.device_peak_bytes is not None:
-        figures["  peak of a device's allocator"] = _bytes(found.device_peak_bytes)
+    if measured.device_peak_bytes is not None:
+        figures["  peak of a device's allocator"] = _bytes(measured.device_peak_bytes)
     figures |= {
-        "  peak of the process": _bytes(found.process_peak_bytes),
+        "  peak of the process": _bytes(measured.process_peak_bytes),
         "time by part, steps one by one": f"{1e3 * total:.1f} ms",
     }
-    for part, seconds in found.part_seconds.items():
+    for part, seconds in measured.part_seconds.items():
         name = profiling.PARTS.get(part, part)
         figures[f"  {name}"] = f"{1e3 * seconds:.1f} ms {seconds / total:6.1%}"
     return figures
@@ -115,11 +115,11 @@ def _bytes(size: int) -> str:
 def largest_table(largest: dict[int, capacity.LargestBatch]) -> str:
     """The largest batches that fit, by phase."""
     return "\n".join(
-        f"phase {phase}: {found.rows:,} rows fit into {_bytes(found.limit_bytes)} a device, "
-        f"{found.too_many:,} do not (compiled for "
-        + ", ".join(str(rows) for rows in found.tried)
+        f"phase {phase}: {batch.rows:,} rows fit into {_bytes(batch.limit_bytes)} a device, "
+        f"{batch.too_many:,} do not (compiled for "
+        + ", ".join(str(rows) for rows in batch.tried)
         + ")"
-        for phase, found in largest.items()
+        for phase, batch in largest.items()
     )
 
 
@@ -162,29 +162,30 @@ def check_flags() -> None:
 
 
 def beside_peers(source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
-    """Print and return the figures of all sides, phase by phase; this process uses no device."""
+    """Print and return the figures of all sides by phase; this process itself uses no device."""
     results = []
     for phase in selected:
         tokens = mean_tokens(list(itertools.islice(source.batches(phase), BATCHES)))
         results.append(peers.compare(FLAGS.peers, phase, tokens, FLAGS.rounds, FLAGS.steps))
         print(peers.table(results[-1]), flush=True)
-    return {"compare": [[dataclasses.asdict(side) for side in found] for found in results]}
+    return {"compare": [[dataclasses.asdict(side) for side in sides] for sides in results]}
 
 
 def alone(settings: RunSettings, source: Source, selected: Sequence[Phase]) -> dict[str, Any]:
-    """Print and return the figures of our step, phase by phase."""
-    kept = compile_cache.use(FLAGS.compile_cache)
-    # A kept program is found without regard to its scopes by default: they may be old.
+    """Print and return the figures of our step by phase."""
+    cache_directory = compile_cache.use(FLAGS.compile_cache)
+    # By default a cached program may come from code with other scopes, which the profile would
+    # show.
     jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
     runner = Runner(settings, source)
     device = runner.mesh.devices.flat[0]
     peak = peak_of(device, runner.model.compute_dtype, is_measured=FLAGS.measure_peak)
-    found = [measure(runner, phase, FLAGS.steps, peak) for phase in selected]
-    print(f"{len(runner.mesh.devices.flat)} x {device.device_kind}\n\n{table(found)}")
+    measured = [measure(runner, phase, FLAGS.steps, peak) for phase in selected]
+    print(f"{len(runner.mesh.devices.flat)} x {device.device_kind}\n\n{table(measured)}")
     report = {
         "device": device.device_kind,
-        "compile_cache": kept,
-        "phases": [each.summary() for each in found],
+        "compile_cache": cache_directory,
+        "phases": [each.summary() for each in measured],
     }
     if FLAGS.largest_batch:
         largest = {phase.index: find_largest(runner, phase, FLAGS.memory_gib) for phase in selected}
@@ -194,10 +195,9 @@ def alone(settings: RunSettings, source: Source, selected: Sequence[Phase]) -> d
 
 
 def main() -> None:
-    """Measure, print and write what the flags ask for."""
     check_flags()
     if peers.is_ours(FLAGS.side):
-        memory.keep_freed_memory()  # as in training; the peers are as their users have them
+        memory.keep_freed_memory()  # as in training; peers run with their defaults
     config = command_line.config()
     settings = parse(config)
     selected = chosen(settings, FLAGS.phase)

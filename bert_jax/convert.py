@@ -14,10 +14,9 @@ from bert_jax.common import command_line
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop import configs, hugging_face, parity
-from bert_jax.interop.names import Params
 from bert_jax.interop.tokenizer_check import lines_of
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.model import ModelConfig
+from bert_jax.model import ModelConfig, Params
 from bert_jax.run.workdir import HUGGING_FACE, load_run
 
 FLAGS = flags.FLAGS
@@ -45,7 +44,7 @@ def export() -> None:
     tokenizer = load_tokenizer(run.tokenizer_directory)
     corpus = run.settings.store_directory(directory)
     lines: list[str] = []
-    if (corpus / MANIFEST).is_file():  # the corpus need not be there any more
+    if (corpus / MANIFEST).is_file():  # the corpus may have been deleted
         lines = lines_of(TokenStore.open(corpus).split("heldout"), tokenizer)
     hugging_face.export(
         run.params, run.model, run.tokenizer_directory, out, FLAGS.format, lines=lines[:2000]

@@ -34,7 +34,7 @@ def main() -> None:
     settings = run.settings
     store = TokenStore.open(settings.store_directory(run.workdir))
     workdir.expect_same_tokenizer(run.tokenizer_directory, store.tokenizer_directory)
-    # Examples and masks do not depend on the mesh or the batch size: use what this machine has.
+    # Examples and masks do not depend on the mesh or the batch size, so use all devices here.
     mesh = sharding.make_mesh(MeshSettings())
     steps = compile_steps(settings.training, run.model, mesh)
     params = jax.device_put(run.params, sharding.parameter_shardings(mesh, run.params))

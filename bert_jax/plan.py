@@ -1,8 +1,8 @@
 """Plan a run on TPUs: `python -m bert_jax.plan --config=configs/bert.py:large --topology=v5e:4x4`.
 
-Compiles the run's training step for a slice of TPU chips on this machine, which needs none of them,
-and prints what a chip holds, computes and exchanges, whether that fits, how long a step should
-take, and how that scales. Compiled and predicted, not run; the formulas are in docs/scaling.md.
+Compiles the run's training step for a slice of TPU chips, on this machine and without TPUs. Prints
+the memory, FLOPs and communication of a chip, whether the step fits, the predicted step time, and
+its scaling. Compiled and predicted, not run; the formulas are in docs/scaling.md.
 """
 
 import dataclasses
@@ -40,12 +40,12 @@ class Plan:
       sequence_length: L.
       global_batch_size: B.
       arguments: bytes of the state and the batch.
-      temporaries: bytes of everything else; the results take the state's place.
+      temporaries: bytes of everything else; the results overwrite the state.
       program: bytes of the program itself.
       memory: bytes that the chip has.
-      attention: the backends that compute it.
-      flops: matrix products by the model's count (`bert_jax.performance.flops`).
-      compiler_flops: all that the compiler counts.
+      attention: the backends of the layers.
+      flops: of matrix products, by the model's count (`bert_jax.performance.flops`).
+      compiler_flops: of all operations, by the compiler's count.
       bytes_accessed: bytes of all operands and results, in any memory, as the compiler counts.
       memory_traffic: bytes to and from the main memory (`hlo.memory_traffic`).
       collectives: the exchanges.
@@ -146,7 +146,7 @@ def _plan(
         cycles=hlo.estimated_cycles(text),
         collectives=tuple(hlo.collectives(text)),
     )
-    places = [device.coords for device in mesh.devices.flat]
+    coordinates = [device.coords for device in mesh.devices.flat]
     sizes = tuple(mesh.devices.shape)
     axis = next((axis for axis in (0, 1) if sizes[axis] > 1), None)  # data, else fsdp
     return Plan(
@@ -165,10 +165,10 @@ def _plan(
         memory_traffic=work.memory_traffic,
         collectives=work.collectives,
         compile_seconds=seconds,
-        times=scaling.times(work, grid, places),
+        times=scaling.times(work, grid, coordinates),
         scaling={}
         if axis is None
-        else scaling.weak_scaling(work, grid, places, math.prod(sizes[axis + 1 :])),
+        else scaling.weak_scaling(work, grid, coordinates, math.prod(sizes[axis + 1 :])),
     )
 
 
@@ -218,8 +218,8 @@ def _figures(plan: Plan) -> dict[str, str]:
         "predicted sequences/s": f"{plan.global_batch_size / times.step:,.0f}",
         "predicted sequences/s a chip": f"{plan.global_batch_size / times.step / chips:,.1f}",
     }
-    for count, found in plan.scaling.items():
-        figures[f"weak scaling, {count} chips"] = f"{found.efficiency:.1%}"
+    for count, predicted in plan.scaling.items():
+        figures[f"weak scaling, {count} chips"] = f"{predicted.efficiency:.1%}"
     return figures
 
 

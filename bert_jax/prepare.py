@@ -2,8 +2,8 @@
 
 `--verify` reads an existing store, and compares every file with its hash.
 
-`bert_jax.train` prepares its store itself. This command is for looking at a corpus before training,
-and for preparing one store for many runs (`--config.corpus.directory=DIR`). No accelerator is
+`bert_jax.train` prepares its store itself. Use this command to inspect a corpus before training,
+and to prepare one store for many runs (`--config.corpus.directory=DIR`). No accelerator is
 needed. With `--runner` the work is done by an Apache Beam pipeline, see docs/corpus.md.
 """
 
@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Prints what is in the store of the config, which is made if it does not exist."""
+    """Print a summary of the config's token store, which is built if it does not exist."""
     settings = parse(command_line.config())
     directory = settings.store_directory(command_line.workdir())
     if FLAGS.verify:
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def summary(store: TokenStore) -> str:
-    """What is in a store, in a few lines."""
+    """Counts of a store by split, and what was removed, as text."""
     lines = [f"Token store: {store.directory}"]
     for name in SPLITS:
         counts = store.manifest["splits"][name]
@@ -49,10 +49,10 @@ def summary(store: TokenStore) -> str:
 
 
 def verified(store: TokenStore) -> str:
-    """Checks all files of a store; the line that says so.
+    """Check all files of a store, and return a line that confirms it.
 
     Raises:
-      UserError: a file is not as it was written.
+      UserError: a file does not match its hash.
     """
     store.verify()
     files = store.manifest["files"].values()

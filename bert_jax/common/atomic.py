@@ -1,4 +1,4 @@
-"""Directories and files that are there in full or not at all."""
+"""Writes files and directories atomically: complete or not at all."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ from typing import Any
 def finished_directory(path: Path) -> Iterator[Path]:
     """A directory to write into; renamed to `path` when the block succeeds, else removed.
 
-    Where two processes write the same directory at once, as engines that run a task twice do, the
-    first one stays.
+    If two processes write the same directory at the same time, as engines that run a task twice
+    do, the first one is kept.
     """
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     unfinished.mkdir(parents=True)

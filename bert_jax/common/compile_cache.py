@@ -20,7 +20,7 @@ OFF = "off"
 
 
 def use(directory: str | None) -> str | None:
-    """Keep the programs that this process compiles, and read those that are kept.
+    """Save the programs that this process compiles, and read those that are saved.
 
     Programs that compile in less than a second are not kept (JAX's default).
 
@@ -33,22 +33,22 @@ def use(directory: str | None) -> str | None:
     if directory == OFF:
         jax.config.update("jax_enable_compilation_cache", False)
         return None
-    if directory is None and (own := os.environ.get("JAX_COMPILATION_CACHE_DIR")):
-        return own  # JAX has read it
+    if directory is None and (chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR")):
+        return chosen  # JAX has read it
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     root = Path(directory) if directory else Path(base) / "bert_jax" / "compiled"
-    place = str(root / processor())
-    jax.config.update("jax_compilation_cache_dir", place)
-    return place
+    path = str(root / processor())
+    jax.config.update("jax_compilation_cache_dir", path)
+    return path
 
 
 def processor() -> str:
-    """A name of the processor's kind: its architecture and a hash of its instruction sets."""
+    """Architecture and a hash of the instruction sets of this machine's processor."""
     try:
-        found = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)
     except OSError:
-        found = None
-    features = hashlib.sha256((found[1] if found else "").encode()).hexdigest()
+        flags = None
+    features = hashlib.sha256((flags[1] if flags else "").encode()).hexdigest()
     return f"{platform.machine()}-{features[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to see."""
+"""The exception whose message is shown to the user."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""One process at a time: a lock file, on every kind of file system that runs live on."""
+"""A lock file that one process at a time holds, on every kind of file system."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bert_jax.common.errors import UserError
 
-# What flock says where it does not exist: Lustre mounted without it (ENOSYS), some FUSE and cloud
+# Errors of flock where it is not supported: Lustre mounted without it (ENOSYS), some FUSE and cloud
 # file systems (EOPNOTSUPP), NFS without a lock daemon (ENOLCK).
 _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 
@@ -31,7 +31,7 @@ def exclusive(path: Path, refusal: str) -> Iterator[None]:
     its process has died on this machine, or when it was not touched for STALE seconds.
 
     Args:
-      path: of a file of its own; its directory exists.
+      path: of the lock file, which has no other purpose; its directory exists.
       refusal: what to say when another process holds the lock; the holder is appended.
 
     Raises:

@@ -6,12 +6,12 @@ from bert_jax.common import platforms
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep the memory that the process frees, if it computes on a CPU.
+    """Let the C library keep memory that the process frees, if JAX computes on a CPU.
 
     XLA allocates a step's large buffers anew at every step on a CPU; with glibc's defaults each
     comes from the kernel, zeroed page by page, which costs a tenth of the time or more. Hosts of
-    accelerators allocate little, from many threads that one arena would hold up: nothing changes
-    there, nor without glibc.
+    accelerators allocate little, from many threads that a single arena would slow down: nothing
+    changes there, nor without glibc.
 
     Returns:
       Whether the settings apply.

@@ -1,4 +1,4 @@
-"""Which kind of device JAX will use, found without starting its backends."""
+"""The kind of device that JAX will use, determined without starting its backends."""
 
 import importlib.metadata
 import importlib.util

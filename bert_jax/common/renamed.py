@@ -1,6 +1,7 @@
 """Former names of config fields.
 
-They are rejected with the new name, and read under it from the `config.json` of older runs.
+A config that uses one is refused with the new name; in the `config.json` of older runs they are
+read as the new one.
 """
 
 RENAMED = {

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
-from bert_jax.model import ModelConfig, abstract
+from bert_jax.model import ModelConfig, Params, abstract
 
 MAX_ROWS = 16  # texts in one batch
-REPLACEMENT = "\ufffd"  # decoding puts it for bytes that are not UTF-8
+REPLACEMENT = "\ufffd"  # what decoding gives for bytes that are not UTF-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,16 @@ class Prediction:
 
 
 def fill_mask(
-    params: Any, model_config: ModelConfig, tokenizer: Tokenizer, texts: Sequence[str], top: int = 5
+    params: Params,
+    model_config: ModelConfig,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    top: int = 5,
 ) -> list[list[list[Prediction]]]:
     """The `top` most probable tokens for each [MASK] of each text, the most probable first.
 
-    Texts are computed in batches of a few fixed shapes, so that later calls compile nothing unless
-    a text is much longer. Special tokens are never predicted.
+    Batches have a few fixed shapes, so that later calls compile nothing unless a text is much
+    longer. Special tokens are never predicted.
 
     Raises:
       UserError: a text has no [MASK], or more tokens than the model takes.
@@ -135,7 +139,7 @@ def _round_up(size: int, least: int) -> int:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _most_probable(
-    config: ModelConfig, top: int, params: Any, batch: Any, special: Int[Array, "S"]
+    config: ModelConfig, top: int, params: Params, batch: Any, special: Int[Array, "S"]
 ) -> tuple[Float[Array, "B P top"], Int[Array, "B P top"]]:
     logits = nnx.merge(abstract(config)[0], params)(batch).mlm_logits
     logits = logits.at[..., special].set(-np.inf)

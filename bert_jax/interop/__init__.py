@@ -1,1 +1,1 @@
-"""The way to files that `transformers` loads as they are, and back."""
+"""Export to folders that `transformers` loads, import from them, and checks of the export."""

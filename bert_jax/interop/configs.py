@@ -10,7 +10,7 @@ from bert_jax.model.heads import HEADS
 
 Architecture = Literal["BertForPreTraining", "BertForMaskedLM", "ModernBertForMaskedLM"]
 
-# What makes an encoder one of the two families; every other size and rate is free.
+# The fields that make an encoder one of the two families; all other fields are free.
 BERT = {
     "norm": "post",
     "position": "learned",
@@ -26,14 +26,14 @@ MODERNBERT = {
     "token_types": 0,
     "next_sentence": False,
 }
-MODERNBERT_LOCAL_ATTENTION = 128  # what `transformers` reads where there are no local layers
+MODERNBERT_LOCAL_ATTENTION = 128  # written where there are no local layers
 
 
 def architecture(config: ModelConfig) -> Architecture:
     """The class of `transformers` that computes exactly what this encoder computes.
 
     Raises:
-      UserError: no class does; the message names the first field that is in the way.
+      UserError: no class does; the message names the first field that prevents it.
     """
     family, name = (BERT, "BERT") if config.norm == "post" else (MODERNBERT, "ModernBERT")
     for field, value in family.items():
@@ -60,7 +60,7 @@ def architecture(config: ModelConfig) -> Architecture:
 
 
 def to_hugging_face(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The values of `config.json`; those of ModernBERT also in the names of transformers 4."""
+    """The values of `config.json`; those of ModernBERT also under the names of transformers 4."""
     name = architecture(config)
     values = {
         "architectures": [name],
@@ -123,7 +123,7 @@ def from_hugging_face(values: Mapping[str, Any], *, next_sentence: bool) -> Mode
       next_sentence: whether the checkpoint holds a next-sentence head.
 
     Raises:
-      UserError: the model is of another family, or has a part that ours has not.
+      UserError: the model is of another family, or has a part that ours does not have.
     """
     kind = values.get("model_type")
     if kind not in ("bert", "modernbert"):

@@ -1,4 +1,4 @@
-"""A folder that `transformers` loads as it is, written and read."""
+"""Writes and reads folders that `transformers` loads."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop import configs, names, tokenizers
-from bert_jax.model import ModelConfig
+from bert_jax.model import ModelConfig, Params
 
 Format = Literal["safetensors", "bin"]
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
@@ -29,7 +29,7 @@ MANIFEST = "export.json"  # what an export wrote, so that the next one may repla
 
 
 def export(
-    params: names.Params,
+    params: Params,
     model_config: ModelConfig,
     tokenizer_directory: Path,
     out: Path,
@@ -42,7 +42,7 @@ def export(
       params: the parameters, as `bert_jax.model.initialize` gives them.
       model_config: the encoder that they belong to.
       tokenizer_directory: a tokenizer saved by `bert_jax.corpus.tokenizers.base`.
-      out: made whole or not at all; an earlier export is replaced, if it was not changed since.
+      out: written in full or not at all; replaces an earlier export that was not changed since.
       format: "safetensors", or "bin" for a PyTorch state dict, which needs torch.
       lines: real text, on which the exported tokenizer must give the same ids as the run's.
 
@@ -75,7 +75,7 @@ def export(
     _write_folder(out, write)
 
 
-def load_params(folder: Path) -> tuple[ModelConfig, names.Params]:
+def load_params(folder: Path) -> tuple[ModelConfig, Params]:
     """The encoder of a folder that `transformers` or `export` wrote, and its parameters (float32).
 
     Raises:
@@ -152,7 +152,7 @@ def _torch(what: str) -> Any:
 
 
 def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder beside `out`, then put it in its place."""
+    """Write into a temporary folder next to `out`, then rename it to `out`."""
     _expect_replaceable(out)
     out = out.resolve()
     partial = out.with_name(f".{out.name}.partial")
@@ -176,15 +176,15 @@ def _expect_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise UserError(f"--out={out} is a file: name a new folder")
-    found = _sizes(out)
-    if not found:
+    present = _sizes(out)
+    if not present:
         return
     try:
         written = json.loads((out / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):
         written = None
-    found.pop(MANIFEST, None)
-    if written != found:
+    present.pop(MANIFEST, None)
+    if written != present:
         raise UserError(
             f"--out={out} holds files that no export wrote, or that were changed since: name a "
             "new folder, or remove it"

@@ -1,8 +1,8 @@
 """One table of parameter names, ours and PyTorch's, read in two directions.
 
 PyTorch keeps a linear map as [outputs, inputs] with flat axes; ours are [*inputs, *outputs] with
-the heads as an axis of their own. Where PyTorch has several tensors for one of ours (query, key
-and value), they are its equal parts along the outputs. Weights that are tied (the decoder of the
+the heads as a separate axis. Where PyTorch has several tensors for one of ours (query, key and
+value), they are its equal parts along the outputs. Weights that are tied (the decoder of the
 masked-language head) are stored once, as `save_pretrained` stores them.
 """
 
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from bert_jax.common.errors import UserError
-from bert_jax.model import ModelConfig, abstract
+from bert_jax.model import ModelConfig, Params, abstract
 
-Params = dict[str, Any]
-Tensors = dict[str, np.ndarray]
+Tensors = dict[str, np.ndarray]  # of a PyTorch state dict, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +25,8 @@ class Row:
     Attributes:
       ours: path in our tree, its keys joined by slashes.
       theirs: names of the tensors, its equal parts.
-      inputs: how many leading axes of ours are inputs, for the maps that PyTorch transposes;
-        0: no map but a table or a vector.
+      inputs: how many leading axes of ours are inputs, for linear maps, which PyTorch transposes;
+        0: a table or a vector.
     """
 
     ours: str
@@ -108,7 +107,7 @@ MODERNBERT_NORM = _norm("encoder/layers/{i}/attention_norm", f"{_MODERN}.attn_no
 
 
 def rows(config: ModelConfig) -> list[Row]:
-    """The table for one model; `config` is of one of the two families (`configs.family`)."""
+    """The table for a model of one of the two families (see `configs.architecture`)."""
     layers = range(config.num_hidden_layers)
     if config.norm == "post":
         heads = BERT_NEXT_SENTENCE if config.next_sentence else ()
@@ -135,7 +134,7 @@ def from_torch(tensors: Mapping[str, np.ndarray], config: ModelConfig) -> Params
     """The reverse of `to_torch`.
 
     Raises:
-      UserError: a tensor is missing, of another shape, or has no place in the model.
+      UserError: a tensor is missing, of another shape, or is not part of the model.
     """
     shapes = {path: leaf.shape for path, leaf in _flatten(abstract(config)[1]).items()}
     table = rows(config)
@@ -156,7 +155,7 @@ def _to_parts(value: np.ndarray, row: Row) -> list[np.ndarray]:
     if row.inputs:
         inputs = int(np.prod(value.shape[: row.inputs]))
         return np.split(value.reshape(inputs, -1).T, len(row.theirs))
-    # A table stays as it is; a vector may have axes of its own (the bias of query, key, value).
+    # A table is unchanged; a vector may have several axes (the bias of query, key, value).
     return [value] if len(row.theirs) == 1 else [part.reshape(-1) for part in value]
 
 

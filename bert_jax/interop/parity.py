@@ -15,18 +15,18 @@ from packaging.version import Version
 
 from bert_jax.common.errors import UserError
 from bert_jax.interop import configs
-from bert_jax.model import ModelConfig, Outputs, abstract
+from bert_jax.model import ModelConfig, Outputs, Params, abstract
 
 # Largest difference of a logit in float32: absolute up to a logit of 1, relative above.
 TOLERANCE = 1e-4
 OLDEST = "5.20"  # release of transformers that the comparison is tested with
 
-Batch = dict[str, np.ndarray]
+NumpyBatch = dict[str, np.ndarray]  # the arrays of a `model.Batch`
 TorchLogits = tuple[Float[np.ndarray, "B L V"], Float[np.ndarray, "B 2"] | None]
 
 
 class NotComparedError(UserError):
-    """The libraries installed here cannot do the comparison, which says nothing of the folder."""
+    """The installed libraries cannot do the comparison; the folder may be right."""
 
 
 def require_libraries() -> None:
@@ -54,11 +54,11 @@ class Comparison(NamedTuple):
 
     @property
     def is_close(self) -> bool:
-        """Whether the difference is rounding."""
+        """Whether the difference is within rounding errors."""
         return self.difference <= TOLERANCE * max(1.0, self.largest)
 
 
-def verify(folder: Path, params: Any, config: ModelConfig) -> float:
+def verify(folder: Path, params: Params, config: ModelConfig) -> float:
     """The largest difference of the exported files' logits from ours, in float32.
 
     Compared on random ids, in rows with padding and in rows of several documents.
@@ -110,18 +110,18 @@ def load(folder: Path, config: ModelConfig) -> Any:
     """The exported PyTorch model."""
     import transformers
 
-    transformers.logging.disable_progress_bar()  # a second of loading needs none
+    transformers.logging.disable_progress_bar()  # loading takes a second
     model_class = getattr(transformers, configs.architecture(config))
     return model_class.from_pretrained(folder, local_files_only=True).float().eval()
 
 
-def compare(model: Any, params: Any, config: ModelConfig, batch: Batch) -> Comparison:
+def compare(model: Any, params: Params, config: ModelConfig, batch: NumpyBatch) -> Comparison:
     """All logits of `batch` except those at padding, of both heads if there are two."""
     ours, theirs = our_logits(config, params, batch), torch_logits(model, config, batch)
     return _comparison(ours, theirs, batch)
 
 
-def _comparison(ours: Outputs, theirs: TorchLogits, batch: Batch) -> Comparison:
+def _comparison(ours: Outputs, theirs: TorchLogits, batch: NumpyBatch) -> Comparison:
     mlm_logits, nsp_logits = theirs
     is_text = batch["segment_ids"] > 0
     pairs = [(np.asarray(ours.mlm_logits)[is_text], mlm_logits[is_text])]
@@ -133,7 +133,7 @@ def _comparison(ours: Outputs, theirs: TorchLogits, batch: Batch) -> Comparison:
     )
 
 
-def padded_batch(config: ModelConfig) -> Batch:
+def padded_batch(config: ModelConfig) -> NumpyBatch:
     """Two random rows of two segments, the second with padding at its end."""
     length = _length(config)
     rows = np.array([[1] * length, [1] * (length - length // 4) + [0] * (length // 4)])
@@ -141,7 +141,7 @@ def padded_batch(config: ModelConfig) -> Batch:
     return _batch(config, rows, positions)
 
 
-def packed_batch(config: ModelConfig) -> Batch:
+def packed_batch(config: ModelConfig) -> NumpyBatch:
     """Two random rows of several documents, whose positions start at 0; one row ends in padding."""
     length = _length(config)
     first, second = length // 5, length - length // 3
@@ -159,7 +159,7 @@ def _length(config: ModelConfig) -> int:
     return min(config.max_position_embeddings, max(64, 2 * config.local_attention), 512)
 
 
-def _batch(config: ModelConfig, segment_ids: np.ndarray, position_ids: np.ndarray) -> Batch:
+def _batch(config: ModelConfig, segment_ids: np.ndarray, position_ids: np.ndarray) -> NumpyBatch:
     random = np.random.default_rng(0)
     rows, length = segment_ids.shape
     token_types = np.arange(length) * max(config.token_types, 1) // length
@@ -172,13 +172,13 @@ def _batch(config: ModelConfig, segment_ids: np.ndarray, position_ids: np.ndarra
     }
 
 
-def our_logits(config: ModelConfig, params: Any, batch: Batch) -> Outputs:
+def our_logits(config: ModelConfig, params: Params, batch: NumpyBatch) -> Outputs:
     """Our logits in full float32, on any device.
 
     By default a product of float32 matrices takes inputs of 10 bits (TF32) on A100 and H100 and of
     8 bits (bfloat16) on TPUs, which is off by 1e-3 and more: the highest precision turns that off.
-    It is asked for rather than computing on the CPU because a process may have no CPU backend
-    (JAX_PLATFORMS=cuda); the XLA backend of attention obeys it, the kernels need not.
+    We do not compute on the CPU instead, because a process may have no CPU backend
+    (JAX_PLATFORMS=cuda). The XLA backend of attention obeys the precision, the kernels may not.
     """
     config = dataclasses.replace(config, compute_dtype="float32", attention_backend="xla")
     with jax.default_matmul_precision("highest"):
@@ -186,11 +186,11 @@ def our_logits(config: ModelConfig, params: Any, batch: Batch) -> Outputs:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _forward(config: ModelConfig, params: Any, batch: Any) -> Outputs:
+def _forward(config: ModelConfig, params: Params, batch: Any) -> Outputs:
     return nnx.merge(abstract(config)[0], params)(batch)
 
 
-def torch_logits(model: Any, config: ModelConfig, batch: Batch) -> TorchLogits:
+def torch_logits(model: Any, config: ModelConfig, batch: NumpyBatch) -> TorchLogits:
     """The logits of `transformers` for a batch.
 
     Rows of one document are passed as users pass them, with a mask of the padding; rows of several

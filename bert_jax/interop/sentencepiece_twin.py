@@ -1,4 +1,4 @@
-"""A sentencepiece tokenizer in the `tokenizers` library."""
+"""Converts a sentencepiece tokenizer to one of the `tokenizers` library."""
 
 import json
 import math
@@ -108,13 +108,13 @@ def _normalizer(proto: Any) -> normalizers.Normalizer:
 
 
 def _character_map(proto: Any) -> list[normalizers.Normalizer]:
-    """The charsmap, which both libraries apply in different ways.
+    """The charsmap, which the two libraries apply differently.
 
     `Precompiled` replaces all of a grapheme shorter than six bytes by its first match, and
-    characters elsewhere; sentencepiece replaces the longest match. Composing before and after makes
-    up for it, and so does folding case before where the map folds case. Joiners, which would be
-    lost with the grapheme, are parted from it in between. What is left are compatibility forms
-    followed by a combining mark of their own.
+    characters elsewhere; sentencepiece replaces the longest match. Composing before and after
+    corrects that, and so does folding case before where the map folds case. Joiners, which would
+    be lost with the grapheme, are separated from it in between. The remaining differences are
+    compatibility forms followed by a combining mark.
     """
     processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
     normalize = processor.normalize

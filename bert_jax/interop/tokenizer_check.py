@@ -61,15 +61,15 @@ def lines_of(split: Split, tokenizer: Tokenizer) -> list[str]:
 def check(exported: tokenizers.Tokenizer, trained: Tokenizer, lines: Iterable[str] = ()) -> None:
     """Compares the ids that both give for samples, text with special tokens in it, and `lines`.
 
-    Where two ways to cut a text are equally likely, either is right.
+    Where two segmentations of a text are equally likely, both are accepted.
 
     Raises:
       UserError: they differ; the message shows the text.
     """
     texts = [*SAMPLES, *_samples_of_tokens(exported, trained), *lines]
     special = [trained.piece(int(id)) for id in trained.vocabulary.is_special.nonzero()[0]]
-    found = exported.encode_batch(texts, add_special_tokens=False)
-    for text, encoding in zip(texts, found, strict=True):
+    encodings = exported.encode_batch(texts, add_special_tokens=False)
+    for text, encoding in zip(texts, encodings, strict=True):
         if any(piece and piece in text for piece in special):
             expected = trained.encode_with_specials(text).tolist()
         else:

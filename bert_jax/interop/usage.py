@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def pytorch_lines(folder: Path, mask: str = "[MASK]") -> str:
-    """What to type next in Python."""
+    """The lines that fill masks with an exported folder in Python."""
     return f"""\
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 

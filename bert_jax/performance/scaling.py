@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bert_jax.performance.hlo import Collective
 from bert_jax.performance.topology import Slice
 
-Places = Sequence[Sequence[int]]
+Coordinates = Sequence[Sequence[int]]
 
 HOP = 1e-6  # seconds from a chip to its neighbour, whatever the size
 SIZES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -71,22 +71,24 @@ class Times:
         return self.alone / self.step
 
 
-def times(work: Work, grid: Slice, places: Places) -> Times:
+def times(work: Work, grid: Slice, coordinates: Coordinates) -> Times:
     """The times of a step on the slice that it was compiled for.
 
     Args:
       work: a chip's share.
       grid: the slice.
-      places: coordinates in the slice of each device of the mesh.
+      coordinates: in the slice, of each device of the mesh.
     """
     exchanges = [
-        (collective, exchange(collective, grid, _axes(collective, grid, places)))
+        (collective, exchange(collective, grid, _axes(collective, grid, coordinates)))
         for collective in work.collectives
     ]
     return _times(work, grid, exchanges)
 
 
-def weak_scaling(work: Work, grid: Slice, places: Places, growing: int) -> dict[int, Times]:
+def weak_scaling(
+    work: Work, grid: Slice, coordinates: Coordinates, growing: int
+) -> dict[int, Times]:
     """The times on up to 1,024 chips of the kind, at the same number of rows a chip.
 
     One axis of the mesh grows with the chips. Exchanges along it span the larger slice, all others
@@ -96,7 +98,7 @@ def weak_scaling(work: Work, grid: Slice, places: Places, growing: int) -> dict[
     Args:
       work: a chip's share.
       grid: the slice it was compiled for.
-      places: coordinates in the slice of each device of the mesh.
+      coordinates: in the slice, of each device of the mesh.
       growing: difference of the mesh indices of two neighbours on the growing axis.
 
     Returns:
@@ -111,7 +113,7 @@ def weak_scaling(work: Work, grid: Slice, places: Places, growing: int) -> dict[
             continue
         exchanges = []
         for collective in work.collectives:
-            axes = _axes(collective, grid, places)
+            axes = _axes(collective, grid, coordinates)
             if max(collective.group) < growing:  # within one position on the growing axis
                 exchanges.append((collective, exchange(collective, grid, axes)))
                 continue
@@ -148,8 +150,8 @@ def _passes(collective: Collective) -> int:
     return 2 if collective.kind == "all-reduce" else 1  # scatter the sums, then gather them
 
 
-def _axes(collective: Collective, grid: Slice, places: Places) -> tuple[int, ...]:
-    return grid.axes([places[device] for device in collective.group])
+def _axes(collective: Collective, grid: Slice, coordinates: Coordinates) -> tuple[int, ...]:
+    return grid.axes([coordinates[device] for device in collective.group])
 
 
 def _times(work: Work, grid: Slice, exchanges: Sequence[tuple[Collective, float]]) -> Times:

@@ -121,10 +121,10 @@ class Slice:
         sizes = self.shape if len(self.shape) == 3 else (self.shape[axis],)
         return all(size % self.chip.ring == 0 for size in sizes)
 
-    def axes(self, places: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    def axes(self, coordinates: Sequence[Sequence[int]]) -> tuple[int, ...]:
         """The axes of the grid in which the coordinates of these chips differ."""
         return tuple(
-            axis for axis in range(len(self.shape)) if len({place[axis] for place in places}) > 1
+            axis for axis in range(len(self.shape)) if len({chip[axis] for chip in coordinates}) > 1
         )
 
 

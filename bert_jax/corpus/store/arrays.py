@@ -1,4 +1,4 @@
-"""Writing arrays, those of a shard piece by piece."""
+"""Writes arrays, those of a shard batch by batch."""
 
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,7 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
 
 def write_array(path: Path, values: Shaped[np.ndarray, "..."]) -> None:
-    """Writes the .npy file that `np.save` writes, whose errors do not say that the disk is full."""
+    """Writes the same .npy file as `np.save`, whose errors do not say that the disk is full."""
     with path.open("wb") as file:
         header = np.lib.format.header_data_from_array_1_0(values)
         np.lib.format.write_array_header_1_0(file, header)
@@ -19,7 +19,7 @@ def write_array(path: Path, values: Shaped[np.ndarray, "..."]) -> None:
 
 
 class ArrayWriter:
-    """A one-dimensional .npy file that grows; its header gets the length when it is closed."""
+    """A one-dimensional .npy file that grows; `close` writes the length into its header."""
 
     def __init__(self, path: Path, dtype: np.dtype | type):
         self._dtype = np.dtype(dtype)
@@ -89,7 +89,7 @@ class ShardWriter:
             return stored
         np.add.at(stored, document, np.stack([np.ones_like(lengths), lengths], axis=1))
         has_text = stored[:, 0] > 0
-        stored[has_text, 1] += 2  # the frame
+        stored[has_text, 1] += 2  # [CLS] and [SEP]
         counts = stored[has_text, 0]
         ids = np.concatenate(sentences)
         framed = frame(ids, lengths, counts, self._vocabulary.cls_id, self._vocabulary.sep_id)
@@ -118,7 +118,7 @@ class ShardWriter:
 
 
 class Framed(NamedTuple):
-    """Documents with their frames: T = N + 2 D tokens, and where documents and sentences begin."""
+    """T = N + 2 D tokens, [CLS] and [SEP] included, and the offsets of documents and sentences."""
 
     tokens: Shaped[np.ndarray, "T"]
     document_offsets: Int64[np.ndarray, "borders"]
@@ -132,7 +132,7 @@ def frame(
     cls_id: int,
     sep_id: int,
 ) -> Framed:
-    """Frames documents as [CLS] ids... [SEP].
+    """Puts [CLS] before and [SEP] after each document.
 
     Args:
       ids: the ids of all sentences, one after another.

@@ -1,4 +1,4 @@
-"""The lists of a store's manifest, from what was found and written of each bundle."""
+"""The lists of a store's manifest, from the surveys and shards of all bundles."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,10 +20,12 @@ def list_sources(
 ) -> list[dict[str, Any]]:
     """For each file that was read: its bytes, a hash of its clean text, and counts by split."""
     sources: dict[str, dict[str, Any]] = {}
-    for bundle, found, written in zip(bundles, surveys, encoded, strict=True):
-        counts, stored = found.documents_by_part, written.facts["parts"]
-        hashes = np.split(found.document_hashes, np.cumsum(counts)[:-1])
-        for part, count, own, by_split in zip(bundle.parts, counts, hashes, stored, strict=True):
+    for bundle, surveyed, written in zip(bundles, surveys, encoded, strict=True):
+        counts, stored = surveyed.documents_by_part, written.facts["parts"]
+        hashes = np.split(surveyed.document_hashes, np.cumsum(counts)[:-1])
+        for part, count, part_hashes, by_split in zip(
+            bundle.parts, counts, hashes, stored, strict=True
+        ):
             source = sources.setdefault(
                 part.name,
                 {"name": part.name, "is_file": part.file_bytes is not None}
@@ -33,7 +35,7 @@ def list_sources(
             )
             source["bytes"] += 0 if source["is_file"] else part.size
             source["documents"] += count
-            source["hash"].update(own.astype("<u8").tobytes())
+            source["hash"].update(part_hashes.astype("<u8").tobytes())
             for split in SPLITS:
                 for name in _COUNTS:
                     source[split][name] += by_split[split][name]
@@ -46,12 +48,12 @@ def count_by_source(files: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict
     """Documents, sentences and tokens of each source by split, from what `list_sources` gave."""
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for file in files:
-        own = counts.setdefault(
+        of_source = counts.setdefault(
             file["source"], {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS}
         )
         for split in SPLITS:
             for name in _COUNTS:
-                own[split][name] += file[split][name]
+                of_source[split][name] += file[split][name]
     return counts
 
 
@@ -82,7 +84,7 @@ def collect_shards(
             splits[split]["sources"].append(bundle.source.name)
             for name, value in counts.items():
                 splits[split][name] += value
-            if not (scratch / shard).is_dir():  # else a build was killed after it moved it
+            if not (scratch / shard).is_dir():  # else a killed build has moved it
                 (written.directory / split).rename(scratch / shard)
             for name, file in facts["files"].items():
                 if Path(name).parent.name == split:

@@ -40,7 +40,7 @@ _FIX = "delete the token store's directory and prepare it again"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shard:
-    """Documents one after another; every document has a sentence, every sentence has a token.
+    """Documents one after another; every document has a sentence and every sentence a token.
 
     Attributes:
       tokens: [T], the ids of all documents, each framed: [CLS] ids... [SEP].
@@ -108,7 +108,7 @@ class Split:
 
     Attributes:
       shards: the shards.
-      sources: for each shard the name of its source; those of a source are neighbours.
+      sources: for each shard the name of its source; the shards of a source are consecutive.
     """
 
     shards: tuple[Shard, ...]
@@ -120,7 +120,7 @@ class Split:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens with the frames of the documents."""
+        """Tokens, [CLS] and [SEP] of each document included."""
         return sum(shard.num_tokens for shard in self.shards)
 
     @property
@@ -149,7 +149,7 @@ class TokenStore:
         """Opens a finished store, and checks that every file exists in its full size.
 
         Raises:
-          UserError: no store there, one of another version, or one with damaged files.
+          UserError: there is no store, or it has another version or damaged files.
         """
         directory = Path(directory)
         manifest = read_manifest(directory)
@@ -165,9 +165,9 @@ class TokenStore:
             path = directory / name
             size = path.stat().st_size if path.is_file() else None
             if size != facts["bytes"]:
-                found = "is missing" if size is None else f"has {size} bytes"
+                state = "is missing" if size is None else f"has {size} bytes"
                 raise UserError(
-                    f"the token store {directory} is damaged: {name} {found}, the manifest says "
+                    f"the token store {directory} is damaged: {name} {state}, the manifest says "
                     f"{facts['bytes']} bytes; {_FIX}"
                 )
         return cls(directory, manifest)
@@ -176,7 +176,7 @@ class TokenStore:
         """Compares every file with its hash in the manifest; reads the whole store.
 
         Raises:
-          UserError: files differ; all of them are named.
+          UserError: files differ; the message names all of them.
         """
         files = self.manifest["files"].items()
         damaged = [
@@ -205,7 +205,7 @@ class TokenStore:
     def token_counts(self) -> Int64[np.ndarray, "V"]:
         """How often each id occurs in the training split, [CLS] and [SEP] of documents left out.
 
-        A store of an older version has no such file: it is counted, and kept if it can be written.
+        Stores of older versions have no such file: it is computed, and saved if possible.
         """
         train = self.manifest["splits"]["train"]
         total = train["tokens"] - 2 * train["documents"]
@@ -217,7 +217,7 @@ class TokenStore:
                 start=np.zeros(self.vocabulary.size, np.int64),
             )
             counts[[self.vocabulary.cls_id, self.vocabulary.sep_id]] -= train["documents"]
-            with contextlib.suppress(OSError):  # a store that is only read
+            with contextlib.suppress(OSError):  # the store may be read-only
                 write_counts(self.directory, counts)
         return counts
 
@@ -230,9 +230,9 @@ class TokenStore:
         name, _, source = name.partition("/")
         listed = self.manifest["splits"][name]
         chosen = [
-            (Shard.open(self.directory / shard), own)
-            for shard, own in zip(listed["shards"], listed["sources"], strict=True)
-            if source in ("", own)
+            (Shard.open(self.directory / shard), name_of_source)
+            for shard, name_of_source in zip(listed["shards"], listed["sources"], strict=True)
+            if source in ("", name_of_source)
         ]
         if not chosen:
             raise UserError(

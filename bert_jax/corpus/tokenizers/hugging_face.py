@@ -68,7 +68,7 @@ class HuggingFaceTokenizer(Tokenizer):
             return cls(tokenizers.Tokenizer.from_str(text), str(path))
         except UserError:
             raise
-        except Exception as error:  # the library raises nothing more special
+        except Exception as error:  # the library raises no subclass
             raise UserError(f"{path} is not a tokenizer.json: {error}") from error
 
     @classmethod
@@ -79,7 +79,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
         Args:
           path: of the file.
-          lowercase: make text lower case before all else that the tokenizer does.
+          lowercase: convert text to lower case before the tokenizer's own steps.
           strip_accents: "auto" leaves accents to the tokenizer's own normalizer; "yes" and "no"
             take its place.
 
@@ -100,8 +100,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _normalizing_first(self, *steps: normalizers.Normalizer) -> "HuggingFaceTokenizer":
         """The tokenizer with steps before its own normalizer."""
-        own = [self._tokenizer.normalizer] if self._tokenizer.normalizer else []
-        self._tokenizer.normalizer = normalizers.Sequence([*steps, *own])
+        existing = [self._tokenizer.normalizer] if self._tokenizer.normalizer else []
+        self._tokenizer.normalizer = normalizers.Sequence([*steps, *existing])
         return HuggingFaceTokenizer(self._tokenizer, self._name)
 
     @property
@@ -177,7 +177,7 @@ def _unknown_id(model: dict[str, Any], ids: dict[str, int]) -> int | None:
 
 
 def _with_unknown(tokenizer: tokenizers.Tokenizer, name: str) -> tokenizers.Tokenizer:
-    """The tokenizer, whose model gives the unknown token for unknown text.
+    """The tokenizer, changed if necessary so that unknown text gives the unknown token.
 
     A model that names none fails on such text (Unigram, WordPiece, WordLevel) or drops it (BPE):
     it gets the token that has this role. Byte-level models with all bytes know all text.
@@ -207,10 +207,10 @@ def _with_unknown(tokenizer: tokenizers.Tokenizer, name: str) -> tokenizers.Toke
 
 
 def _literal(tokenizer: tokenizers.Tokenizer, vocabulary: Vocabulary) -> tokenizers.Tokenizer:
-    """A copy for text in which no special token is ever found: "[MASK]" is text.
+    """A copy that reads special tokens as text: "[MASK]" gives no special id.
 
-    The library can keep its search for added tokens from finding them, but not its models, which
-    may have the token among their own. So here special tokens have names that no text spells.
+    The library can switch off its search for added tokens, but its models may contain special
+    tokens too. So in this copy special tokens have names that no text spells.
     """
     special = {tokenizer.id_to_token(int(id)) for id in np.flatnonzero(vocabulary.is_special)}
 
@@ -267,6 +267,6 @@ def _add_decoder(tokenizer: tokenizers.Tokenizer) -> None:
 
 
 def _is_byte_level(tokenizer: tokenizers.Tokenizer) -> bool:
-    """Whether tokens spell bytes, each as one character (Radford et al. 2019)."""
+    """Whether tokens represent bytes, each as one character (Radford et al. 2019)."""
     values = json.loads(tokenizer.to_str())
     return '"ByteLevel"' in json.dumps([values[step] for step in _STEPS])

@@ -17,27 +17,27 @@ from bert_jax.corpus.tokenizers import hugging_face, sentencepiece, wordpiece
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.settings import TokenizerSettings
 
-# config.tokenizer.kind -> what trains it.
+# config.tokenizer.kind -> training function.
 TRAINERS: dict[str, Callable[[list[str], TokenizerSettings], Tokenizer]] = {
     "unigram": sentencepiece.train,
     "bpe": sentencepiece.train,
     "wordpiece": wordpiece.train,
 }
 
-# The file that `Tokenizer.save` writes -> what reads it back.
+# The file that `Tokenizer.save` writes -> function that reads it.
 _SAVED: dict[str, Callable[[Path], Tokenizer]] = {
     hugging_face.FILE: hugging_face.HuggingFaceTokenizer.load,
     sentencepiece.MODEL: sentencepiece.SentencePieceTokenizer.load,
 }
 
-# The end of an existing tokenizer's file name -> what opens it: path, lowercase, strip_accents.
+# The suffix of an existing tokenizer's file -> function of path, lowercase, strip_accents.
 _OPENERS: dict[str, Callable[[Path, bool, str], Tokenizer]] = {
     ".txt": wordpiece.open_vocabulary,
     ".json": hugging_face.HuggingFaceTokenizer.open,
     "": sentencepiece.SentencePieceTokenizer.open,
 }
 
-# What is looked for in a directory, the first one found is used.
+# File names in a directory; the first one that exists is used.
 _IN_DIRECTORIES = (hugging_face.FILE, sentencepiece.MODEL, "spiece.model", "vocab.txt")
 
 _SECONDS_BETWEEN_LINES = 10
@@ -87,7 +87,7 @@ def case_warnings(tokenizer: Tokenizer, path: str) -> list[str]:
     """
     ordinary = np.flatnonzero(~tokenizer.vocabulary.is_special)
     texts = [tokenizer.decode([int(id)]).strip() for id in ordinary]
-    # Single letters are in every alphabet of bytes.
+    # Every byte alphabet contains single upper-case letters.
     cased = sum(len(text) > 1 and text != text.lower() for text in texts)
     if 100 * cased <= len(texts):
         return []

@@ -1,7 +1,7 @@
-"""Sentencepiece's normalization rules, and the same ones with joiners kept.
+"""Sentencepiece's normalization rules, with or without joiners kept.
 
-The rules `nmt_nfkc` and `nmt_nfkc_cf` make a space of the zero-width non-joiner, which cuts Persian
-words in two. They are compiled into a "charsmap": the size of a double-array trie (uint32), the
+The rules `nmt_nfkc` and `nmt_nfkc_cf` replace the zero-width non-joiner by a space, which splits
+Persian words. They are compiled into a "charsmap": the size of a double-array trie (uint32), the
 trie over UTF-8 bytes, and the texts that its leaves point to. Leaves are shared by all characters
 that become the same text, so a rule is removed at the last byte of its character.
 """

@@ -36,8 +36,8 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 MODEL = "sentencepiece.model"
 _LETTERS = [*string.ascii_uppercase, *string.ascii_lowercase]
 
-# The threads share the sums of expected counts, and so decide the last bits of the scores: a fixed
-# number gives the same model on every machine.
+# The number of threads decides the order in which expected counts are summed, and so the last bits
+# of the scores: a fixed number gives the same model on every machine.
 _TRAINING_THREADS = 4
 
 
@@ -72,12 +72,12 @@ class SentencePieceTokenizer(Tokenizer):
 
         Args:
           path: of the model.
-          lowercase: the model was trained on text in lower case, which it does not make itself.
+          lowercase: the model was trained on lower-case text; lower-case its input.
           strip_accents: must not be "yes".
 
         Raises:
-          UserError: there is no such file, it is no model with the five special tokens, it has no
-            upper-case letters while `lowercase` is off, or accents cannot be stripped.
+          UserError: there is no such file, it is not a model with the five special tokens, it has
+            no upper-case letters while `lowercase` is off, or accents cannot be stripped.
         """
         _refuse_stripping(strip_accents)
         if not path.is_file():
@@ -115,8 +115,8 @@ class SentencePieceTokenizer(Tokenizer):
                 ids.append(np.array([special[text_or_special]], np.int32))
                 after_special = True
             elif text_or_special.strip():
-                goes_on = after_special and not text_or_special[0].isspace()
-                processor = self._continuation if goes_on else self._processor
+                continues = after_special and not text_or_special[0].isspace()
+                processor = self._continuation if continues else self._processor
                 ids.append(processor.encode(text_or_special, return_type="numpy"))
         return np.concatenate(ids) if ids else np.zeros(0, np.int32)
 
@@ -160,9 +160,9 @@ def _vocabulary(processor: sentencepiece.SentencePieceProcessor, name: str) -> V
 def train(paragraphs: list[str], settings: TokenizerSettings) -> SentencePieceTokenizer:
     """A tokenizer with `settings.vocab_size` tokens, the special ones at ids 0...4.
 
-    Joiners that occur in the text belong to the vocabulary, and so does the mark of a space: it
-    stands before every text, also where the words are so long that it is rarer than the characters
-    that `settings.character_coverage` leaves out.
+    Joiners that occur in the text are in the vocabulary, and so is the space mark: it precedes
+    every text, even where words are so long that it is rarer than the characters that
+    `settings.character_coverage` leaves out.
 
     Args:
       paragraphs: text to train on.
@@ -178,8 +178,8 @@ def train(paragraphs: list[str], settings: TokenizerSettings) -> SentencePieceTo
     if _spaces_are_rare(paragraphs, settings.character_coverage):
         required.append(SPACE)
     rule = normalization.rule_name(lowercase=settings.lowercase)
-    # The options that text with joiners or with rare spaces needs; other text goes without, so that
-    # its models stay the same, byte for byte.
+    # Only text with joiners or with rare spaces needs options; without them, the models of other
+    # text stay the same, byte for byte.
     options: dict[str, Any] = {"normalization_rule_name": rule}
     if keep_joiners:
         options = {"normalizer": normalization.normalizer(rule, keep_joiners=True)}

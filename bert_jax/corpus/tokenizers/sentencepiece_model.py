@@ -1,8 +1,8 @@
-"""What we read and change in a sentencepiece model, as a protocol buffer.
+"""The fields of a sentencepiece model that we read or change, as a protocol buffer.
 
-The sentencepiece package brings generated classes, which refuse to load beside a protobuf older
-than the one that made them; Apache Beam pins such a one. These here load with any. Fields that are
-not listed are kept.
+The classes generated in the sentencepiece package do not load with a protobuf older than the one
+that generated them, such as the one that Apache Beam pins. These here load with any version.
+Fields that are not listed are kept.
 """
 
 from collections.abc import Iterable
@@ -59,7 +59,7 @@ def with_control_pieces(serialized: bytes, ids: Iterable[int]) -> bytes:
 
 
 def user_defined(model: Any) -> list[int]:
-    """The ids of the symbols that users defined: cut out of text before all else."""
+    """The ids of the symbols that users defined: matched in text before everything else."""
     return [id for id, piece in enumerate(model.pieces) if piece.type == _USER_DEFINED]
 
 

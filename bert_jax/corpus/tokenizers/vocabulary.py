@@ -1,4 +1,4 @@
-"""What the example stream must know of a tokenizer: sizes, special ids, where words begin."""
+"""What the stream needs of a tokenizer: its size, special ids, and where words begin."""
 
 import dataclasses
 import json
@@ -19,12 +19,12 @@ class Vocabulary:
     Attributes:
       size: number of ids, the special ones included; V below.
       pad_id: fills rows up to their length.
-      unk_id: stands for text that no piece covers.
+      unk_id: replaces text that no token covers.
       cls_id: begins a document in the token store.
       sep_id: ends a document in the token store.
-      mask_id: stands for a token that is to be predicted.
+      mask_id: replaces a token that is to be predicted.
       is_special: [V], true for ids that are never text: not masked, not drawn at random.
-      starts_word: [V], true for pieces that begin a word; a word is such a piece and all pieces
+      starts_word: [V], true for tokens that begin a word; a word is such a token and all tokens
         after it up to the next one.
     """
 

@@ -67,8 +67,8 @@ def train(paragraphs: list[str], settings: TokenizerSettings) -> HuggingFaceToke
     normalizer = _normalizer(settings, keep_joiners=bool(joiners))
     tokenizer = _wordpiece(models.WordPiece({}, unk_token="[UNK]"), normalizer)
     alphabet = _alphabet(map(normalizer.normalize_str, paragraphs), settings, joiners)
-    # The trainer numbers continuing characters as it meets them, in the order of a hash table that
-    # differs between runs, and breaks ties by number. As special tokens they have fixed numbers.
+    # The trainer numbers continuing characters in the order of a hash table, which differs between
+    # runs, and breaks ties by number. As special tokens they have fixed numbers.
     continuing = [f"##{character}" for character in alphabet]
     trainer = trainers.WordPieceTrainer(
         vocab_size=settings.vocab_size,
