@@ -11,7 +11,7 @@ Recipe:    1,000,000 steps of 256 sequences, 128 tokens long for the first 90 % 
            0.01; dropout 0.1; 15 % of the tokens masked, 10 % of the pairs shortened.
 Hardware:  the paper: 4 days on 16 TPU v2 chips (base), on 64 (large). Hours on other hardware and
            held-out figures of this code: not measured.
-           Shorter runs: set total_steps and warmup_steps; the phases are shares of the run.
+           Shorter runs: set total_steps and warmup_steps; phases are given as shares of the run.
 """
 
 from ml_collections import ConfigDict

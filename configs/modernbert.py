@@ -5,7 +5,7 @@ Command:   python -m bert_jax.train --config=configs/modernbert.py:base \\
              --config.corpus.source='text:/data/*.txt' --workdir=runs/modern-base
 Sizes:     base (22 x 768), large (28 x 1024); the argument after the colon. base-1024 and
            large-1024 leave out the long rows.
-Recipe:    the paper's architecture, 30 % masking, and its two lengths with as many tokens a step:
+Recipe:    the paper's architecture, 30 % masking, and its two lengths with equal tokens a step:
            1024 with a rotary base of 10,000 for the first 85 % of the tokens, then 8192 with a base
            of 160,000 in the global layers. The optimizer is this project's (Muon on the matrices,
            AdamW on the rest, linear decay) in place of the paper's StableAdamW with a trapezoidal

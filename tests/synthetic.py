@@ -8,7 +8,7 @@ Batch = dict[str, np.ndarray]
 def random_batch(
     vocab_size: int, batch_size: int = 16, length: int = 32, predictions: int = 6, seed: int = 0
 ) -> Batch:
-    """A batch (contract C5) of random pieces, two documents a row and padding behind them.
+    """A batch of random tokens, two documents a row and padding after them.
 
     The rows differ in how many predictions count, as real ones do.
     """

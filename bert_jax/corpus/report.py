@@ -101,7 +101,7 @@ def warn(warnings: Sequence[str]) -> None:
 
 
 def page(facts: dict[str, Any]) -> str:
-    """The HTML page of what `audit.audit` found."""
+    """The HTML page of the figures from `audit.audit`."""
     warnings = facts["warnings"] or ["No warnings."]
     entropy = facts["unigram_entropy"]
     return _PAGE.format(

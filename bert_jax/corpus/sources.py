@@ -179,12 +179,12 @@ def changed_files(mixture: str, stored: list[dict[str, Any]]) -> list[str]:
     for source in parse(mixture):
         if READERS[source.kind].reads_files and source.location != "-":
             try:
-                found = list_files(source.location).files
+                listed = list_files(source.location).files
             except UserError:
                 return []
-            if not found:
+            if not listed:
                 return []  # the store needs its sources no more
-            now |= {file.path: file.size for file in found}
+            now |= {file.path: file.size for file in listed}
     if unlisted := before.keys() - now.keys():
         read = set(map(_real, now))
         for name in unlisted:

@@ -26,7 +26,7 @@ def export(
     token_types: bool,
     lines: Iterable[str] = (),
 ) -> tokenizers.Tokenizer:
-    """Writes the tokenizer's files into the folder `out`, once `check` found its ids equal.
+    """Writes the tokenizer's files into the folder `out`, after `check` has compared its ids.
 
     Args:
       tokenizer_directory: a tokenizer that `bert_jax.corpus` saved.

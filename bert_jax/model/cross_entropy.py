@@ -75,8 +75,8 @@ def blocked_cross_entropy(
     as its logits are, and is computed with them: nothing else is kept or recomputed for the
     backward pass, which only scales. Blocks whose weights are all 0 are skipped.
 
-    On a mesh each device takes blocks of its own rows and, where `tensor` divides V, of its own
-    part of the vocabulary: hidden states are not exchanged, and the gradient of the table is summed
+    On a mesh each device takes blocks of its rows and, where `tensor` divides V, of its part of
+    the vocabulary: hidden states are not exchanged, and the gradient of the table is summed
     over the devices once, after the last block.
 
     Args:

@@ -78,7 +78,7 @@ def collectives(text: str) -> list[Collective]:
       text: `as_text()` of a compiled program.
     """
     computations = parse(text)
-    found = []
+    exchanges = []
     for computation, times, instruction in _executed(computations):
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
@@ -96,7 +96,7 @@ def collectives(text: str) -> list[Collective]:
         if kind == "all-reduce" and _is_scattered(computation, computations):
             kind = "reduce-scatter"  # a TPU's form of it: a fusion of all-reduce and slice
         source = re.search(r'op_name="([^"]*)"', instruction.rest)
-        found.append(
+        exchanges.append(
             Collective(
                 kind,
                 whole,
@@ -106,7 +106,7 @@ def collectives(text: str) -> list[Collective]:
                 source[1] if source else "",
             )
         )
-    return found
+    return exchanges
 
 
 def estimated_cycles(text: str) -> int:

@@ -80,8 +80,8 @@ def _shares(
         elements[scope] += max(size, 1)
         if each.opcode in ("dot", "convolution"):
             products[scope] += max(size, 1)
-    found = products or elements
-    return {scope: size / found.total() for scope, size in found.items()} or None
+    sizes = products or elements
+    return {scope: size / sizes.total() for scope, size in sizes.items()} or None
 
 
 def time_by_part(

@@ -119,7 +119,7 @@ class _Rate(NamedTuple):
 
 
 def _mask_rate(given: Mapping[str, Any], run: _Rate, start: float, stop: float) -> _Rate:
-    """The rate of a phase: its own, or its part of the run's."""
+    """The rate of a phase: as it sets it, else its section of the run's."""
     if "mask_rate" in given or "final_mask_rate" in given:
         first, last = given.get("mask_rate", run.at(start)), given.get("final_mask_rate", 0)
         return _Rate.of(float(first), float(last))

@@ -27,17 +27,17 @@ def check_predictions(batches: TrainBatches, vocabulary: Vocabulary) -> None:
       UserError: most rows have nothing to predict.
     """
     for phase in batches.settings.phases:
-        found = [
+        sample = [
             batches.batch(step, _first_rows)
             for step in range(phase.start, min(phase.start + _STEPS, phase.stop))
         ]
-        if not found or "masked_weights" not in found[0]:
+        if not sample or "masked_weights" not in sample[0]:
             continue
-        has_prediction = np.concatenate([batch["masked_weights"].any(axis=1) for batch in found])
+        has_prediction = np.concatenate([batch["masked_weights"].any(axis=1) for batch in sample])
         if np.mean(has_prediction) >= _LEAST_SHARE:
             continue
-        is_token = np.concatenate([batch["segment_ids"] > 0 for batch in found])
-        ids = np.concatenate([batch["input_ids"] for batch in found])
+        is_token = np.concatenate([batch["segment_ids"] > 0 for batch in sample])
+        ids = np.concatenate([batch["input_ids"] for batch in sample])
         of_empty_rows = ids[is_token & ~has_prediction[:, None]]
         unknown = np.mean(of_empty_rows == vocabulary.unk_id)
         raise UserError(

@@ -183,7 +183,7 @@ def _word_begins(
     num_to_predict: Int64[np.ndarray, "B"],
     vocabulary: Vocabulary,
 ) -> Bool[np.ndarray, "B L"]:
-    """Which tokens begin a word; a special token is a word of its own.
+    """Which tokens begin a word; a special token counts as a word.
 
     So is each token of a word that is longer than `num_to_predict` of its row, if the row's other
     words have fewer tokens than that together.

@@ -168,7 +168,7 @@ def expect_enough(split: str, documents: int, settings: Settings, needs: Needs) 
 
 
 def quote(bundle: Bundle, settings: Settings, paragraph: int) -> str:
-    """The beginning of a paragraph of a bundle, found by reading up to it."""
+    """The beginning of a paragraph of a bundle; reads the bundle up to it."""
     documents = (read_documents(part, settings, Counter()) for part in bundle.parts)
     paragraphs = itertools.chain.from_iterable(itertools.chain.from_iterable(documents))
     return next(itertools.islice(paragraphs, paragraph, None))[:QUOTED]

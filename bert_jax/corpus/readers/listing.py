@@ -113,7 +113,7 @@ class _Search:
         self._expand(root, list(path.parts[1 if root else 0 :]))
 
     def files(self) -> list[SourceFile]:
-        """Each file once: by its own path if that was found, else by the first link to it."""
+        """Each file once: by its real path if the pattern matches that, else by its first link."""
         by_inode: dict[tuple[int, int], list[str]] = {}
         for path, facts in self._found.items():
             by_inode.setdefault((facts.st_dev, facts.st_ino), []).append(path)

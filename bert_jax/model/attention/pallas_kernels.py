@@ -1,7 +1,7 @@
 """The kernels of our flash attention: one block of a row and head a program.
 
-Each visits only the blocks that the ranges of its own block reach, and computes the probabilities
-again from the scores where the backward pass needs them.
+Each visits only the blocks within the ranges of its block. The backward pass recomputes the
+probabilities from the scores.
 """
 
 import math
