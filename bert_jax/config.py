@@ -30,6 +30,8 @@ FREE_TO_CHANGE = (
     "eval_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_every",
+    "keep_best",
     "corpus.directory",
     "corpus.workers",
     "mesh.data",
@@ -40,6 +42,7 @@ FREE_TO_CHANGE = (
     "model.layers",
 )
 COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")
+COUNTS_OR_NONE = ("keep_every", "keep_best")
 # These values of a field stand for the same function, so that one may take the other's place.
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}
 # Fields that may be dicts.
@@ -69,7 +72,9 @@ def default_config() -> ConfigDict:
     config.eval_every = 500
     config.eval_batches = 100  # at most, of held-out examples, from the split's start
     config.checkpoint_every = 500
-    config.keep_checkpoints = 3  # the newest ones; older ones are deleted
+    config.keep_checkpoints = 3  # the newest ones; older ones are deleted, except by the next two
+    config.keep_every = 0  # checkpoints of steps that this divides are kept for good; 0: none
+    config.keep_best = 0  # so many are kept of those with the lowest held-out loss; 0: none
 
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
@@ -203,7 +208,8 @@ class RunSettings:
 
     Attributes:
       total_steps: updates of the run.
-      log_every, eval_every, eval_batches, checkpoint_every, keep_checkpoints: as in the config.
+      log_every, eval_every, eval_batches: as in the config.
+      checkpoint_every, keep_checkpoints, keep_every, keep_best: as in the config.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
@@ -217,6 +223,8 @@ class RunSettings:
     eval_batches: int
     checkpoint_every: int
     keep_checkpoints: int
+    keep_every: int
+    keep_best: int
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
     stream: StreamSettings
@@ -267,6 +275,9 @@ def parse(config: ConfigDict) -> RunSettings:
     for name in COUNTS:
         if config[name] < 1:
             raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
+    for name in COUNTS_OR_NONE:
+        if config[name] < 0:
+            raise UserError(f"config.{name} is {config[name]}: set it to 0 (none) or more")
     objective = parse_objective(config)
     optimizer = OptimizerSettings(
         total_steps=config.total_steps,
@@ -281,7 +292,7 @@ def parse(config: ConfigDict) -> RunSettings:
     mesh = MeshSettings(**config.mesh.to_dict())
     return RunSettings(
         total_steps=config.total_steps,
-        **{name: config[name] for name in COUNTS},
+        **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
         stream=StreamSettings(config.seed, objective, parse_phases(config)),
