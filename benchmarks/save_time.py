@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bert_jax.common import platforms
 from bert_jax.config import load_config, parse
@@ -33,6 +34,8 @@ def main() -> None:
     _, shapes = abstract(ModelConfig.create(config.model, VOCABULARY))
     params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     opt_state = make_optimizer(settings.training.optimizer).update.init(params)
+    # Not zeros, which Orbax would compress to nothing.
+    params, opt_state = jax.tree.map(random, (params, opt_state))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((params, opt_state)))
     print(f"{jax.devices()[0].device_kind}, {size / 1e9:.2f} GB")
     checkpoints = Checkpoints(directory, keep=1)
@@ -48,6 +51,11 @@ def main() -> None:
     began = time.perf_counter()
     assert damage(directory / "3") is None
     print(f"compared with its digests in {time.perf_counter() - began:.1f} s")
+
+
+def random(leaf: jax.Array) -> jax.Array:
+    values = np.random.default_rng(0).standard_normal(leaf.shape, np.float32)
+    return jnp.asarray(values).astype(leaf.dtype)
 
 
 if __name__ == "__main__":
