@@ -30,6 +30,7 @@ COUNTS = (
     "keep_checkpoints",
     "max_skipped_updates",
 )
+COUNTS_OR_NONE = ("keep_every", "keep_best")
 
 
 class TextOrMore(FieldReference):
@@ -55,7 +56,9 @@ def default_config() -> ConfigDict:
     config.eval_every = 500
     config.eval_batches = 100  # at most, of held-out examples, from the split's start
     config.checkpoint_every = 500
-    config.keep_checkpoints = 3  # the newest ones; older ones are deleted
+    config.keep_checkpoints = 3  # the newest ones; older ones are deleted, except by the next two
+    config.keep_every = 0  # checkpoints of steps that this divides are kept for good; 0: none
+    config.keep_best = 0  # so many are kept of those with the lowest held-out loss; 0: none
     # Updates whose loss or gradient is not finite are skipped; so many in a row stop the run.
     config.max_skipped_updates = 20
 
@@ -189,8 +192,9 @@ class RunSettings:
 
     Attributes:
       total_steps: updates of the run.
-      log_every, eval_every, eval_batches, checkpoint_every, keep_checkpoints,
-        max_skipped_updates: as in the config.
+      log_every, eval_every, eval_batches: as in the config.
+      checkpoint_every, keep_checkpoints, keep_every, keep_best: as in the config.
+      max_skipped_updates: as in the config.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
@@ -204,6 +208,8 @@ class RunSettings:
     eval_batches: int
     checkpoint_every: int
     keep_checkpoints: int
+    keep_every: int
+    keep_best: int
     max_skipped_updates: int
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
@@ -255,6 +261,9 @@ def parse(config: ConfigDict) -> RunSettings:
     for name in COUNTS:
         if config[name] < 1:
             raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
+    for name in COUNTS_OR_NONE:
+        if config[name] < 0:
+            raise UserError(f"config.{name} is {config[name]}: set it to 0 (none) or more")
     objective = parse_objective(config)
     optimizer = OptimizerSettings(
         total_steps=config.total_steps,
@@ -269,7 +278,7 @@ def parse(config: ConfigDict) -> RunSettings:
     mesh = MeshSettings(**config.mesh.to_dict())
     return RunSettings(
         total_steps=config.total_steps,
-        **{name: config[name] for name in COUNTS},
+        **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
         stream=StreamSettings(config.seed, objective, parse_phases(config)),

@@ -27,7 +27,7 @@ from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.sanity import check_predictions
-from bert_jax.training import sharding
+from bert_jax.training import saved, sharding
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.evaluation import evaluate
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
@@ -68,6 +68,7 @@ def train_locked(
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
     check_predictions(stream, store.vocabulary)
     if jax.process_index() == 0:
+        saved.set_aside_damaged(directory / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store)
 
     # --- The model, its optimizer and the compiled steps; phases may have a model of their own.
@@ -85,7 +86,12 @@ def train_locked(
     # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
     # finished before any of them can finish it: opening the checkpoints waits for all.
     finished = finish.is_finished(directory, settings.total_steps)
-    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, settings.keep_checkpoints)
+    checkpoints = Checkpoints(
+        directory / workdir.CHECKPOINTS,
+        settings.keep_checkpoints,
+        settings.keep_every,
+        settings.keep_best,
+    )
     first_step = checkpoints.latest_step() or 0
     if first_step == settings.total_steps and finished:
         console.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
@@ -125,17 +131,17 @@ def train_locked(
                 batch = next(batches)
             placed = sharding.place_batch(mesh, batch, phase.global_batch_size)
             state, figures = steps.train(state, placed)
-            done = step + 1
+            done, held_out_loss = step + 1, None
             reporter.train(done, phase, figures)
             is_last = done == settings.total_steps
             if done % settings.eval_every == 0 or is_last:
                 with reporter.pause(figures):
                     totals = evaluate(mesh, steps, state.params, evaluation, held_out)
-                    reporter.evaluation(done, "heldout", totals)
+                    held_out_loss = reporter.evaluation(done, "heldout", totals)
             is_stop = stop_requests.is_stop(done) and not is_last
             if done % settings.checkpoint_every == 0 or is_last or is_stop:
                 with reporter.pause(figures):
-                    checkpoints.save(state, identity(store, stream, done))
+                    checkpoints.save(state, identity(store, stream, done), held_out_loss)
             if is_stop:
                 reporter.close()
                 checkpoints.close()

@@ -19,6 +19,7 @@ from bert_jax.run.workdir import CHECKPOINTS, FINISHED, LOCK, load_config, load_
 from bert_jax.stream import permutation
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
+from bert_jax.training import digests
 from tests.runs import ROOT, command, launched, records, tiny, train
 
 
@@ -73,6 +74,28 @@ def assert_same_bytes(one, other):
     for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True):
         name = jax.tree_util.keystr(path)
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), name
+
+
+def test_a_damaged_checkpoint_is_left_out_and_training_comes_to_the_same_bytes(
+    corpus, finished, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    arrays = max((workdir / CHECKPOINTS / "20").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(arrays.read_bytes())
+    content[len(content) // 2] ^= 1
+    arrays.write_bytes(content)
+    assert load_run(workdir).step == 15
+
+    said = train(tiny(corpus, keep_best=1), workdir).said
+    assert f"{arrays.name} has another content" in said
+    assert "Continuing at step 15" in said
+    assert records(workdir) == records(finished.workdir)
+    assert_same_bytes(whole_state(workdir), whole_state(finished.workdir))
+    assert json.loads((workdir / CHECKPOINTS / "20" / "metrics" / "metrics").read_text()) == {
+        "loss": next(r["loss"] for r in metrics.read(workdir)[::-1] if r["split"] == "heldout")
+    }
+    assert load_run(workdir).step == 20
 
 
 def test_the_step_is_compiled_once_a_phase(finished):
@@ -188,6 +211,7 @@ def test_a_run_whose_batches_would_differ_is_not_gone_on_with(finished, tmp_path
     corpus = TokenStore.open(workdir / "corpus").fingerprint
     assert corpus in text
     facts.write_text(text.replace(corpus, "another"))
+    digests.write(facts.parent)
     with pytest.raises(UserError, match=r"not the one .* up to step 15 \(fingerprint another, now"):
         train(load_config(workdir), workdir)
 

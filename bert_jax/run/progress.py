@@ -82,8 +82,10 @@ class Reporter:
         if step % self._settings.log_every == 0 or step == self._settings.total_steps:
             self._pending = (step, phase, figures)
 
-    def evaluation(self, step: int, split: str, totals: Mapping[str, TotalsByName]) -> None:
+    def evaluation(self, step: int, split: str, totals: Mapping[str, TotalsByName]) -> float:
         """Write the figures of an evaluation: of all sources, and of each one if there are several.
+
+        Returns the loss over all sources.
 
         Args:
           step: of the state that was evaluated.
@@ -94,6 +96,7 @@ class Reporter:
             if source == ALL or len(totals) > 2:
                 name = split if source == ALL else f"{split}/{source}"
                 self._write(step, name, self._summary(of_source))
+        return self._summary(totals[ALL])["loss"]
 
     def close(self) -> None:
         """Write what is pending and close the files."""

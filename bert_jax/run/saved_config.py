@@ -17,6 +17,8 @@ FREE_TO_CHANGE = (
     "eval_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_every",
+    "keep_best",
     "max_skipped_updates",
     "corpus.directory",
     "corpus.workers",

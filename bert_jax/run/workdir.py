@@ -4,7 +4,8 @@
   to convert, fine-tune or fill masks
 * `tokenizer/`, and for the heads `adaptive` and `sampled` `token_order.npy`: the ids from the most
   frequent to the rarest
-* `checkpoints/<step>/`, the newest few
+* `checkpoints/<step>/`, the newest few, and those that `keep_every` and `keep_best` keep; a damaged
+  one is set aside as `<step>.damaged`
 * `corpus/`, the token store, unless config.corpus.directory names another place
 * `metrics.jsonl`, one object a line, and TensorBoard's files in `tensorboard/`
 * `hf/`, the last checkpoint as a Hugging Face folder
@@ -38,7 +39,8 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model.heads import HEADS
 from bert_jax.run.saved_config import flatten, flatten_saved, from_dict, is_same_run, to_json
-from bert_jax.training import checkpoint
+from bert_jax.training.checkpoint import restore_params
+from bert_jax.training.saved import saved_steps
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
@@ -124,7 +126,7 @@ def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
       UserError: the run there began with another tokenizer.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    steps = checkpoint.saved_steps(workdir / CHECKPOINTS)
+    steps = saved_steps(workdir / CHECKPOINTS)
     if not steps:
         shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)
     if steps[-1:] != [config.total_steps]:
@@ -165,7 +167,7 @@ def open_store(workdir: Path, settings: RunSettings, directory: Path) -> TokenSt
 
 def has_checkpoints(workdir: Path) -> bool:
     """Whether a run in `workdir` saved at least one checkpoint."""
-    return bool(checkpoint.saved_steps(workdir / CHECKPOINTS))
+    return bool(saved_steps(workdir / CHECKPOINTS))
 
 
 def mark_finished(workdir: Path, step: int, warnings: list[str]) -> None:
@@ -210,15 +212,15 @@ def load_config(workdir: Path) -> ConfigDict:
 
 
 def load_run(workdir: Path, step: int | None = None) -> Run:
-    """The run in `workdir` at `step`, or at its newest checkpoint.
+    """The run in `workdir` at `step`, or at its newest whole checkpoint.
 
     Raises:
-      UserError: `workdir` holds no run, or no such checkpoint.
+      UserError: `workdir` holds no run, or no such checkpoint, or that one is damaged.
     """
     settings = parse(load_config(workdir))
     size = Vocabulary.load(workdir / TOKENIZER).size
     _, abstract_params = abstract(settings.model_config(size))
-    step, params = checkpoint.restore_params(workdir / CHECKPOINTS, step, abstract_params)
+    step, params = restore_params(workdir / CHECKPOINTS, step, abstract_params)
     phase = settings.stream.phase_before(step)
     model = settings.model_config(size, phase, token_order(workdir, settings))
     # Inputs may have any length, and the devices may be others than those of the training.

@@ -1,28 +1,61 @@
-"""Thin wrapper around Orbax's CheckpointManager."""
+"""A run's checkpoints: Orbax's manager, with digests, and a state refused that is not finite."""
 
+import asyncio
+import contextlib
+import errno
+import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from bert_jax.common.errors import UserError
+from bert_jax.training import digests, saved
+from bert_jax.training.finite import first_not_finite
 from bert_jax.training.step import TrainState
+
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 class Checkpoints:
     """The checkpoints of one run, `<directory>/<step>`, each complete or absent."""
 
-    def __init__(self, directory: Path, keep: int):
-        """Open or create `directory`; the newest `keep` checkpoints are kept, older ones deleted.
+    def __init__(self, directory: Path, keep: int, keep_every: int = 0, keep_best: int = 0):
+        """Open or create `directory`.
 
         Removes what a killed process left half-written, so no other process may be saving here.
+
+        Args:
+          directory: of all checkpoints of the run.
+          keep: the newest ones that are kept; older ones are deleted, except by the next two.
+          keep_every: checkpoints of a step that this divides are kept; 0: they are as all others.
+          keep_best: so many with the lowest held-out loss are kept, of those saved with a loss.
         """
+        policies: list[Any] = [preservation_policy.LatestN(keep)]
+        if keep_every:
+            policies.append(preservation_policy.EveryNSteps(keep_every))
+        if keep_best:
+            policies.append(
+                preservation_policy.BestN(
+                    get_metric_fn=_loss,
+                    reverse=True,  # the last ones of a descending order are kept
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._directory = directory
+        self._keeps_losses = bool(keep_best)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=preservation_policy.LatestN(keep),
+            preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+            best_fn=_loss if keep_best else None,
             cleanup_tmp_directories=True,
+            temporary_path_class=_WithDigests,
         )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
@@ -30,23 +63,41 @@ class Checkpoints:
         """The newest step saved; None in a new run."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, stream: dict[str, str]) -> None:
+    def save(
+        self, state: TrainState, stream: dict[str, str], held_out_loss: float | None = None
+    ) -> None:
         """Start saving the state at its step; the files are written while training continues.
 
         Args:
           state: step, parameters and optimizer state.
           stream: the identity of the stream that it was trained on, kept as metadata.
+          held_out_loss: of this state, if it was evaluated; the best are chosen by it.
+
+        Raises:
+          UserError: the state holds a NaN or infinity, and is not saved; or the disk is full.
         """
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.StandardSave(_as_dict(state)),
-            custom_metadata=stream,
-            force=True,
-        )
+        step = int(state.step)
+        if name := first_not_finite(state):
+            self.wait()  # the process may end in a way that does not
+            raise UserError(
+                f"the state at step {step} is not saved: {name} holds NaN or infinity. "
+                f"{self._newest()}. Lower config.learning_rate, or raise config.warmup_steps"
+            )
+        is_known = self._keeps_losses and math.isfinite(held_out_loss or math.nan)
+        with self._full_disk_is_said():
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(_as_dict(state)),
+                # Never None where losses are kept: Orbax would warn at each save.
+                metrics={"loss": held_out_loss} if is_known else {} if self._keeps_losses else None,
+                custom_metadata=stream | digests.MARK,
+                force=True,
+            )
 
     def stream(self, step: int) -> dict[str, str]:
         """The identity of the stream that was saved with the state at `step`."""
-        return self._manager.metadata(step).custom_metadata
+        kept = self._manager.metadata(step).custom_metadata
+        return {name: value for name, value in kept.items() if name not in digests.MARK}
 
     def restore(self, step: int, abstract_state: TrainState) -> TrainState:
         """The state saved at `step`, on the mesh that `abstract_state` is sharded over."""
@@ -55,34 +106,78 @@ class Checkpoints:
         return TrainState(**restored)
 
     def wait(self) -> None:
-        """Block until every save is on disk."""
-        self._manager.wait_until_finished()
+        """Block until every save is on disk.
+
+        Raises:
+          UserError: the disk is full.
+        """
+        with self._full_disk_is_said():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait for the writing, then release the directory."""
-        self._manager.close()
+        """Wait as `wait` does, then release the directory."""
+        with self._full_disk_is_said():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _full_disk_is_said(self) -> Iterator[None]:
+        """Raises a UserError for a full disk: that of this save, or of the one before it."""
+        try:
+            yield
+        except Exception as error:
+            if not any(text in str(error) for text in _FULL):
+                raise
+            raise UserError(
+                f"the disk that holds {self._directory} is full: a checkpoint was not saved. "
+                f"{self._newest()}. Free some space and run the same command again"
+            ) from error
+
+    def _newest(self) -> str:
+        steps = saved.saved_steps(self._directory)
+        return (
+            f"The checkpoint of step {steps[-1]} is there" if steps else "There is none before it"
+        )
 
 
-def saved_steps(directory: Path) -> list[int]:
-    """The steps of the complete checkpoints in `directory`, ascending."""
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+class _WithDigests(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """Renames a finished checkpoint in two stages, and writes its digests between them.
+
+    Runs in Orbax's thread, on the first process, after all processes have written. The name between
+    the stages is a temporary one as well: a process that is killed here leaves no checkpoint.
+    """
+
+    async def finalize(self) -> None:
+        final = self.get_final()
+        if not final.name.isdigit():  # a part of the checkpoint, which has its own
+            await super().finalize()
+            return
+        staged = final.with_name(f"{self.get().name}.digests")
+        self._final_path = staged
+        try:
+            await super().finalize()
+        finally:
+            self._final_path = final
+        await asyncio.to_thread(digests.write, Path(staged))
+        os.rename(staged, final)
 
 
 def restore_params(
     directory: Path, step: int | None, abstract_params: Any
 ) -> tuple[int, dict[str, Any]]:
-    """The step (`step`, or the newest) and the parameters saved at it, as host arrays.
+    """The step and the parameters saved at it, as host arrays.
+
+    Args:
+      directory: of all checkpoints of the run.
+      step: to restore; None: the newest whole checkpoint, with a note on damaged ones after it.
+      abstract_params: the parameters' structure, shapes and types.
 
     Raises:
-      UserError: there is no checkpoint, or none of that step.
+      UserError: there is no such checkpoint, or it is damaged.
     """
-    steps = saved_steps(directory)
-    if not steps:
-        raise UserError(f"{directory} holds no checkpoint: train the run first")
-    if step is None:
-        step = steps[-1]
-    if step not in steps:
-        raise UserError(f"--step={step}: {directory} holds the steps {', '.join(map(str, steps))}")
+    # The first process reads all files, and the others take what it chose.
+    chosen = saved.choose(directory, step) if jax.process_index() == 0 else 0
+    if jax.process_count() > 1:
+        chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
     arguments = ocp.args.PyTreeRestore(
         item={"params": abstract_params},
         restore_args={
@@ -93,8 +188,13 @@ def restore_params(
         partial_restore=True,
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        saved = checkpointer.restore(directory.absolute() / str(step) / "default", arguments)
-    return step, saved["params"]
+        found = checkpointer.restore(directory.absolute() / str(chosen) / "default", arguments)
+    return chosen, found["params"]
+
+
+def _loss(metrics: dict[str, float]) -> float:
+    """What the best checkpoints are chosen by; infinite where the state was not evaluated."""
+    return metrics.get("loss", math.inf)
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""Checkpoints: exact, on any mesh, complete or absent."""
+"""Checkpoints: exact, on any mesh, complete or absent, finite, and kept as asked for."""
+
+import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,7 +12,8 @@ from bert_jax.config import default_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.training import sharding
 from bert_jax.training.checkpoint import Checkpoints, restore_params
-from bert_jax.training.step import compile_steps
+from bert_jax.training.saved import saved_steps
+from bert_jax.training.step import TrainState, compile_steps
 
 STREAM = {"corpus": "a", "last_batch": "b"}
 
@@ -86,3 +90,71 @@ def test_what_a_killed_process_left_half_written_is_removed(saved, tmp_path):
     assert not (half / "data").exists()
     checkpoints.close()
     assert restore_params(tmp_path, None, state.params)[0] == 3
+
+
+def small(step, size=4):
+    values = np.random.default_rng(step).normal(size=size).astype(np.float32)
+    return TrainState(jnp.int32(step), {"kernel": jnp.asarray(values)}, {"mean": jnp.ones(2)})
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_state_that_is_not_finite_is_refused_and_the_newest_stays(tmp_path, bad):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(small(3), STREAM)
+    state = small(6)
+    state.opt_state["mean"] = state.opt_state["mean"].at[1].set(bad)
+    refusal = (
+        r"step 6 is not saved: opt_state/mean holds NaN or infinity\. The checkpoint of step 3"
+    )
+    with pytest.raises(UserError, match=refusal):
+        checkpoints.save(state, STREAM)
+    assert saved_steps(tmp_path) == [3]
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [
+        ({}, [6]),
+        ({"keep_every": 2}, [2, 4, 6]),
+        ({"keep_best": 1}, [3, 6]),
+        ({"keep_every": 5, "keep_best": 2}, [1, 3, 5, 6]),
+    ],
+)
+def test_the_newest_the_regular_and_the_best_are_kept_also_by_a_resumed_run(tmp_path, policy, kept):
+    losses = {1: 2.0, 2: 4.0, 3: 1.0, 5: float("nan"), 6: 3.0}  # step 4 was not evaluated
+    for steps in ((1, 2, 3), (4, 5, 6)):
+        checkpoints = Checkpoints(tmp_path, keep=1, **policy)
+        for step in steps:
+            checkpoints.save(small(step), STREAM, losses.get(step))
+        checkpoints.close()
+    assert saved_steps(tmp_path) == kept
+
+
+def test_a_full_disk_is_said_and_the_last_good_checkpoint_is_there(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        checkpoints = Checkpoints(disk, keep=1)
+        checkpoints.save(small(1, size=300_000), STREAM)
+        checkpoints.wait()
+        checkpoints.save(small(2, size=800_000), STREAM)
+        refusal = rf"{disk} is full: .* not saved\. The checkpoint of step 1 is there"
+        with pytest.raises(UserError, match=refusal):
+            checkpoints.wait()
+        params = {"kernel": jax.ShapeDtypeStruct((300_000,), jnp.float32)}
+        step, found = restore_params(disk, None, params)
+        np.testing.assert_array_equal(found["kernel"], small(1, size=300_000).params["kernel"])
+
+        again = ["mount", "-o", "remount,size=20m", str(disk)]
+        subprocess.run(again, check=True)
+        checkpoints = Checkpoints(disk, keep=1)
+        assert checkpoints.latest_step() == step == 1
+        checkpoints.save(small(2, size=800_000), STREAM)
+        checkpoints.close()
+        assert saved_steps(disk) == [2]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
