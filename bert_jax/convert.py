@@ -1,7 +1,7 @@
 """Export a run to Hugging Face: `python -m bert_jax.convert export --workdir=DIR --out=hf/`.
 
-Writes a folder that `transformers` loads without changes, compares its logits and token ids with
-ours, and prints the lines that load it in Python.
+Writes a folder that `transformers` loads as it is, compares its logits and token ids with ours, and
+prints the lines that load it in Python. docs/pytorch.md shows what to do with it.
 """
 
 import sys
@@ -24,16 +24,20 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Define the flags of `export`."""
     command_line.define_workdir("The run to export", required=True)
     flags.DEFINE_string("out", None, "The folder to make. Default: <workdir>/hf")
     command_line.define_as_local("out")
-    flags.DEFINE_integer("step", None, "The checkpoint to export. Default: the newest")
+    flags.DEFINE_integer("step", None, "Step of the checkpoint to export. Default: the newest")
     flags.DEFINE_enum(
-        "format", "safetensors", ["safetensors", "bin"], "Of the weights; bin: a PyTorch state dict"
+        "format",
+        "safetensors",
+        ["safetensors", "bin"],
+        "Format of the weights; bin: a PyTorch state dict (needs torch)",
     )
     flags.DEFINE_bool(
-        "check", True, "Compare the logits of the folder under transformers with ours"
+        "check",
+        True,
+        "Compare the logits under transformers with ours (needs torch and transformers)",
     )
 
 
@@ -45,7 +49,7 @@ def export() -> None:
     tokenizer = load_tokenizer(run.tokenizer_directory)
     corpus = run.settings.store_directory(directory)
     lines: list[str] = []
-    if (corpus / MANIFEST).is_file():  # the corpus need not be there any more
+    if (corpus / MANIFEST).is_file():  # the token store may have been deleted
         lines = lines_of(TokenStore.open(corpus).split("heldout"), tokenizer)
     hugging_face.export(
         run.params, run.model, run.tokenizer_directory, out, FLAGS.format, lines=lines[:2000]

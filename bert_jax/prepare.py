@@ -1,6 +1,7 @@
 """Make the token store of a config: `python -m bert_jax.prepare --config=FILE [--workdir=DIR]`.
 
-`--verify` reads an existing store, and compares every file with its hash.
+Prints what is in the store, whose report.html is the audit of the corpus. `--verify` compares every
+file of an existing store with its hash instead.
 
 `bert_jax.train` prepares its store itself. This command is for looking at a corpus before training,
 and for preparing one store for many runs (`--config.corpus.directory=DIR`). No accelerator is
@@ -18,7 +19,6 @@ FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Prints what is in the store of the config, which is made if it does not exist."""
     settings = parse(command_line.config())
     directory = settings.store_directory(command_line.workdir())
     if FLAGS.verify:
@@ -49,7 +49,7 @@ def summary(store: TokenStore) -> str:
 
 
 def verified(store: TokenStore) -> str:
-    """Checks all files of a store; the line that says so.
+    """Compares all files of a store with their hashes; one line for the user.
 
     Raises:
       UserError: a file is not as it was written.
@@ -61,10 +61,13 @@ def verified(store: TokenStore) -> str:
 
 
 def define_flags() -> None:
-    """Flags of this command beyond --config and --workdir."""
-    flags.DEFINE_boolean("verify", False, "Check an existing store against its hashes")
+    flags.DEFINE_boolean(
+        "verify", False, "Compare the files of an existing store with their hashes"
+    )
     flags.DEFINE_string("runner", "", "Apache Beam runner: DirectRunner, FlinkRunner, ...")
-    flags.DEFINE_multi_string("beam_option", [], "An option of the pipeline; may be given again")
+    flags.DEFINE_multi_string(
+        "beam_option", [], "With --runner: an option of the pipeline, e.g. --direct_num_workers=2"
+    )
 
 
 if __name__ == "__main__":
