@@ -30,6 +30,7 @@ FREE_TO_CHANGE = (
     "eval_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "max_skipped_updates",
     "corpus.directory",
     "corpus.workers",
     "mesh.data",
@@ -39,7 +40,14 @@ FREE_TO_CHANGE = (
     "model.rematerialization",
     "model.layers",
 )
-COUNTS = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints")
+COUNTS = (
+    "log_every",
+    "eval_every",
+    "eval_batches",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "max_skipped_updates",
+)
 # These values of a field stand for the same function, so that one may take the other's place.
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}
 # Fields that may be dicts.
@@ -70,6 +78,8 @@ def default_config() -> ConfigDict:
     config.eval_batches = 100  # at most, of held-out examples, from the split's start
     config.checkpoint_every = 500
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted
+    # Updates whose loss or gradient is not finite are left out; so many in a row stop the run.
+    config.max_skipped_updates = 20
 
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
@@ -203,7 +213,8 @@ class RunSettings:
 
     Attributes:
       total_steps: updates of the run.
-      log_every, eval_every, eval_batches, checkpoint_every, keep_checkpoints: as in the config.
+      log_every, eval_every, eval_batches, checkpoint_every, keep_checkpoints,
+        max_skipped_updates: as in the config.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
@@ -217,6 +228,7 @@ class RunSettings:
     eval_batches: int
     checkpoint_every: int
     keep_checkpoints: int
+    max_skipped_updates: int
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
     stream: StreamSettings

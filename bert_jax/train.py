@@ -30,6 +30,7 @@ from bert_jax.stream.sanity import check_predictions
 from bert_jax.training import sharding
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.evaluation import evaluate
+from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.step import compile_steps
 
@@ -39,19 +40,25 @@ def train(config: ConfigDict, directory: Path) -> None:
 
     Raises:
       UserError: something in the config, the corpus or the directory has to be fixed first.
+      SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
     # --- Check everything that can be checked before any work is done.
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
     models = settings.models(vocab_size(settings.corpus.tokenizer))
     check(settings.training, settings.stream.phases, models, mesh)
-    with workdir.lock(directory):  # until the end: a second process would delete what this writes
+    # The lock is held until the end: a second process would delete what this one writes.
+    with workdir.lock(directory), StopRequests() as stop_requests:
         workdir.check(directory, config)
-        train_locked(config, settings, directory, mesh)
+        train_locked(config, settings, directory, mesh, stop_requests)
 
 
 def train_locked(
-    config: ConfigDict, settings: RunSettings, directory: Path, mesh: jax.sharding.Mesh
+    config: ConfigDict,
+    settings: RunSettings,
+    directory: Path,
+    mesh: jax.sharding.Mesh,
+    stop_requests: StopRequests,
 ) -> None:
     """`train`, in a directory that no other run can use meanwhile."""
     phases = settings.stream.phases
@@ -110,6 +117,7 @@ def train_locked(
 
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(settings, directory, mesh, models[0], first_step)
+    stop_requests.begin_steps()
     for phase, steps in zip(phases, steps_of_phase, strict=True):
         reporter.begin_phase()
         for step in range(max(phase.start, first_step), phase.stop):
@@ -119,13 +127,20 @@ def train_locked(
             state, figures = steps.train(state, placed)
             done = step + 1
             reporter.train(done, phase, figures)
-            if done % settings.eval_every == 0 or done == settings.total_steps:
+            is_last = done == settings.total_steps
+            if done % settings.eval_every == 0 or is_last:
                 with reporter.pause(figures):
                     totals = evaluate(mesh, steps, state.params, evaluation, held_out)
                     reporter.evaluation(done, "heldout", totals)
-            if done % settings.checkpoint_every == 0 or done == settings.total_steps:
+            is_stop = stop_requests.is_stop(done) and not is_last
+            if done % settings.checkpoint_every == 0 or is_last or is_stop:
                 with reporter.pause(figures):
                     checkpoints.save(state, identity(store, stream, done))
+            if is_stop:
+                reporter.close()
+                checkpoints.close()
+                console.say(f"Saved at step {done}; the same command continues from there.")
+                raise SystemExit(EXIT_STATUS)
     reporter.close()
     checkpoints.close()
 

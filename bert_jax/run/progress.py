@@ -7,14 +7,17 @@ from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
+from jaxtyping import Array
 
+from bert_jax.common import console
+from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
 from bert_jax.run.metrics import Writers, summarize
 from bert_jax.stream.phases import Phase
 from bert_jax.training.evaluation import ALL
-from bert_jax.training.step import StepFigures, TotalsByName
+from bert_jax.training.step import SKIPPED, StepFigures, TotalsByName
 
 
 class Reporter:
@@ -38,6 +41,8 @@ class Reporter:
         is_writer = jax.process_index() == 0
         self._writers = Writers(directory, settings.total_steps, first_step) if is_writer else None
         self._pending: tuple[int, Phase, StepFigures] | None = None
+        self._skipped: list[tuple[int, Array]] = []  # since the last record, on the device
+        self._skipped_in_a_row = 0
         self._is_compiling = False
         self._restart_clock(first_step)
 
@@ -63,12 +68,17 @@ class Reporter:
         self._clock += time.monotonic() - began
 
     def train(self, step: int, phase: Phase, figures: StepFigures) -> None:
-        """Take the figures of a step just dispatched; write those of an earlier one."""
+        """Take the figures of a step just dispatched; write those of an earlier one.
+
+        Raises:
+          UserError: `config.max_skipped_updates` updates in a row were not finite.
+        """
         self._write_pending()
         if self._is_compiling:
             jax.block_until_ready(figures)
             self._restart_clock(step)
             self._is_compiling = False
+        self._skipped.append((step, figures.scalars[SKIPPED]))
         if step % self._settings.log_every == 0 or step == self._settings.total_steps:
             self._pending = (step, phase, figures)
 
@@ -98,9 +108,35 @@ class Reporter:
         self._pending = None
         figures = jax.device_get(figures)  # waits until the device has finished that step
         scalars = {name: float(value) for name, value in figures.scalars.items()}
+        scalars[SKIPPED] = float(self._count_skipped(step, figures))
         record = self._summary(figures.totals) | scalars | self._rates(step, phase)
         self._write(step, "train", record)
         self._restart_clock(step)
+
+    def _count_skipped(self, step: int, figures: StepFigures) -> int:
+        """The updates up to `step` that were left out since the last record."""
+        until = [(at, skipped) for at, skipped in self._skipped if at <= step]
+        self._skipped = self._skipped[len(until) :]
+        skipped = []
+        for at, is_skipped in jax.device_get(until):
+            self._skipped_in_a_row = self._skipped_in_a_row + 1 if is_skipped else 0
+            if is_skipped:
+                skipped.append(at)
+        if skipped:
+            console.say(
+                f"Warning: the loss or gradient of step {', '.join(map(str, skipped[:5]))}"
+                f"{', ...' if len(skipped) > 5 else ''} was not finite; "
+                f"{len(skipped)} of {len(until)} updates were left out."
+            )
+        if self._skipped_in_a_row >= self._settings.max_skipped_updates:
+            raise UserError(
+                f"the loss or gradient of the last {self._skipped_in_a_row} steps up to {step} was "
+                f"not finite (loss {self._summary(figures.totals)['loss']:.3g}, gradient norm "
+                f"{float(figures.scalars['grad_norm']):.3g}): lower config.learning_rate, warm up "
+                "longer, set config.optimizer.clip_norm, or compute in float32. These updates were "
+                "left out, so the parameters and the checkpoints are finite"
+            )
+        return len(skipped)
 
     def _summary(self, totals: TotalsByName) -> dict[str, float]:
         return summarize(totals, self._settings.objective.loss_weights)

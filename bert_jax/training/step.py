@@ -26,6 +26,7 @@ from bert_jax.training.optimizers import make_optimizer
 from bert_jax.training.settings import TrainingSettings
 
 TotalsByName = dict[str, Totals]
+SKIPPED = "skipped_updates"
 
 
 @jax.tree_util.register_dataclass
@@ -43,7 +44,8 @@ class StepFigures(NamedTuple):
 
     Attributes:
       totals: each loss of the objective with its metrics, summed over the batch.
-      scalars: `grad_norm`, before clipping, and the learning rates.
+      scalars: `grad_norm`, before clipping; the learning rates; `SKIPPED`, 1 if the update was
+        left out because a loss or the gradient was not finite, else 0.
     """
 
     totals: TotalsByName
@@ -129,10 +131,14 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
         with jax.named_scope("optimizer"):
             updates, opt_state = optimizer.update.update(gradient, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-            scalars = {"grad_norm": optax.tree.norm(gradient)}
+            grad_norm = optax.tree.norm(gradient)
+            losses = [each.loss for each in found.values()]
+            is_finite = jnp.isfinite(jnp.stack([grad_norm, *losses])).all()
+            new = _if_finite(is_finite, (params, opt_state), (state.params, state.opt_state))
+            scalars = {"grad_norm": grad_norm, SKIPPED: 1.0 - is_finite}
         for name, learning_rate in optimizer.learning_rates.items():
             scalars[name] = learning_rate(state.step)
-        return TrainState(state.step + 1, params, opt_state), StepFigures(found, scalars)
+        return TrainState(state.step + 1, *new), StepFigures(found, scalars)
 
     def evaluate(params: Params, batch: Batch) -> TotalsByName:
         return totals(params, batch, None)
@@ -152,6 +158,17 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
             of_state,
         ),
     )
+
+
+def _if_finite(is_finite: Array, new: Any, old: Any) -> Any:
+    """`new`, or `old` where something is not finite; counters (integers) go on in both cases."""
+
+    def choose(new: Array, old: Array) -> Array:
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        return jnp.where(is_finite, new, old)
+
+    return jax.tree.map(choose, new, old)
 
 
 def abstract_batch(

@@ -154,7 +154,6 @@ def test_a_job_that_slurm_kills_and_requeues_ends_in_the_same_bytes(
     assert_ended_as(unbroken, tmp_path / "run")
 
 
-@pytest.mark.xfail(reason="the train command does not save at SIGTERM yet", strict=True)
 def test_a_job_that_gets_sigterm_saves_requeues_itself_and_ends_in_the_same_bytes(
     cluster, corpus, unbroken, tmp_path
 ):

@@ -13,7 +13,7 @@ from bert_jax import model as model_lib
 from bert_jax.config import default_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.training import sharding
-from bert_jax.training.step import compile_steps, split_rows
+from bert_jax.training.step import SKIPPED, compile_steps, split_rows
 from tests.architectures import make_modern
 from tests.synthetic import random_batch
 
@@ -249,6 +249,38 @@ def test_two_runs_are_equal_to_the_bit():
     one, other = run(config, batches()), run(config, batches())
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_an_update_that_is_not_finite_is_left_out(family):
+    config = small_config(data=8)
+    if family == "modern":
+        modern(config)
+    good = batches(2)
+    bad = good[0] | {"masked_weights": np.full_like(good[0]["masked_weights"], np.inf)}
+    settings = parse(config)
+    mesh = sharding.make_mesh(settings.training.mesh)
+    steps = compile_steps(settings.training, settings.model_config(VOCAB), mesh)
+    state, _ = steps.train(steps.init(), sharding.place_batch(mesh, good[0], BATCH))
+    before = jax.device_get(state)
+    state, figures = steps.train(state, sharding.place_batch(mesh, bad, BATCH))
+    assert figures.scalars[SKIPPED] == 1
+    after = jax.device_get(state)
+    assert after.step == before.step + 1
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+    floats = [
+        (a, b)
+        for a, b in zip(
+            jax.tree.leaves(after.opt_state), jax.tree.leaves(before.opt_state), strict=True
+        )
+        if a.dtype == np.float32
+    ]
+    assert floats
+    for a, b in floats:
+        np.testing.assert_array_equal(a, b)
+    state, figures = steps.train(state, sharding.place_batch(mesh, good[1], BATCH))
+    assert figures.scalars[SKIPPED] == 0
+    assert np.isfinite(figures.totals["mlm"].loss)
 
 
 def test_training_learns_a_batch_by_heart():

@@ -1,0 +1,72 @@
+"""Stopping a run on a signal: save first, then exit with a status that asks to be started again.
+
+SIGTERM is what schedulers send before they take a machine away, SIGUSR1 what SLURM can be told to
+send (`--signal`), SIGINT is Ctrl-C. Any of them to any one process stops the run on all processes,
+after the same step.
+"""
+
+import os
+import signal
+import threading
+import types
+
+import jax
+from jax.experimental import multihost_utils
+
+from bert_jax.common import console
+
+EXIT_STATUS = 75  # EX_TEMPFAIL: the launchers in launch/ start the run again
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequests:
+    """The signals that ask this process to stop; active inside `with`.
+
+    Before the first step there is nothing to save, and a signal ends the process at once (with
+    several processes, after the first step). A second Ctrl-C always does.
+    """
+
+    def __init__(self):
+        self._received: signal.Signals | None = None
+        self._is_stepping = False
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "StopRequests":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread can take signals
+        for number in SIGNALS:
+            # The distributed runtime has its own handler of SIGTERM, which tells all processes.
+            if number != signal.SIGTERM or not jax.distributed.is_initialized():
+                self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def begin_steps(self) -> None:
+        """From now on a signal waits for the next call of `is_stop`."""
+        self._is_stepping = True
+
+    def is_stop(self, step: int) -> bool:
+        """Whether the run must be saved after `step` updates and end; the same on all processes.
+
+        Must be called by every process after every step.
+        """
+        if jax.distributed.is_initialized():
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._received is not None
+
+    def _receive(self, number: int, frame: types.FrameType | None) -> None:
+        del frame
+        name = signal.Signals(number).name
+        if self._received == number == signal.SIGINT:
+            os._exit(128 + number)
+        self._received = signal.Signals(number)
+        if jax.distributed.is_initialized():
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif not self._is_stepping:
+            console.say(f"{name}: stopped before the first step; the same command starts again.")
+            raise SystemExit(EXIT_STATUS)
+        again = "; press Ctrl-C again to leave at once" if number == signal.SIGINT else ""
+        console.say(f"{name}: saving after the current step, then stopping{again}.")
