@@ -49,7 +49,7 @@ def export() -> None:
     tokenizer = load_tokenizer(run.tokenizer_directory)
     corpus = run.settings.store_directory(directory)
     lines: list[str] = []
-    if (corpus / MANIFEST).is_file():  # the token store may have been deleted
+    if (corpus / MANIFEST).is_file():  # the corpus may have been deleted
         lines = lines_of(TokenStore.open(corpus).split("heldout"), tokenizer)
     hugging_face.export(
         run.params, run.model, run.tokenizer_directory, out, FLAGS.format, lines=lines[:2000]

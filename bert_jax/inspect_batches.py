@@ -1,8 +1,8 @@
 """Look at the batches of a run: `python -m bert_jax.inspect_batches --config=FILE [--step=K]`.
 
-Prints rows of the batch at step K in readable form, with what is masked, then statistics of that
-batch and the following ones. Every step takes the same time. Needs no accelerator; makes the token
-store if it does not exist yet.
+Prints rows of the batch at step K as a person reads them, then what is counted over that batch and
+the following ones. Any step costs the same. Needs no accelerator; makes the token store if it is
+not there yet.
 """
 
 import collections
@@ -28,20 +28,19 @@ from bert_jax.training.objectives.base import Ratio
 FLAGS = flags.FLAGS
 
 LEGEND = """\
-[MASK:text] the model sees [MASK] and must predict `text`
-[pie:text]  the model sees the random token `pie` and must predict `text`
-[text:text] the model sees `text` and must predict it all the same
+[MASK:text] the model sees a mask, and must find `text`
+[pie:text]  the model sees the random piece `pie`, and must find `text`
+[text:text] the model sees `text`, and must find it all the same
 """
 _COLORS = {"mask": "\033[33m", "random": "\033[31m", "kept": "\033[32m", "special": "\033[2m"}
 
 
 def define_flags() -> None:
+    """Define the command's flags."""
     command_line.define_config()
     flags.DEFINE_integer("step", 0, "The step whose batch is shown", lower_bound=0)
     flags.DEFINE_integer("rows", 4, "Number of rows to show", lower_bound=0)
-    flags.DEFINE_integer(
-        "batches", 20, "Number of batches that the statistics cover", lower_bound=1
-    )
+    flags.DEFINE_integer("batches", 20, "Number of batches for the statistics", lower_bound=1)
 
 
 def main() -> None:
@@ -86,12 +85,12 @@ def readable_row(
     """One row of a batch as text, a line for each document or side of a pair.
 
     Args:
-      batch: to take the row from.
+      batch: has the row.
       row: its number.
       objective: that made the batch.
       vocabulary: of the ids.
       piece: the text of an id.
-      has_colors: whether to mark what is masked with terminal colors.
+      has_colors: for terminals that show them.
     """
     count = np.count_nonzero(batch["masked_weights"][row])
     positions = batch["masked_positions"][row, :count].tolist()
@@ -115,7 +114,7 @@ def readable_row(
 def _token(
     seen: int, label: int | None, vocabulary: Vocabulary, piece: Callable[[int], str]
 ) -> tuple[str, str]:
-    """A token as text, and how it was masked: a key of _COLORS, or nothing."""
+    """How a token is written, and what was done to it."""
 
     def text(id: int) -> str:
         return piece(id).removeprefix("▁").removeprefix("##")
@@ -128,7 +127,7 @@ def _token(
 
 
 def source_shares(sources: Iterable[list[str]]) -> dict[str, str]:
-    """The share of the rows that each source has; empty if there is only one."""
+    """The share of the rows that each source has; nothing if there is but one."""
     count = collections.Counter(itertools.chain.from_iterable(sources))
     if len(count) < 2:
         return {}
@@ -136,7 +135,7 @@ def source_shares(sources: Iterable[list[str]]) -> dict[str, str]:
 
 
 def rates(batches: Iterable[Batch], objective: Objective, vocabulary: Vocabulary) -> dict[str, str]:
-    """Statistics of batches for a reader: rates of masking and use of the rows."""
+    """What is masked, how, and what the rows are made of, counted over batches."""
     count: collections.Counter[str] = collections.Counter()
     of_objective: dict[str, Ratio] = {}
     for batch in batches:
@@ -168,7 +167,7 @@ def rates(batches: Iterable[Batch], objective: Objective, vocabulary: Vocabulary
         "places in use": share(count["tokens"], "places"),
         "tokens to predict": share(count["predictions"], "tokens"),
         "  replaced by [MASK]": share(count["masked"], "predictions"),
-        "  replaced by a random token": share(
+        "  replaced by a random piece": share(
             count["predictions"] - count["masked"] - count["kept"], "predictions"
         ),
         "  left as they are": share(count["kept"], "predictions"),

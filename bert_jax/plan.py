@@ -1,9 +1,8 @@
 """Plan a run on TPUs: `python -m bert_jax.plan --config=configs/bert.py:large --topology=v5e:4x4`.
 
-Compiles the run's training step for a slice of TPU chips, on a machine that has none (needs
-`pip install 'bert_jax[tpu]'` and Linux). Prints memory, arithmetic and communication of a chip,
-whether the step fits, its predicted time, and how that scales. Compiled and predicted, not run; the
-formulas are in docs/scaling.md.
+Compiles the run's training step for a slice of TPU chips on this machine, which needs none of them,
+and prints what a chip holds, computes and exchanges, whether that fits, how long a step should
+take, and how that scales. Compiled and predicted, not run; the formulas are in docs/scaling.md.
 """
 
 import dataclasses
@@ -243,6 +242,7 @@ def to_json(plans: Sequence[Plan]) -> str:
 
 
 def define_flags() -> None:
+    """Define `--topology` and `--json`."""
     flags.DEFINE_string(
         "topology", "v5e:4x4", "The slice: v5e:4x4, v5p:4x4x4, v6e:16x16, v4:2x2x4, ..."
     )
@@ -250,6 +250,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    """Print the plans, and write them where --json says."""
     plans = plan(parse(command_line.config()), Slice.parse(flags.FLAGS.topology))
     console.say(describe(plans))
     if flags.FLAGS.json:

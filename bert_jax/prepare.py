@@ -1,7 +1,6 @@
 """Make the token store of a config: `python -m bert_jax.prepare --config=FILE [--workdir=DIR]`.
 
-Prints what is in the store, whose report.html is the audit of the corpus. `--verify` compares every
-file of an existing store with its hash instead.
+`--verify` reads an existing store, and compares every file with its hash.
 
 `bert_jax.train` prepares its store itself. This command is for looking at a corpus before training,
 and for preparing one store for many runs (`--config.corpus.directory=DIR`). No accelerator is
@@ -19,6 +18,7 @@ FLAGS = flags.FLAGS
 
 
 def main() -> None:
+    """Prints what is in the store of the config, which is made if it does not exist."""
     settings = parse(command_line.config())
     directory = settings.store_directory(command_line.workdir())
     if FLAGS.verify:
@@ -49,7 +49,7 @@ def summary(store: TokenStore) -> str:
 
 
 def verified(store: TokenStore) -> str:
-    """Compares all files of a store with their hashes; one line for the user.
+    """Checks all files of a store; the line that says so.
 
     Raises:
       UserError: a file is not as it was written.
@@ -61,13 +61,9 @@ def verified(store: TokenStore) -> str:
 
 
 def define_flags() -> None:
-    flags.DEFINE_boolean(
-        "verify", False, "Compare the files of an existing store with their hashes"
-    )
+    flags.DEFINE_boolean("verify", False, "Compare the files of a store with their hashes")
     flags.DEFINE_string("runner", "", "Apache Beam runner: DirectRunner, FlinkRunner, ...")
-    flags.DEFINE_multi_string(
-        "beam_option", [], "With --runner: an option of the pipeline, e.g. --direct_num_workers=2"
-    )
+    flags.DEFINE_multi_string("beam_option", [], "With --runner: an option of the pipeline")
 
 
 if __name__ == "__main__":

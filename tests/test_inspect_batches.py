@@ -84,7 +84,7 @@ def test_rates_are_counted():
         "places in use": "90.00%",
         "tokens to predict": "33.33%",
         "  replaced by [MASK]": "33.33%",
-        "  replaced by a random token": "33.33%",
+        "  replaced by a random piece": "33.33%",
         "  left as they are": "33.33%",
         "special tokens among them (must be 0)": "0",
     }
