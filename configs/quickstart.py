@@ -1,9 +1,9 @@
-"""A small encoder in the modern recipe: a folder for PyTorch within minutes, on a laptop.
+"""A small encoder with the modern recipe: from text to a PyTorch folder in minutes on a laptop.
 
 Paper:     ModernBERT (https://arxiv.org/abs/2412.13663) for the architecture: pre-norm, rotary
            positions, GeGLU, no biases; Muon (https://kellerjordan.github.io/posts/muon) for the
            encoder's matrices.
-Corpus:    the English documentation of the installed packages (about 20 MB).
+Corpus:    the English documentation in the installed packages (about 20 MB).
 Command:   python -m bert_jax.train --config=configs/quickstart.py
 Hardware:  two CPU cores, no GPU.
 Hours:     0.08 in all on a 2-core Xeon: 31 s for corpus and tokenizer, 4 min 12 s of training.
