@@ -1,10 +1,10 @@
 """Measure the training step: `python -m bert_jax.benchmark --config=FILE[:arg] [--steps=20]`.
 
-Compiles the step that `bert_jax.train` runs and times it, in each phase of the run or in that of
+Compiles the step that `bert_jax.train` runs and times it in each phase of the run, or in that of
 `--phase`, on random batches or on real ones (`--batches=real --workdir=DIR`); needs neither a
-corpus nor TensorFlow. Prints speed, arithmetic, memory and the time of each part. `--largest_batch`
-looks for the largest batch that fits; `--compare` runs `transformers` on the same batches, in
-turns. What each figure means is in docs/step.md.
+corpus nor TensorFlow. Prints speed, MFU, memory and the time of each part. `--largest_batch` finds
+the largest batch that fits; `--compare` runs `transformers` on the same batches, in turns.
+docs/step.md explains each figure.
 """
 
 import dataclasses
@@ -134,18 +134,28 @@ def find_largest(runner: Runner, phase: Phase, limit_gib: float | None) -> capac
 
 
 def define_flags() -> None:
-    """Define the flags of this command besides the config."""
-    flags.DEFINE_integer("steps", 20, "Steps to time, in each phase; with --compare in each turn")
-    flags.DEFINE_integer("phase", None, "Measure this phase alone: 0, 1, ...; default: all")
-    flags.DEFINE_enum("batches", "synthetic", ["synthetic", "real"], "real: from --workdir's store")
-    flags.DEFINE_boolean("measure_peak", False, "MFU of measured products, not of the data sheet")
-    flags.DEFINE_boolean("largest_batch", False, "Look for the largest batch that fits")
-    flags.DEFINE_float("memory_gib", None, "A device's memory for --largest_batch; default: all")
-    flags.DEFINE_boolean("compare", False, "Beside the same model in transformers, in turns")
-    flags.DEFINE_list("peers", peers.DEFAULT, f"Of --compare: {', '.join(peers.SIDES)}")
-    flags.DEFINE_integer("rounds", 6, "Of --compare: how often each side gets its turn")
-    flags.DEFINE_string("json", None, "Write the figures into this file, too")
-    flags.DEFINE_string("side", None, "(internal) be this side of --compare")
+    flags.DEFINE_integer(
+        "steps", 20, "Number of steps to time, in each phase; with --compare in each turn"
+    )
+    flags.DEFINE_integer("phase", None, "Measure only this phase: 0, 1, ... Default: all")
+    flags.DEFINE_enum(
+        "batches",
+        "synthetic",
+        ["synthetic", "real"],
+        "Random batches, or those of the token store in --workdir",
+    )
+    flags.DEFINE_boolean(
+        "measure_peak", False, "MFU relative to a measured rate of products, not to the data sheet"
+    )
+    flags.DEFINE_boolean("largest_batch", False, "Find the largest batch that fits")
+    flags.DEFINE_float(
+        "memory_gib", None, "Memory of a device for --largest_batch. Default: all of it"
+    )
+    flags.DEFINE_boolean("compare", False, "Measure the same model in transformers too, in turns")
+    flags.DEFINE_list("peers", peers.DEFAULT, f"For --compare: {', '.join(peers.SIDES)}")
+    flags.DEFINE_integer("rounds", 6, "For --compare: number of turns of each side")
+    flags.DEFINE_string("json", None, "File to write the figures to, too")
+    flags.DEFINE_string("side", None, "(internal) the side of --compare that this process is")
 
 
 def check_flags() -> None:

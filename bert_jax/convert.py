@@ -1,7 +1,7 @@
 """Export a run to Hugging Face: `python -m bert_jax.convert export --workdir=DIR --out=hf/`.
 
-Writes a folder that `transformers` loads without changes, compares its logits and token ids with
-ours, and prints the lines that load it in Python.
+Writes a folder that `transformers` loads as it is, compares its logits and token ids with ours, and
+prints the lines that load it in Python. docs/pytorch.md shows what to do with it.
 """
 
 import sys
@@ -23,16 +23,20 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Define the flags of `export`."""
     command_line.define_workdir("The run to export", required=True)
     flags.DEFINE_string("out", None, "The folder to make. Default: <workdir>/hf")
     command_line.define_as_local("out")
-    flags.DEFINE_integer("step", None, "The checkpoint to export. Default: the newest")
+    flags.DEFINE_integer("step", None, "Step of the checkpoint to export. Default: the newest")
     flags.DEFINE_enum(
-        "format", "safetensors", ["safetensors", "bin"], "Of the weights; bin: a PyTorch state dict"
+        "format",
+        "safetensors",
+        ["safetensors", "bin"],
+        "Format of the weights; bin: a PyTorch state dict (needs torch)",
     )
     flags.DEFINE_bool(
-        "check", True, "Compare the logits of the folder under transformers with ours"
+        "check",
+        True,
+        "Compare the logits under transformers with ours (needs torch and transformers)",
     )
 
 

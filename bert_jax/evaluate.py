@@ -1,7 +1,8 @@
 """Held-out figures of a run: `python -m bert_jax.evaluate --workdir=DIR [--step=N]`.
 
-Computes all of the split with the fixed masks of every evaluation, so that figures of different
-runs on one token store compare where objective and last sequence length are the same.
+Prints losses and accuracies over the whole split (training evaluates a part of it), and those of
+each source of a mixture. The masks are always the same, so figures of runs on one token store can
+be compared if objective and last sequence length are equal.
 """
 
 from pathlib import Path
@@ -23,10 +24,14 @@ ROWS_PER_DEVICE = 32
 
 
 def define_flags() -> None:
-    """Define the command's flags."""
     command_line.define_workdir("The run to evaluate", required=True)
-    flags.DEFINE_integer("step", None, "The checkpoint to load. Default: the newest")
-    flags.DEFINE_enum("split", "heldout", ["heldout", "train"], "The split to evaluate on")
+    flags.DEFINE_integer("step", None, "Step of the checkpoint to load. Default: the newest")
+    flags.DEFINE_enum(
+        "split",
+        "heldout",
+        ["heldout", "train"],
+        "Documents that were not trained on, or those that were",
+    )
 
 
 def main() -> None:

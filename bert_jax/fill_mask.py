@@ -1,6 +1,6 @@
 """Predict masked words: `python -m bert_jax.fill_mask --workdir=DIR --text='Paris is [MASK].'`.
 
-Prints the most probable tokens for each [MASK] of each `--text`; without `--text`, of each line of
+Prints the most probable tokens for each [MASK] of each `--text`; without `--text`, for each line of
 standard input.
 """
 
@@ -22,9 +22,9 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     command_line.define_workdir("The run to load", required=True)
-    flags.DEFINE_integer("step", None, "The checkpoint to load. Default: the newest")
-    flags.DEFINE_multi_string("text", [], "A text with [MASK] in it; may be given several times")
-    flags.DEFINE_integer("top", 5, "Predictions for each [MASK]", lower_bound=1)
+    flags.DEFINE_integer("step", None, "Step of the checkpoint to load. Default: the newest")
+    flags.DEFINE_multi_string("text", [], "A text with [MASK] in it")
+    flags.DEFINE_integer("top", 5, "Number of predictions for each [MASK]", lower_bound=1)
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _typed_lines(mask: str) -> Iterator[list[str]]:
-    """The lines of standard input, one at a time as they are typed."""
+    """The non-empty lines of standard input, one at a time so that each is answered at once."""
     if sys.stdin.isatty():
         print(f"Type texts with {mask}, one a line; Ctrl-D ends.", file=sys.stderr)
     is_empty = True

@@ -38,8 +38,8 @@ def define_flags() -> None:
     """Define the command's flags."""
     command_line.define_config()
     flags.DEFINE_integer("step", 0, "The step whose batch is shown", lower_bound=0)
-    flags.DEFINE_integer("rows", 4, "Rows to show", lower_bound=0)
-    flags.DEFINE_integer("batches", 20, "Batches to count over", lower_bound=1)
+    flags.DEFINE_integer("rows", 4, "Number of rows to show", lower_bound=0)
+    flags.DEFINE_integer("batches", 20, "Number of batches for the statistics", lower_bound=1)
 
 
 def main() -> None:

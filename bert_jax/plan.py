@@ -243,8 +243,10 @@ def to_json(plans: Sequence[Plan]) -> str:
 
 def define_flags() -> None:
     """Define `--topology` and `--json`."""
-    flags.DEFINE_string("topology", "v5e:4x4", "The slice: v5e:4x4, v5p:4x4x4, v6e:16x16, v4:...")
-    flags.DEFINE_string("json", None, "Write the figures into this file, too")
+    flags.DEFINE_string(
+        "topology", "v5e:4x4", "The slice: v5e:4x4, v5p:4x4x4, v6e:16x16, v4:2x2x4, ..."
+    )
+    flags.DEFINE_string("json", None, "File to write the figures to, too")
 
 
 def main() -> None:

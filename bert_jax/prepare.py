@@ -61,10 +61,9 @@ def verified(store: TokenStore) -> str:
 
 
 def define_flags() -> None:
-    """Flags of this command beyond --config and --workdir."""
-    flags.DEFINE_boolean("verify", False, "Check an existing store against its hashes")
+    flags.DEFINE_boolean("verify", False, "Compare the files of a store with their hashes")
     flags.DEFINE_string("runner", "", "Apache Beam runner: DirectRunner, FlinkRunner, ...")
-    flags.DEFINE_multi_string("beam_option", [], "An option of the pipeline; may be given again")
+    flags.DEFINE_multi_string("beam_option", [], "With --runner: an option of the pipeline")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES"
 def define_config() -> None:
     """Define `--config=FILE[:arg]`, `--config.field=value` and `--workdir`."""
     config_flags.DEFINE_config_file(
-        "config", None, "Config file, with an argument after a colon: configs/bert.py:tiny"
+        "config",
+        None,
+        "Config file, with an argument after a colon: configs/bert.py:tiny. --config.FIELD=VALUE "
+        "sets a field; bert_jax/config.py lists them",
     )
     define_workdir("Where the run lives. Default: runs/<config file>[-<argument>]")
 
@@ -143,14 +146,23 @@ def _config_problem(message: str) -> str:
     return f"--config: {lines[-1]}"
 
 
+def _flag_problem(error: flags.Error) -> str:
+    """One line for an error of absl about a flag."""
+    text = str(error).strip().splitlines()[-1].removeprefix("flag ")
+    if missing := re.search(r"Flag (--\w+) must have a value other than None", text):
+        return f"{missing[1]} is missing"
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return f"there is no flag --{error.flagname}; a config field is --config.FIELD=VALUE"
+    return text
+
+
 def _guarded(action: Callable):
     try:
         return action()
     except UserError as error:
         _leave(f"error: {error}")
     except flags.Error as error:
-        text = str(error).strip().splitlines()[-1].removeprefix("flag ")
-        _leave(f"error: {text}\nRun with --help for the flags.")
+        _leave(f"error: {_flag_problem(error)}\nRun with --help for the flags.")
     except KeyboardInterrupt:
         _leave("stopped", status=130)
     except Exception as error:

@@ -3,6 +3,7 @@
 Everything is written below `<directory>.partial` (see scratch.py), which is renamed at the end.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,12 @@ def build_store(
             return _open(directory, settings, needs)
         expect_no_other_content(directory)
         bundles = list_bundles(settings)
+        megabytes = sum(bundle.size for bundle in bundles) / 1e6
+        print(
+            f"making the token store {directory} from {settings.source} ({megabytes:,.1f} MB)",
+            file=sys.stderr,
+            flush=True,
+        )
         scratch = scratch_of(directory, settings, bundles)
         with Workers(settings.workers) as workers:
             manifest = _build(scratch, bundles, settings, needs, workers, engine or workers.run)

@@ -23,7 +23,7 @@ CONFIG = f"--config={ROOT}/configs/bert.py:tiny"
         ("--config.model.hiden_size=3", "no field 'hiden_size': did you mean 'hidden_size'"),
         ("--config.total_steps=many", "config.total_steps=many"),
         ("--config=nowhere.py", "nowhere.py does not exist; there are configs/bert.py, "),
-        ("--wrkdir=x", "wrkdir"),
+        ("--wrkdir=x", "no flag --wrkdir; a config field is --config.FIELD=VALUE"),
         ("extra", "'extra' is not a flag"),
         ("--config.stream.mask_share=0.5", "'mask_share' is now called 'mask_replace_prob'"),
         ("--config.stream.random_share=0", "'random_share' is now called 'random_replace_prob'"),
@@ -57,6 +57,11 @@ def test_without_a_config_those_that_exist_are_named(monkeypatch, tmp_path):
     assert "--config=FILE[:argument] is missing" in error
     for name in ("bert.py", "modernbert.py", "quickstart.py"):
         assert f"configs/{name}" in error
+
+
+def test_a_flag_that_is_missing_is_named():
+    error = commands.run(fill_mask.define_flags, fill_mask.main, "--text=[MASK]").error()
+    assert error.splitlines()[0] == "error: --workdir is missing"
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])

@@ -30,7 +30,7 @@ def prepare(directory, *arguments):
     )
 
 
-def test_the_command_makes_the_store_tells_what_is_in_it_and_opens_it_again(tmp_path):
+def test_the_command_makes_the_store_prints_what_is_in_it_and_opens_it_again(tmp_path):
     write_text(tmp_path / "a.txt", documents(60))
     write_text(tmp_path / "b.txt", documents(60, seed=1))
     source = f"--config.corpus.source=text:{tmp_path}/*.txt"
@@ -40,7 +40,11 @@ def test_the_command_makes_the_store_tells_what_is_in_it_and_opens_it_again(tmp_
     count = store.split("train").num_documents
     assert f"train    {count} documents" in first.stdout
     assert "report.html" in first.stdout
-    assert prepare(tmp_path, source).stdout == first.stdout
+    made = f"making the token store {tmp_path}/run/corpus from text:{tmp_path}/*.txt (0.1 MB)"
+    assert first.stderr.startswith(made)
+    again = prepare(tmp_path, source)
+    assert again.stdout == first.stdout
+    assert again.stderr == ""
 
 
 def test_a_store_is_verified(tmp_path):
@@ -73,7 +77,7 @@ def test_the_command_runs_a_pipeline(tmp_path):
     assert contents(tmp_path / "beam") == contents(tmp_path / "plain")
 
 
-def test_what_the_user_can_mend_is_one_line(tmp_path):
+def test_what_the_user_can_fix_is_one_line(tmp_path):
     result = prepare(tmp_path, "--config.corpus.source=text:nowhere/*.txt")
     assert result.returncode == 1
     assert result.stderr.strip().splitlines() == [

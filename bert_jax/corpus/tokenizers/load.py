@@ -104,10 +104,10 @@ def train_tokenizer(paragraphs: Iterable[str], settings: TokenizerSettings) -> T
       UserError: the text is too small or too varied for the vocabulary.
     """
     texts = list(paragraphs)
-    millions = sum(map(len, texts)) / 1e6
+    characters = sum(map(len, texts))
     with _progress(
-        f"training a {settings.kind} tokenizer of {settings.vocab_size:,} tokens on {millions:.1f} "
-        "million characters"
+        f"training a {settings.kind} tokenizer of {settings.vocab_size:,} tokens on "
+        f"{characters:,} characters"
     ):
         return TRAINERS[settings.kind](texts, settings)
 

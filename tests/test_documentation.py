@@ -1,0 +1,56 @@
+"""What README and docs name exists: commands, files, registries and config fields."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from bert_jax.config import default_config, flatten
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/*.md"))]
+FORMER = ROOT / "docs" / "what-changed.md"  # names what is no more, too
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def page(request):
+    """The path of a page and its text."""
+    return request.param, request.param.read_text()
+
+
+def test_links_lead_to_files(page):
+    path, text = page
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (path.parent / link).exists(), link
+
+
+def test_named_files_exist(page):
+    path, text = page
+    names = re.findall(r"\b(?:bert_jax|configs|docs|benchmarks|tests|launch)/[\w/]+\.\w+", text)
+    for name in names:
+        in_clone = name.removeprefix("bert_jax/")  # launch/README.md: from the clone's parent
+        assert (ROOT / name).exists() or (ROOT / in_clone).exists() or path == FORMER, name
+
+
+def test_commands_exist(page):
+    path, text = page
+    for name in re.findall(r"python -m bert_jax\.(\w+)", text):
+        is_former = path == FORMER and name == "inspect"
+        assert (ROOT / "bert_jax" / f"{name}.py").is_file() or is_former, name
+
+
+def test_config_fields_exist(page):
+    config = default_config()
+    fields = flatten(config.to_dict())
+    for name in re.findall(r"\bconfig\.([a-z_]+(?:\.[a-z0-9_]+)?)\b", page[1]):
+        if name not in ("json", "py", "field"):  # files, and --config.field=value
+            assert name in fields or name in config, name
+
+
+def test_registries_of_the_readme_exist():
+    table = ROOT.joinpath("README.md").read_text().partition("register it by name")[2]
+    registries = re.findall(r"`(bert_jax[\w.]*)\.([A-Z_]+)`", table)
+    assert len(registries) >= 7
+    for module, name in registries:
+        assert getattr(importlib.import_module(module), name), f"{module}.{name}"
