@@ -1,6 +1,8 @@
 """The step: the same loss, gradients and update on any mesh and in any number of parts."""
 
+import functools
 import itertools
+import json
 import re
 
 import jax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
 from bert_jax import model as model_lib
 from bert_jax.config import default_config, parse
@@ -36,10 +39,18 @@ def modern(config):
     config.optimizer.name = "muon"
 
 
+@functools.cache
+def compiled(config):
+    """The mesh and the steps of a config as JSON: compiled once for all tests."""
+    config = ConfigDict(json.loads(config))
+    mesh = sharding.make_mesh(parse(config).training.mesh)
+    model = ModelConfig.create(config.model, VOCAB)
+    return mesh, compile_steps(parse(config).training, model, mesh)
+
+
 def run(config, batches):
     """The state and the figures after a few steps, on the host."""
-    mesh = sharding.make_mesh(parse(config).training.mesh)
-    steps = compile_steps(parse(config).training, ModelConfig.create(config.model, VOCAB), mesh)
+    mesh, steps = compiled(config.to_json())
     state, history = steps.init(), []
     for batch in batches:
         state, figures = steps.train(state, sharding.place_batch(mesh, batch, BATCH))
@@ -194,8 +205,7 @@ def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
 
 
 def lowered_step(config):
-    mesh = sharding.make_mesh(parse(config).training.mesh)
-    steps = compile_steps(parse(config).training, ModelConfig.create(config.model, VOCAB), mesh)
+    mesh, steps = compiled(config.to_json())
     batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
     return steps, steps.train.lower(steps.abstract_state, batch)
 
