@@ -31,7 +31,7 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(dir=parser.parse_args().directory))
     config = load_config(str(Path(__file__).parent.parent / "configs" / "bert.py"), "base")
     settings = parse(config)
-    _, shapes = abstract(ModelConfig.create(config.model, VOCABULARY))
+    _, shapes = abstract(ModelConfig(VOCABULARY, **config.model.to_dict()))
     params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     opt_state = make_optimizer(settings.training.optimizer).update.init(params)
     # Not zeros, which Orbax would compress to nothing.

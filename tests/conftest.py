@@ -13,9 +13,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
-from jaxtyping import install_import_hook
 
-install_import_hook("bert_jax", "beartype.beartype")
+from tests import type_checks
+
+type_checks.install()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -91,13 +91,14 @@ def test_the_learning_rate_of_each_optimizer_has_a_name():
 
 def test_muon_update_of_each_projection_is_orthogonal():
     config = load_config("configs/quickstart.py")
+    config.model.num_hidden_layers = 1
     config.warmup_steps = 0
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0
     params = model_lib.initialize(ModelConfig(100, **config.model.to_dict()), jax.random.key(0))
     optimizer = make_optimizer(parse(config).training.optimizer).update
     gradient = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape), params)
-    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    updates, _ = jax.jit(optimizer.update)(gradient, optimizer.init(params), params)
     query = updates["encoder"]["layers"][0]["attention"]["qkv"]["kernel"][:, 0].reshape(128, 128)
     singular = np.linalg.svd(np.asarray(query), compute_uv=False) / 0.02
     # Five Newton-Schulz steps bring singular values near 1, and no further than this.

@@ -1,5 +1,6 @@
 """The step: the same loss, gradients and update on any mesh and in any number of parts."""
 
+import functools
 import itertools
 import re
 
@@ -36,12 +37,30 @@ def modern(config):
     config.optimizer.name = "muon"
 
 
+_compiled: dict = {}
+
+
+def compiled(config):
+    """The mesh and the steps of a config; compiled once for all tests."""
+    key = config.to_json()
+    if key not in _compiled:
+        settings = parse(config).training
+        mesh = sharding.make_mesh(settings.mesh)
+        model = ModelConfig(VOCAB, **config.model.to_dict())
+        _compiled[key] = mesh, compile_steps(settings, model, mesh)
+    return _compiled[key]
+
+
 def run(config, batches):
     """The state and the figures after a few steps, on the host."""
+<<<<<<< HEAD
     mesh = sharding.make_mesh(parse(config).training.mesh)
     steps = compile_steps(
         parse(config).training, ModelConfig(VOCAB, **config.model.to_dict()), mesh
     )
+=======
+    mesh, steps = compiled(config)
+>>>>>>> suite
     state, history = steps.init(), []
     for batch in batches:
         state, figures = steps.train(state, sharding.place_batch(mesh, batch, BATCH))
@@ -84,6 +103,35 @@ MESHES = [
 ]
 
 
+def family_config(family, head, **mesh):
+    config = small_config(**mesh)
+    config.model.head, config.model.sampled_negatives = head, 64
+    if family == "modern":
+        modern(config)
+    return config
+
+
+def loss_and_gradients(config):
+    """The function of parameters and a batch, to be compiled."""
+    structure, _ = model_lib.abstract(ModelConfig(VOCAB, **config.model.to_dict()))
+
+    def loss(params, batch):
+        bert = nnx.merge(structure, params)
+        mlm = parse(config).objective.totals(bert, batch, jax.random.key(1))["mlm"]
+        return mlm.loss / mlm.weight
+
+    return jax.value_and_grad(loss)
+
+
+@functools.cache
+def on_one_device(family, head):
+    """Parameters, and their loss and gradients on one device."""
+    config = family_config(family, head)
+    params = model_lib.initialize(ModelConfig(VOCAB, **config.model.to_dict()), jax.random.key(3))
+    found = jax.jit(loss_and_gradients(config))(params, random_batch(VOCAB, BATCH))
+    return params, jax.device_get(found)
+
+
 @pytest.mark.parametrize(
     ("mesh", "family", "head"),
     [
@@ -95,6 +143,7 @@ MESHES = [
 def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, head, monkeypatch):
     monkeypatch.setattr("bert_jax.model.cross_entropy.CPU_BLOCK_BYTES", 0)
     monkeypatch.setattr("bert_jax.model.cross_entropy.LEAST_BLOCK", 8)  # several blocks a device
+<<<<<<< HEAD
     config = small_config(**mesh)
     config.model.head, config.model.sampled_negatives = head, 64
     if family == "modern":
@@ -114,15 +163,26 @@ def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, he
             return loss(params, batch)
 
     expected = jax.jit(jax.value_and_grad(loss))(params, batch)
+=======
+    params, expected = on_one_device(family, head)
+    config = family_config(family, head, **mesh)
+    function = loss_and_gradients(config)
+>>>>>>> suite
     devices = sharding.make_mesh(parse(config).training.mesh)
+
+    def on_mesh(params, batch):
+        with jax.sharding.use_abstract_mesh(devices.abstract_mesh):
+            return function(params, batch)
+
     shardings = sharding.parameter_shardings(devices, params)
     rows = sharding.batch_sharding(devices)
-    found = jax.jit(jax.value_and_grad(loss_on_mesh), in_shardings=(shardings, rows))(
-        jax.device_put(params, shardings), sharding.place_batch(devices, batch, BATCH)
+    found = jax.jit(on_mesh, in_shardings=(shardings, rows))(
+        jax.device_put(params, shardings),
+        sharding.place_batch(devices, random_batch(VOCAB, BATCH), BATCH),
     )
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(expected[1]), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(jnp.abs(b).max())))
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max())))
 
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
@@ -196,10 +256,14 @@ def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
 
 
 def lowered_step(config):
+<<<<<<< HEAD
     mesh = sharding.make_mesh(parse(config).training.mesh)
     steps = compile_steps(
         parse(config).training, ModelConfig(VOCAB, **config.model.to_dict()), mesh
     )
+=======
+    mesh, steps = compiled(config)
+>>>>>>> suite
     batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
     return steps, steps.train.lower(steps.abstract_state, batch)
 

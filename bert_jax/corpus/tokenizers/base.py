@@ -155,4 +155,5 @@ def is_unspaced_utf8(piece: bytes) -> bool:
     for byte in piece[1:]:
         code = code << 6 | byte & 0x3F
     begin, end = code << 6 * missing, min((code + 1) << 6 * missing, 0x110000)
-    return 2 * sum(is_unspaced(chr(code)) for code in range(begin, end)) > end - begin
+    characters = "".join(map(chr, range(begin, end)))
+    return 2 * len(_UNSPACED.findall(characters)) > end - begin
