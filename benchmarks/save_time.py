@@ -28,7 +28,11 @@ VOCABULARY = 30_522
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, help="on the disk to measure; default: /tmp")
-    directory = Path(tempfile.mkdtemp(dir=parser.parse_args().directory))
+    with tempfile.TemporaryDirectory(dir=parser.parse_args().directory) as directory:
+        measure(Path(directory))
+
+
+def measure(directory: Path) -> None:
     config = load_config(str(Path(__file__).parent.parent / "configs" / "bert.py"), "base")
     settings = parse(config)
     _, shapes = abstract(ModelConfig(VOCABULARY, **config.model.to_dict()))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
+        logging.getLogger("absl").addFilter(_is_not_of_full_disk)
         self._directory = directory
         self._keeps_losses = bool(keep_best)
         options = ocp.CheckpointManagerOptions(
@@ -125,7 +127,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if not any(text in str(error) for text in _FULL):
+            if not _is_full_disk(error):
                 raise
             raise UserError(
                 f"the disk that holds {self._directory} is full: a checkpoint was not saved. "
@@ -190,6 +192,16 @@ def restore_params(
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         found = checkpointer.restore(directory.absolute() / str(chosen) / "default", arguments)
     return chosen, found["params"]
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    return any(text in str(error) for text in _FULL)
+
+
+def _is_not_of_full_disk(record: logging.LogRecord) -> bool:
+    """Keeps Orbax's tracebacks of a full disk out of the log: the error is raised anyway."""
+    error = record.exc_info and record.exc_info[1]
+    return not (error and _is_full_disk(error))
 
 
 def _loss(metrics: dict[str, float]) -> float:

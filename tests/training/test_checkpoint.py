@@ -1,5 +1,6 @@
 """Checkpoints: exact, on any mesh, complete or absent, finite, and kept as asked for."""
 
+import logging
 import subprocess
 
 import jax
@@ -131,7 +132,8 @@ def test_the_newest_the_regular_and_the_best_are_kept_also_by_a_resumed_run(tmp_
     assert saved_steps(tmp_path) == kept
 
 
-def test_a_full_disk_is_said_and_the_last_good_checkpoint_is_there(tmp_path):
+def test_a_full_disk_is_said_and_the_last_good_checkpoint_is_there(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("absl"), "propagate", True)
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)]
@@ -145,6 +147,7 @@ def test_a_full_disk_is_said_and_the_last_good_checkpoint_is_there(tmp_path):
         refusal = rf"{disk} is full: .* not saved\. The checkpoint of step 1 is there"
         with pytest.raises(UserError, match=refusal):
             checkpoints.wait()
+        assert not [record for record in caplog.records if record.exc_info]  # Orbax's tracebacks
         params = {"kernel": jax.ShapeDtypeStruct((300_000,), jnp.float32)}
         step, found = restore_params(disk, None, params)
         np.testing.assert_array_equal(found["kernel"], small(1, size=300_000).params["kernel"])
