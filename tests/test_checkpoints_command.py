@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from bert_jax import checkpoints
-from bert_jax.config import default_config, to_json
+from bert_jax.config import default_config
 from bert_jax.run import metrics
+from bert_jax.run.saved_config import to_json
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.step import TrainState
 from tests import commands

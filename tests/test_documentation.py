@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bert_jax.config import default_config, flatten
+from bert_jax.config import default_config
+from bert_jax.run.saved_config import flatten
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/*.md"))]

@@ -53,14 +53,7 @@ def compiled(config):
 
 def run(config, batches):
     """The state and the figures after a few steps, on the host."""
-<<<<<<< HEAD
-    mesh = sharding.make_mesh(parse(config).training.mesh)
-    steps = compile_steps(
-        parse(config).training, ModelConfig(VOCAB, **config.model.to_dict()), mesh
-    )
-=======
     mesh, steps = compiled(config)
->>>>>>> suite
     state, history = steps.init(), []
     for batch in batches:
         state, figures = steps.train(state, sharding.place_batch(mesh, batch, BATCH))
@@ -143,31 +136,9 @@ def on_one_device(family, head):
 def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, head, monkeypatch):
     monkeypatch.setattr("bert_jax.model.cross_entropy.CPU_BLOCK_BYTES", 0)
     monkeypatch.setattr("bert_jax.model.cross_entropy.LEAST_BLOCK", 8)  # several blocks a device
-<<<<<<< HEAD
-    config = small_config(**mesh)
-    config.model.head, config.model.sampled_negatives = head, 64
-    if family == "modern":
-        modern(config)
-    model = ModelConfig(VOCAB, **config.model.to_dict())
-    params = model_lib.initialize(model, jax.random.key(3))
-    structure, _ = model_lib.abstract(model)
-    batch = random_batch(VOCAB, BATCH)
-
-    def loss(params, batch):
-        bert = nnx.merge(structure, params)
-        mlm = parse(config).objective.totals(bert, batch, jax.random.key(1))["mlm"]
-        return mlm.loss / mlm.weight
-
-    def loss_on_mesh(params, batch):
-        with jax.sharding.use_abstract_mesh(devices.abstract_mesh):
-            return loss(params, batch)
-
-    expected = jax.jit(jax.value_and_grad(loss))(params, batch)
-=======
     params, expected = on_one_device(family, head)
     config = family_config(family, head, **mesh)
     function = loss_and_gradients(config)
->>>>>>> suite
     devices = sharding.make_mesh(parse(config).training.mesh)
 
     def on_mesh(params, batch):
@@ -256,14 +227,7 @@ def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
 
 
 def lowered_step(config):
-<<<<<<< HEAD
-    mesh = sharding.make_mesh(parse(config).training.mesh)
-    steps = compile_steps(
-        parse(config).training, ModelConfig(VOCAB, **config.model.to_dict()), mesh
-    )
-=======
     mesh, steps = compiled(config)
->>>>>>> suite
     batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
     return steps, steps.train.lower(steps.abstract_state, batch)
 

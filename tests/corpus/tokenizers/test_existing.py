@@ -234,5 +234,5 @@ def test_a_model_of_text_in_lower_case_is_loaded_as_it_was_trained(tmp_path):
 
 def test_training_says_what_it_does_at_once(capsys):
     train_tokenizer(["ab ba"] * 20, dataclasses.replace(SETTINGS, kind="bpe", vocab_size=9))
-    assert capsys.readouterr().err.startswith("training a bpe tokenizer of 9 tokens on 0.0 million")
+    assert capsys.readouterr().err.startswith("training a bpe tokenizer of 9 tokens on 100 char")
     assert set(TRAINERS) == {"unigram", "bpe", "wordpiece"}
