@@ -54,7 +54,7 @@ def default_config() -> ConfigDict:
     config.learning_rate = 1e-3  # the peak, reached after warmup_steps
     config.log_every = 20
     config.eval_every = 500
-    config.eval_batches = 100  # at most, of held-out examples, from the split's start
+    config.eval_batches = 100  # at most, of held-out examples, evenly spread over the split
     config.checkpoint_every = 500
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted, except by the next two
     config.keep_every = 0  # checkpoints of steps that this divides are kept for good; 0: none

@@ -39,7 +39,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     """Train what `config` describes in `directory`, or continue there.
 
     Raises:
-      UserError: something in the config, the corpus or the directory has to be fixed first.
+      UserError: the config, the corpus or the directory is invalid; the message gives the fix.
       SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
     # --- Check everything that can be checked before any work is done.
@@ -60,7 +60,7 @@ def train_locked(
     mesh: jax.sharding.Mesh,
     stop_requests: StopRequests,
 ) -> None:
-    """`train`, in a directory that no other run can use meanwhile."""
+    """`train`, while this process holds the lock of `directory`."""
     phases = settings.stream.phases
 
     # --- The corpus: a token store, made now if it is not there yet.
@@ -71,7 +71,7 @@ def train_locked(
         saved.set_aside_damaged(directory / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store)
 
-    # --- The model, its optimizer and the compiled steps; phases may have a model of their own.
+    # --- The model, its optimizer and the compiled steps; phases may differ in the rotary base.
     order = workdir.token_order(directory, settings, store)
     models = settings.models(store.vocabulary.size, order)
     say_if_not_exportable(models[0])
@@ -83,8 +83,8 @@ def train_locked(
     }
     steps_of_phase = [steps_of_model[model] for model in models]
 
-    # --- The state: the newest checkpoint, or the first step. All processes ask whether the run is
-    # finished before any of them can finish it: opening the checkpoints waits for all.
+    # --- The state: the newest checkpoint, or the first step. Every process reads whether the run
+    # is finished before `Checkpoints` synchronizes them, so that all take the same branch.
     finished = finish.is_finished(directory, settings.total_steps)
     checkpoints = Checkpoints(
         directory / workdir.CHECKPOINTS,
@@ -126,6 +126,8 @@ def train_locked(
     stop_requests.begin_steps()
     for phase, steps in zip(phases, steps_of_phase, strict=True):
         reporter.begin_phase()
+        if phase.stop > first_step:
+            console.say(f"Compiling the step for rows of {phase.sequence_length} tokens.")
         for step in range(max(phase.start, first_step), phase.stop):
             with reporter.waiting_for_data():
                 batch = next(batches)
@@ -164,11 +166,11 @@ def say_if_not_exportable(model: ModelConfig) -> None:
 
 def prepare(settings: RunSettings, directory: Path) -> TokenStore:
     """The run's token store; the first process makes it while the others wait for it."""
-    place = settings.store_directory(directory)
-    while jax.process_index() != 0 and not (place / MANIFEST).is_file():
+    store_directory = settings.store_directory(directory)
+    while jax.process_index() != 0 and not (store_directory / MANIFEST).is_file():
         time.sleep(0.5)
-    existing = workdir.open_store(directory, settings, place)
-    return existing or build_store(settings.corpus, place, settings.objective.needs)
+    existing = workdir.open_store(directory, settings, store_directory)
+    return existing or build_store(settings.corpus, store_directory, settings.objective.needs)
 
 
 def define_flags() -> None:

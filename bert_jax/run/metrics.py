@@ -81,8 +81,7 @@ class Console:
 
     def __init__(self, total_steps: int, first_step: int):
         self._total_steps = total_steps
-        self._first_step = first_step
-        self._began = time.monotonic()
+        self._began: tuple[float, int] | None = None  # when the first record came, and its step
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
@@ -103,13 +102,17 @@ class Console:
             self._bar.close()
 
     def _time_left(self, step: int) -> str:
-        done = max(step - self._first_step, 1)
-        seconds = (time.monotonic() - self._began) / done * (self._total_steps - step)
+        if self._began is None:  # the steps before were compiled first, which says little
+            self._began = time.monotonic(), step
+        began, first = self._began
+        if step == first:
+            return "?"
+        seconds = (time.monotonic() - began) / (step - first) * (self._total_steps - step)
         return tqdm.format_interval(seconds)
 
 
 def describe(figures: Figures) -> str:
-    """The figures that a person follows, in one line."""
+    """The main figures in one line, for the console."""
     parts = []
     for name, value in figures.items():
         if name == "loss":

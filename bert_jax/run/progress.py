@@ -21,9 +21,9 @@ from bert_jax.training.step import SKIPPED, StepFigures, TotalsByName
 
 
 class Reporter:
-    """Logs every `config.log_every`-th step, one step late, so that the host never waits.
+    """Logs every `log_every`-th step after the next one is dispatched: the host does not wait.
 
-    The rates of a record are means since the record before: of the time between, less pauses.
+    Rates are means since the previous record, without the time in `pause`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Reporter:
         self._restart_clock(first_step)
 
     def begin_phase(self) -> None:
-        """Write what is pending: the next step is compiled first, which counts for no rate."""
+        """Write what is pending: the next step is compiled first, which no rate includes."""
         self._write_pending()
         self._is_compiling = True
 
@@ -60,7 +60,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def pause(self, figures: StepFigures) -> Iterator[None]:
-        """Time spent in here, from the moment `figures` are there, counts for no rate."""
+        """Excludes the time inside, once `figures` are computed, from the rates."""
         jax.block_until_ready(figures)
         self._write_pending()
         began = time.monotonic()

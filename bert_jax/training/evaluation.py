@@ -12,7 +12,7 @@ from bert_jax.stream.rows import Batch
 from bert_jax.training import sharding
 from bert_jax.training.step import Steps, TotalsByName
 
-ALL = ""  # all sources together
+ALL = ""  # key of the totals over all sources
 
 
 def evaluate(
@@ -24,7 +24,7 @@ def evaluate(
 ) -> dict[str, TotalsByName]:
     """The totals over an evaluation, by source and of `ALL`.
 
-    They are added in float64 on the host, each while the device computes the next one.
+    Added in float64 on the host while the device computes the next batch.
 
     Args:
       mesh: of the devices.

@@ -1,8 +1,8 @@
 """Stopping a run on a signal: save first, then exit with a status that asks to be started again.
 
-SIGTERM is what schedulers send before they take a machine away, SIGUSR1 what SLURM can be told to
-send (`--signal`), SIGINT is Ctrl-C. Any of them to any one process stops the run on all processes,
-after the same step.
+SIGTERM is what schedulers send before they reclaim a machine, SIGUSR1 what `sbatch --signal` can
+send, SIGINT is Ctrl-C. Any of them to any one process stops the run on all processes, after the
+same step.
 """
 
 import os
@@ -68,5 +68,5 @@ class StopRequests:
         elif not self._is_stepping:
             console.say(f"{name}: stopped before the first step; the same command starts again.")
             raise SystemExit(EXIT_STATUS)
-        again = "; press Ctrl-C again to leave at once" if number == signal.SIGINT else ""
+        again = "; press Ctrl-C again to quit at once" if number == signal.SIGINT else ""
         console.say(f"{name}: saving after the current step, then stopping{again}.")

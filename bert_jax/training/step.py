@@ -32,7 +32,7 @@ SKIPPED = "skipped_updates"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class TrainState:
-    """All that changes in a run; the rest follows from the config, the corpus and `step`."""
+    """All state of a run: everything else is a function of config, corpus and `step`."""
 
     step: Any  # int32 scalar: how many updates were made
     params: Params
@@ -53,7 +53,7 @@ class StepFigures(NamedTuple):
 
 
 def stream_key(seed: int, name: str) -> PRNGKeyArray:
-    """The key of one named use of randomness."""
+    """The PRNG key for one purpose, such as dropout."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
@@ -88,10 +88,10 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
     of_state = TrainState(replicated, of_params, of_opt_state)
     of_rows = sharding.batch_sharding(mesh)
 
-    @jax.named_scope("head")  # for the profile: all that the encoder does not name otherwise
+    @jax.named_scope("head")  # in profiles: everything outside of the encoder's own scopes
     def totals(params: Params, batch: Batch, key: PRNGKeyArray | None) -> TotalsByName:
         params = jax.lax.with_sharding_constraint(params, sharding.gathered(of_params))
-        # Attention kernels split themselves over the mesh, and are chosen by its devices.
+        # Attention chooses its backend by the mesh's devices and shards its kernels over it.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return objective.totals(nnx.merge(structure, params), batch, key)
 
@@ -161,7 +161,7 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
 
 
 def _if_finite(is_finite: Array, new: Any, old: Any) -> Any:
-    """`new`, or `old` where something is not finite; counters (integers) go on in both cases."""
+    """`new`, or `old` if a loss or the gradient is not finite; integer counters always advance."""
 
     def choose(new: Array, old: Array) -> Array:
         if not jnp.issubdtype(new.dtype, jnp.floating):
