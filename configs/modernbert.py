@@ -50,7 +50,8 @@ def get_config(arg: str = "base") -> ConfigDict:
     config.stream.mask_unit = "token"
     config.stream.mask_replace_prob = 0.8
     config.stream.random_replace_prob = 0.1
-    short = {"sequence_length": 1024, "global_batch_size": 512, "rope_theta": 10_000.0}
+    # The short rows have config.global_batch_size.
+    short = {"sequence_length": 1024, "rope_theta": 10_000.0}
     long = {"sequence_length": 8192, "global_batch_size": 64, "rope_theta": 160_000.0}
     if length:
         config.stream.phases = ({**short, "until": 1.0},)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu
-from bert_jax.corpus.build import build_store
-from tests.corpus.corpora import documents, tiny_config, write_text
+from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 ROOT = Path(__file__).parent.parent
 PART = """
