@@ -67,12 +67,12 @@ def train_locked(
     store = prepare(settings, directory)
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
     check_predictions(stream, store.vocabulary)
+    order = workdir.token_order(directory, settings, store)
     if jax.process_index() == 0:
         saved.set_aside_damaged(directory / workdir.CHECKPOINTS)
-        workdir.claim(directory, config, store)
+        workdir.claim(directory, config, store, order)
 
     # --- The model, its optimizer and the compiled steps; phases may differ in the rotary base.
-    order = workdir.token_order(directory, settings, store)
     models = settings.models(store.vocabulary.size, order)
     say_if_not_exportable(models[0])
     micro_batches = settings.training.mesh.micro_batches
@@ -123,32 +123,32 @@ def train_locked(
 
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(settings, directory, mesh, models[0], first_step)
-    stop_requests.begin_steps()
-    for phase, steps in zip(phases, steps_of_phase, strict=True):
-        reporter.begin_phase()
-        if phase.stop > first_step:
-            console.say(f"Compiling the step for rows of {phase.sequence_length} tokens.")
-        for step in range(max(phase.start, first_step), phase.stop):
-            with reporter.waiting_for_data():
-                batch = next(batches)
-            placed = sharding.place_batch(mesh, batch, phase.global_batch_size)
-            state, figures = steps.train(state, placed)
-            done, held_out_loss = step + 1, None
-            reporter.train(done, phase, figures)
-            is_last = done == settings.total_steps
-            if done % settings.eval_every == 0 or is_last:
-                with reporter.pause(figures):
-                    totals = evaluate(mesh, steps, state.params, evaluation, held_out)
-                    held_out_loss = reporter.evaluation(done, "heldout", totals)
-            is_stop = stop_requests.is_stop(done) and not is_last
-            if done % settings.checkpoint_every == 0 or is_last or is_stop:
-                with reporter.pause(figures):
-                    checkpoints.save(state, identity(store, stream, done), held_out_loss)
-            if is_stop:
-                reporter.close()
-                checkpoints.close()
-                console.say(f"Saved at step {done}; the same command continues from there.")
-                raise SystemExit(EXIT_STATUS)
+    with stop_requests.during_steps():
+        for phase, steps in zip(phases, steps_of_phase, strict=True):
+            reporter.begin_phase()
+            if phase.stop > first_step:
+                console.say(f"Compiling the step for rows of {phase.sequence_length} tokens.")
+            for step in range(max(phase.start, first_step), phase.stop):
+                with reporter.waiting_for_data():
+                    batch = next(batches)
+                placed = sharding.place_batch(mesh, batch, phase.global_batch_size)
+                state, figures = steps.train(state, placed)
+                done, held_out_loss = step + 1, None
+                reporter.train(done, phase, figures)
+                is_last = done == settings.total_steps
+                if done % settings.eval_every == 0 or is_last:
+                    with reporter.pause(figures):
+                        totals = evaluate(mesh, steps, state.params, evaluation, held_out)
+                        held_out_loss = reporter.evaluation(done, "heldout", totals)
+                is_stop = stop_requests.is_stop(done) and not is_last
+                if done % settings.checkpoint_every == 0 or is_last or is_stop:
+                    with reporter.pause(figures):
+                        checkpoints.save(state, identity(store, stream, done), held_out_loss)
+                if is_stop:
+                    reporter.close()
+                    checkpoints.close()
+                    console.say(f"Saved at step {done}; the same command continues from there.")
+                    raise SystemExit(EXIT_STATUS)
     reporter.close()
     checkpoints.close()
 

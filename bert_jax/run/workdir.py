@@ -119,8 +119,10 @@ def token_order(
     return tuple(np.argsort(-store.token_counts, kind="stable").tolist())
 
 
-def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
-    """Write the config and the tokenizer of a run that starts or continues in `workdir`.
+def claim(
+    workdir: Path, config: ConfigDict, store: TokenStore, order: tuple[int, ...] = ()
+) -> None:
+    """Write the config, the tokenizer and the `token_order` of a run that starts or continues.
 
     Raises:
       UserError: the run there began with another tokenizer.
@@ -132,7 +134,7 @@ def claim(workdir: Path, config: ConfigDict, store: TokenStore) -> None:
     if steps[-1:] != [config.total_steps]:
         (workdir / FINISHED).unlink(missing_ok=True)  # of an earlier run in this directory
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
-    if order := token_order(workdir, parse(config), store):
+    if order:
         unfinished = workdir / f"{TOKEN_ORDER}.unfinished"
         write_array(unfinished, np.array(order))
         os.replace(unfinished, workdir / TOKEN_ORDER)

@@ -5,10 +5,12 @@ send, SIGINT is Ctrl-C. Any of them to any one process stops the run on all proc
 same step.
 """
 
+import contextlib
 import os
 import signal
 import threading
 import types
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
@@ -22,8 +24,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 class StopRequests:
     """The signals that ask this process to stop; active inside `with`.
 
-    Before the first step there is nothing to save, and a signal ends the process at once (with
-    several processes, after the first step). A second Ctrl-C always does.
+    Outside of the steps there is nothing to save (the export is made again at the next start), and
+    a signal ends the only process at once; with several processes it waits for the next step. A
+    second Ctrl-C always ends the process.
     """
 
     def __init__(self):
@@ -44,9 +47,12 @@ class StopRequests:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def begin_steps(self) -> None:
-        """From now on a signal waits for the next call of `is_stop`."""
+    @contextlib.contextmanager
+    def during_steps(self) -> Iterator[None]:
+        """In here a signal waits for the next call of `is_stop`."""
         self._is_stepping = True
+        yield
+        self._is_stepping = False
 
     def is_stop(self, step: int) -> bool:
         """Whether the run must be saved after `step` updates and end; the same on all processes.
@@ -66,7 +72,7 @@ class StopRequests:
         if jax.distributed.is_initialized():
             os.kill(os.getpid(), signal.SIGTERM)
         elif not self._is_stepping:
-            console.say(f"{name}: stopped before the first step; the same command starts again.")
+            console.say(f"{name}: stopped; the same command continues.")
             raise SystemExit(EXIT_STATUS)
         again = "; press Ctrl-C again to quit at once" if number == signal.SIGINT else ""
         console.say(f"{name}: saving after the current step, then stopping{again}.")

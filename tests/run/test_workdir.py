@@ -165,8 +165,9 @@ def test_the_order_of_frequency_is_that_of_the_corpus_and_stays_with_the_run(
     store = train_module.prepare(parse(config), tmp_path)
     assert workdir.token_order(tmp_path, parse(config), store) == ()
     config.model.head, config.model.sampled_negatives = "sampled", 20
-    workdir.claim(tmp_path, config, store)
-    order = workdir.token_order(tmp_path, parse(config))
+    order = workdir.token_order(tmp_path, parse(config), store)
+    workdir.claim(tmp_path, config, store, order)
+    assert workdir.token_order(tmp_path, parse(config)) == order
     counts = store.token_counts[list(order)]
     assert sorted(order) == list(range(200))
     assert (np.diff(counts) <= 0).all()

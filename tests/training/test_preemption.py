@@ -56,6 +56,22 @@ def test_a_signal_at_the_last_step_lets_the_run_finish(corpus, tmp_path, monkeyp
     assert finish.is_finished(tmp_path, 20)
 
 
+def test_a_signal_during_the_export_ends_at_once_and_the_next_start_finishes(
+    finished, corpus, tmp_path, monkeypatch
+):
+    def signalled(directory, store):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(finish, "finish", signalled)
+    with pytest.raises(SystemExit) as stopped:
+        train(tiny(corpus), tmp_path)
+    assert stopped.value.code == EXIT_STATUS
+    monkeypatch.undo()
+    train(tiny(corpus), tmp_path)
+    assert finish.is_finished(tmp_path, 20)
+    assert records(tmp_path) == records(finished.workdir)
+
+
 def test_a_signal_before_the_first_step_ends_at_once():
     with pytest.raises(SystemExit) as stopped, StopRequests():
         os.kill(os.getpid(), signal.SIGTERM)
