@@ -17,7 +17,8 @@ from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from tests.runs import ROOT, command, records, tiny, train
 
 
-@pytest.mark.parametrize("number",
+@pytest.mark.parametrize(
+    "number",
     [
         signal.SIGTERM,
         pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
