@@ -96,6 +96,15 @@ def run(main: Callable[[], None]) -> None:
 
     `--help` prints the command's docstring and its flags.
     """
+    _run(lambda argv: _guarded(main), _parse)
+
+
+def run_with_arguments(main: Callable[[list[str]], None]) -> None:
+    """`run` for a command whose command line also holds arguments that are not flags."""
+    _run(lambda argv: _guarded(lambda: main(argv[1:])), _parse_flags)
+
+
+def _run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TensorFlow log each step of their work
     platforms.hide_missing_tpu()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -103,10 +112,17 @@ def run(main: Callable[[], None]) -> None:
     if asked := [arg for arg in sys.argv[1:] if arg in HELP]:
         app.usage(shorthelp="--helpfull" not in asked, writeto_stdout=True)
         sys.exit(0)  # absl's own exits with 1
-    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
+    app.run(main, flags_parser=lambda argv: _guarded(lambda: parse(argv)))
 
 
 def _parse(argv: list[str]) -> list[str]:
+    rest = _parse_flags(argv)
+    if unknown := rest[1:]:
+        raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --")
+    return rest
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
     try:
         rest = FLAGS(argv)
         if "config" in FLAGS:
@@ -117,8 +133,6 @@ def _parse(argv: list[str]) -> list[str]:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(_config_problem(str(error))) from error
-    if unknown := rest[1:]:
-        raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --")
     return rest
 
 
