@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from bert_jax.training.objectives import Objective
+from bert_jax.training.objectives import StepObjective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,6 @@ class TrainingSettings:
     """Seed, objective, optimizer and mesh of a run."""
 
     seed: int
-    objective: Objective
+    objective: StepObjective
     optimizer: OptimizerSettings
     mesh: MeshSettings

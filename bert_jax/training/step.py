@@ -74,11 +74,12 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
     """
     objective = settings.objective
     optimizer = make_optimizer(settings.optimizer)
-    structure, _ = model_lib.abstract(model)
+    structure, _ = model_lib.abstract(model, objective.build)
     micro_batches = settings.mesh.micro_batches
 
     def init() -> TrainState:
-        params = model_lib.initialize(model, stream_key(settings.seed, "parameters"))
+        key = stream_key(settings.seed, "parameters")
+        params = model_lib.initialize(model, key, objective.build)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.update.init(params))
 
     shapes = jax.eval_shape(init)
