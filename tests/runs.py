@@ -18,7 +18,6 @@ from bert_jax.config import load_config
 from bert_jax.run import metrics
 
 ROOT = Path(__file__).parent.parent
-TIMINGS = ("tokens_per_second", "sequences_per_second", "data_wait_fraction")
 
 FIELDS = {
     "total_steps": 20,
@@ -118,11 +117,8 @@ def launched(source: str, *flags, processes: int, expect: int = 0) -> str:
 
 
 def records(workdir):
-    """The metrics without the timings."""
-    return [
-        {name: value for name, value in record.items() if name not in TIMINGS}
-        for record in metrics.read(workdir)
-    ]
+    """The records without the timings."""
+    return [line for line in metrics.comparable(workdir) if "split" in line]
 
 
 def as_document(page):
