@@ -16,14 +16,17 @@ from ml_collections import ConfigDict
 
 from bert_jax.common import command_line, compile_cache, console, memory
 from bert_jax.common.errors import UserError
-from bert_jax.config import RunSettings, parse
+from bert_jax.config import RunSettings, load_config, parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.run import finish, goodput, workdir
+from bert_jax.run import preset as presets
 from bert_jax.run.goodput import Clock
+from bert_jax.run.preset import Preset
 from bert_jax.run.progress import Reporter
+from bert_jax.run.report.live import LiveReport
 from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.evaluation import EvaluationBatches
@@ -37,13 +40,19 @@ from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.step import compile_steps
 
 
-def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> None:
+def train(
+    config: ConfigDict,
+    directory: Path,
+    clock: Clock | None = None,
+    preset: Preset | None = None,
+) -> None:
     """Train what `config` describes in `directory`, or continue there.
 
     Args:
       config: of the run.
       directory: of the run.
       clock: of this process; None: it begins now.
+      preset: the config file that `config` comes from, for the report.
 
     Raises:
       UserError: the config, the corpus or the directory is invalid; the message gives the fix.
@@ -57,6 +66,8 @@ def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> No
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
         changes = workdir.check(directory, config)
+        if jax.process_index() == 0:
+            presets.write(directory, preset)
         train_locked(config, settings, directory, mesh, stop_requests, clock or Clock(), changes)
 
 
@@ -134,6 +145,7 @@ def train_locked(
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(settings, directory, mesh, models[0], first_step, clock)
     reporter.start(config_hash(config), changes)
+    live = LiveReport(directory, store, "mlm" in settings.objective.loss_weights)
     if jax.process_index() == 0:
         workdir.write_config(directory, config)
     with stop_requests.during_steps():
@@ -153,6 +165,7 @@ def train_locked(
                     with reporter.pause(figures, "evaluation"):
                         totals = evaluate(mesh, steps, state.params, evaluation, held_out)
                         held_out_loss = reporter.evaluation(done, "heldout", totals)
+                        live.renew(done, models[phase.index], state.params)
                 if is_last:
                     reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
@@ -208,7 +221,8 @@ def main() -> None:
     else:
         command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
-    train(command_line.config(), command_line.workdir(), clock)
+    preset = Preset(command_line.config_name(), load_config(*command_line.config_file()))
+    train(command_line.config(), command_line.workdir(), clock, preset)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from bert_jax.common import platforms
+from bert_jax.common import config_files, platforms
 from bert_jax.common.errors import UserError
 from bert_jax.common.renamed import RENAMED_FIELDS
 
@@ -31,8 +31,8 @@ def define_config() -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Config file, with an argument after a colon: configs/bert.py:tiny. --config.FIELD=VALUE "
-        "sets a field; bert_jax/config.py lists them",
+        "Config, with an argument after a colon: quickstart, bert:tiny, your/own.py. "
+        "--config.FIELD=VALUE sets a field; bert_jax/config.py lists them",
     )
     define_workdir("Where the run lives. Default: runs/<config file>[-<argument>]")
 
@@ -67,11 +67,22 @@ def config() -> ConfigDict:
     return FLAGS.config
 
 
+def config_name() -> str:
+    """`--config` without the fields that are set: `configs/bert.py:tiny`."""
+    return config_flags.get_config_filename(FLAGS["config"])
+
+
+def config_file() -> tuple[str, str]:
+    """The config file and its argument."""
+    file, _, arg = config_name().partition(":")
+    return file, arg
+
+
 def workdir() -> Path:
     """The run's directory as the command line gives it."""
     if FLAGS.workdir:
         return Path(FLAGS.workdir)
-    file, _, arg = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    file, arg = config_file()
     return Path("runs") / "-".join(filter(None, [Path(file).stem, arg]))
 
 
@@ -124,7 +135,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        rest = FLAGS(argv)
+        rest = FLAGS([_with_config_file(argument) for argument in argv])
         if "config" in FLAGS:
             if FLAGS.config is None:
                 raise UserError(f"--config=FILE[:argument] is missing; {_known_configs()}")
@@ -137,11 +148,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _known_configs() -> str:
-    """The config files in `configs/`: of the working directory, else of the repository."""
-    for root in (Path("configs"), Path(__file__).parents[2] / "configs"):
-        if files := sorted(path for path in root.rglob("*.py") if path.stem != "__init__"):
-            return f"there are {', '.join(map(str, files))}"
-    return "config files are in the directory configs of the repository"
+    return f"there are {', '.join(config_files.names())}, and your own files (path.py)"
+
+
+def _with_config_file(argument: str) -> str:
+    """`--config=quickstart` as `--config=.../configs/quickstart.py`; any other flag as it is."""
+    if not argument.startswith(("--config=", "-config=")):
+        return argument
+    flag, _, value = argument.partition("=")
+    name, colon, arg = value.partition(":")
+    return f"{flag}={config_files.find(name)}{colon}{arg}"
 
 
 def _config_problem(message: str) -> str:

@@ -58,9 +58,7 @@ def fill_mask(
         chunk = rows[start : start + MAX_ROWS]
         batch = _batch(chunk, tokenizer, model_config)
         special = np.flatnonzero(tokenizer.vocabulary.is_special).astype(np.int32)
-        probabilities, ids = fetch(
-            _most_probable(model_config, top, params, batch, special)
-        )
+        probabilities, ids = fetch(_most_probable(model_config, top, params, batch, special))
         for row, ids_of_row, of_row in zip(chunk, ids, probabilities, strict=False):
             masks = np.count_nonzero(row == tokenizer.vocabulary.mask_id)
             pairs = zip(ids_of_row[:masks], of_row[:masks], strict=True)

@@ -26,9 +26,7 @@ TOP = 4  # guesses for each
 LENGTHS = range(9, 25)  # tokens of a sentence: enough context, short enough to read
 
 
-def record(
-    workdir: Path, step: int, store: TokenStore, model: ModelConfig, params: Params
-) -> None:
+def record(workdir: Path, step: int, store: TokenStore, model: ModelConfig, params: Params) -> None:
     """Fill the sentences and add a line to the run's file, in place of later ones.
 
     All processes of a run call it; the first one writes.

@@ -63,9 +63,9 @@ def masking_note(runs: Sequence[History]) -> str:
     shown = " to ".join(f"{rate:.0%}" for rate in sorted({min(rates), max(rates)}))
     easier = "easier" if min(rates) >= MASK_RATE else "another task"
     return (
-        f"Training masks {shown} of the tokens, evaluation always {MASK_RATE:.0%} (80/10/10) so that "
-        f"runs can be compared, which is {easier}: the two curves do not lie on one another even "
-        "where nothing is learned by heart."
+        f"Training masks {shown} of the tokens, evaluation always {MASK_RATE:.0%} (80/10/10) so "
+        f"that runs can be compared, which is {easier}: the two curves do not lie on one another "
+        "even where nothing is learned by heart."
     )
 
 
@@ -81,8 +81,8 @@ def marks(run: History) -> list[Mark]:
     return found + [
         Mark(
             record["step"],
-            f"{record['skipped_updates']:.0f} updates up to step {record['step']:,} were not finite "
-            "and left out",
+            f"{record['skipped_updates']:.0f} updates up to step {record['step']:,} were not "
+            "finite and left out",
             "warning",
         )
         for record in skipped
@@ -95,7 +95,10 @@ def _described(event: dict[str, Any]) -> tuple[str, str] | None:
     match event["event"]:
         case "phase" if event["step"] > 1:
             length, rows = event.get("sequence_length"), event.get("global_batch_size")
-            return "phase", f"phase {event.get('index', 0) + 1} from {step}: {rows} rows of {length}"
+            return (
+                "phase",
+                f"phase {event.get('index', 0) + 1} from {step}: {rows} rows of {length}",
+            )
         case "resume":
             lost = event.get("lost_steps", 0)
             again = f", {lost:,} steps made again" if lost else ""
@@ -103,7 +106,10 @@ def _described(event: dict[str, Any]) -> tuple[str, str] | None:
         case "rollback":
             return "warning", f"{step}: back to step {event.get('to')} after a spike of the loss"
         case "skipped":
-            return "warning", f"batches of steps {event.get('first')} to {event.get('stop')} left out"
+            return (
+                "warning",
+                f"batches of steps {event.get('first')} to {event.get('stop')} left out",
+            )
         case "warning":
             return "warning", f"{step}: {event.get('name', 'warning')}"
         case "config_change":

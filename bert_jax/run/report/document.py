@@ -49,7 +49,9 @@ def document(run: History, warnings: Sequence[str] = ()) -> str:
         page.section("Where the time went", page.table(["", "seconds", "share"], _time(run))),
         page.section("What happened", page.table(["step", ""], _happened(run), none="nothing yet")),
         page.section("Corpus", *_corpus(run)),
-        page.section(f"Config, as its difference from {run.preset_name or 'the defaults'}", *_config(run)),
+        page.section(
+            f"Config, as its difference from {run.preset_name or 'the defaults'}", *_config(run)
+        ),
         page.section("Use it", *_usage(run)),
         subtitle=f"{state[0].upper()}{state[1:]}. Written {written}{again}.",
         reload_seconds=0 if is_finished else RELOAD_SECONDS,
@@ -97,8 +99,7 @@ def _samples(run: History) -> Iterator[str]:
         rows: Rows = [
             [each["step"], *(f"{text} {share:.0%}" for text, share in guesses)]
             for each in shown
-            if index < len(each["sentences"])
-            and (guesses := each["sentences"][index]["guesses"])
+            if index < len(each["sentences"]) and (guesses := each["sentences"][index]["guesses"])
         ]
         most = max(map(len, rows))
         yield page.paragraph(f"{sentence['text']}   (it was: {sentence['word']})")
@@ -152,7 +153,7 @@ def _corpus(run: History) -> Iterator[str]:
     ]
     yield page.table(["", ""], rows)
     yield page.paragraph(
-        "A loss near the unigram entropy means that the model knows only how frequent each token is.",
+        "At a loss near the unigram entropy a model knows only how frequent each token is.",
         "note",
     )
     store = run.settings.store_directory(run.workdir)
@@ -191,7 +192,7 @@ def _usage(run: History) -> Iterator[str]:
         yield page.code(pytorch_lines(folder, run.mask))
 
 
-def short(value: float) -> str:
+def short(value: float | int) -> str:
     """`3.1 M` for 3,072,000."""
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
@@ -199,7 +200,7 @@ def short(value: float) -> str:
     return f"{value:.0f}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """`2 d 3 h`, `1 h 5 min` or `4 min 12 s`."""
     units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     parts, left = [], round(seconds)

@@ -12,8 +12,6 @@ from bert_jax.model import ModelConfig, Params
 from bert_jax.run import samples
 from bert_jax.run.report.document import write
 
-MASKED_LM = "mlm"  # the loss of the objectives whose models fill masks
-
 
 class LiveReport:
     """The report of a run in training."""
