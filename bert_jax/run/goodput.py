@@ -76,11 +76,11 @@ def before_resume(lines: Sequence[dict[str, Any]], step: int, began: float) -> d
       step: of the checkpoint.
       began: when this process started.
     """
-    last = max((line["step"] for line in lines if line.get("split") == "train"), default=step)
     starts = [index for index, line in enumerate(lines) if line.get("event") == "start"]
-    before = lines[starts[-1] :] if starts else []
-    if not before:
-        return {"lost_steps": max(last - step, 0), "lost_seconds": 0.0, "down_seconds": 0.0}
+    if not starts:
+        return {"lost_steps": 0, "lost_seconds": 0.0, "down_seconds": 0.0}
+    before = lines[starts[-1] :]
+    last = max((line["step"] for line in before if line.get("split") == "train"), default=step)
     kept_until = max(
         [line["time"] for line in before if line.get("event") == "goodput" and line["step"] <= step]
         or [before[0]["started"]]
