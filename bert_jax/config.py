@@ -62,6 +62,8 @@ def default_config() -> ConfigDict:
     # Updates whose loss or gradient is not finite are skipped; so many in a row stop the run.
     config.max_skipped_updates = 20
 
+    config.tracker = ""  # where figures go besides the workdir: wandb | trackio | empty: nowhere
+
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
     corpus.source = TextOrMore("docs:")
@@ -196,6 +198,7 @@ class RunSettings:
       checkpoint_every, keep_checkpoints, keep_every, keep_best: as in the config.
       max_skipped_updates: as in the config.
       objective: examples and losses.
+      tracker: where figures go besides the workdir; empty: nowhere.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
@@ -213,6 +216,7 @@ class RunSettings:
     keep_best: int
     max_skipped_updates: int
     objective: Objective
+    tracker: str
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
     stream: StreamSettings
@@ -277,6 +281,7 @@ def parse(config: ConfigDict) -> RunSettings:
         total_steps=config.total_steps,
         **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
         objective=objective,
+        tracker=config.tracker,
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
         stream=StreamSettings(config.seed, objective, parse_phases(config)),

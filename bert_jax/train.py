@@ -20,7 +20,7 @@ from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
-from bert_jax.run import agreement, finish, goodput, workdir
+from bert_jax.run import agreement, finish, goodput, trackers, workdir
 from bert_jax.run import preset as presets
 from bert_jax.run.goodput import Clock
 from bert_jax.run.preset import Preset
@@ -63,6 +63,7 @@ def train(
     mesh = sharding.make_mesh(settings.training.mesh)
     models = settings.models(vocab_size(settings.corpus.tokenizer))
     check(settings.training, settings.stream.phases, models, mesh)
+    trackers.check(settings.tracker)
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
         agreement.expect_shared_workdir(directory)

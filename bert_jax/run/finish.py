@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import jax
-
 from bert_jax.common import console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split, TokenStore
@@ -13,6 +11,7 @@ from bert_jax.interop import hugging_face, parity
 from bert_jax.interop.tokenizer_check import lines_of
 from bert_jax.interop.usage import pytorch_lines
 from bert_jax.run import goodput, metrics, report, samples, workdir
+from bert_jax.run.console import describe
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
 LINES_COMPARED = 2000  # of held-out text, between the run's tokenizer and the exported one
@@ -24,28 +23,17 @@ def finish(directory: Path, store: TokenStore) -> None:
     A failed check of the export becomes a warning in the report: the run itself is complete.
     """
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
-<<<<<<< HEAD
-    if jax.process_index() != 0:
-        return
-    held_out = store.split("heldout")
-    warnings = export(run, directory / HUGGING_FACE, held_out)
-    show_predictions(directory, mask_text(load_tokenizer(run.tokenizer_directory)))
-    workdir.mark_finished(directory, run.step, warnings)
-    report.write(directory)
-    say_next_steps(directory)
-=======
 
     def write() -> None:
         held_out = store.split("heldout")
         warnings = export(run, directory / HUGGING_FACE, held_out)
-        show_predictions(run, held_out)
+        show_predictions(directory, mask_text(load_tokenizer(run.tokenizer_directory)))
         report.write(directory, warnings)
         workdir.mark_finished(directory, run.step, warnings)
         say_next_steps(directory)
 
     # The others wait here, and not at their end: the runtime kills who waits there for 300 s.
     processes.of_first(write, f"export the run to {directory / HUGGING_FACE}")
->>>>>>> main
 
 
 def export(run: Run, folder: Path, split: Split) -> list[str]:
@@ -105,7 +93,7 @@ def say_next_steps(directory: Path) -> None:
     evaluations = [record for record in metrics.read(directory) if record["split"] != "train"]
     if evaluations:
         last = evaluations[-1]
-        console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
+        console.say(f"\nHeld-out at step {last['step']}: {describe(last)}")
     if seconds := goodput.total(metrics.read_events(directory)):
         console.say(f"Where the time went: {goodput.describe(seconds)}.")
     folder = directory / HUGGING_FACE

@@ -16,7 +16,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
-from bert_jax.run import goodput
+from bert_jax.run import goodput, trackers
 from bert_jax.run.goodput import Clock
 from bert_jax.run.metrics import Writers, summarize
 from bert_jax.run.saved_config import Change
@@ -50,7 +50,10 @@ class Reporter:
         self._model = model
         self._devices = mesh.devices.flatten()
         is_writer = jax.process_index() == 0
-        self._writers = Writers(directory, settings.total_steps, first_step) if is_writer else None
+        self._writers = None
+        if is_writer:
+            tracker = trackers.start(settings.tracker, directory, settings.model)
+            self._writers = Writers(directory, settings.total_steps, first_step, tracker)
         self._pending: tuple[int, Phase, StepFigures] | None = None
         self._skipped: list[tuple[int, Array]] = []  # since the last record, on the device
         self._skipped_in_a_row = 0

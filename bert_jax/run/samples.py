@@ -23,6 +23,7 @@ from bert_jax.model import ModelConfig, Params
 FILE = "samples.jsonl"
 SHOWN = 4  # sentences with a masked word
 TOP = 4  # guesses for each
+EVERY = 97  # of the sentences is looked at
 LENGTHS = range(9, 25)  # tokens of a sentence: enough context, short enough to read
 
 
@@ -91,10 +92,10 @@ def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator
 
 
 def _sentences(split: Split) -> Iterator[np.ndarray]:
-    """Every 97th sentence, so that few of them are from one document."""
+    """Sentences far from one another, so that few of them are from one document."""
     for shard in split.shards:
         offsets = shard.sentence_offsets
-        for index in range(0, len(offsets) - 1, 97):
+        for index in range(0, len(offsets) - 1, EVERY):
             yield shard.tokens[offsets[index] : offsets[index + 1]].astype(np.int64)
 
 

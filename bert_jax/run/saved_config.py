@@ -21,6 +21,7 @@ FREE_TO_CHANGE = (
     "keep_every",
     "keep_best",
     "max_skipped_updates",
+    "tracker",
     "corpus.directory",
     "corpus.workers",
     "mesh.data",

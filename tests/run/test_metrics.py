@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from bert_jax.model import Totals
 from bert_jax.run import metrics
+from bert_jax.run.console import Console, describe
 
 
 def test_means_are_sums_over_weights_and_the_loss_weighs_its_parts():
@@ -112,8 +113,8 @@ def test_a_console_line_says_everything_in_plain_text(tmp_path, capsys):
         "learning_rate": 1e-4,
         "tokens_per_second": 12345.6,
     }
-    console = metrics.Console(total_steps=100, first_step=0)
-    console.show(50, "train", figures)
+    shown = Console(total_steps=100, first_step=0)
+    shown.show(50, "train", figures)
     line = capsys.readouterr().out
     for part in ("50/100", "loss 3.000", "mlm 2.500", "acc 0.250", "nsp 0.500", "lr 1.00e-04"):
         assert part in line
@@ -122,4 +123,4 @@ def test_a_console_line_says_everything_in_plain_text(tmp_path, capsys):
 
 
 def test_describe_leaves_out_what_is_not_there():
-    assert metrics.describe({"loss": 1.0}) == "loss 1.000"
+    assert describe({"loss": 1.0}) == "loss 1.000"

@@ -89,7 +89,11 @@ def _tiles(run: History) -> Iterator[tuple[str, str]]:
 
 def _samples(run: History) -> Iterator[str]:
     if not run.samples:
-        yield page.paragraph("Shown after the first evaluation.", "note")
+        yield page.paragraph(
+            "Shown after the first evaluation of a run that predicts masked tokens, if the held-out "
+            "text has short sentences.",
+            "note",
+        )
         return
     last = len(run.samples) - 1
     count = min(EVALUATIONS_SHOWN, len(run.samples))
