@@ -1,0 +1,143 @@
+"""The interface of a task: data -> features -> head -> loss -> metrics -> predictions.
+
+One file a task. Fine-tuning, prediction and the export know only this interface. To add a task,
+write a subclass and register it in `TASKS` (`__init__.py`).
+"""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.model import Batch, ModelConfig, Totals
+from bert_jax.tasks.data import DataSettings, Record
+from bert_jax.tasks.heads import TaskModel
+from bert_jax.tasks.rows import Rows
+from bert_jax.training.objectives import StepObjective
+
+Prediction = dict[str, Any]  # a line of predictions.jsonl
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSettings:
+    """What a task is made of; the fields of the config with the same names.
+
+    Attributes:
+      name: of the head, and in the last line of the output.
+    """
+
+    name: str
+    data: DataSettings
+    metric: str
+    max_length: int
+    stride: int
+    head_dropout: float
+    label_smoothing: float
+    class_weights: str
+    crf: bool
+    pooling: str
+    temperature: float
+    max_answer_length: int
+    n_best: int
+
+
+class Task(StepObjective):
+    """One task with its head.
+
+    Attributes:
+      metric: that chooses the best checkpoint; higher is better.
+      labels: of the outputs, in order; empty where there are none.
+    """
+
+    rows = "padded"
+    metrics: tuple[str, ...]  # the names in `score`; the first one is the default
+    in_batch = False  # whether the loss of a row depends on the other rows of its batch
+
+    def __init__(self, settings: TaskSettings):
+        """Raises:
+        UserError: a setting is not one of this task's.
+        """
+        self.settings = settings
+        self.name = settings.name
+        self.metric = settings.metric or self.metrics[0]
+        self.labels: list[str] = []
+        self.loss_weights = {self.name: 1.0}
+
+    def learn(self, records: Sequence[Record]) -> None:  # noqa: B027 (not all tasks have labels)
+        """Find the labels in the training examples.
+
+        Raises:
+          UserError: they cannot be learned from.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What `learn` and `calibrate` found, as JSON values."""
+        return {"labels": self.labels}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `state` gave."""
+        self.labels = list(state["labels"])
+
+    @abc.abstractmethod
+    def features(
+        self, records: Sequence[Record], tokenizer: Tokenizer, *, is_labelled: bool
+    ) -> Rows:
+        """The tokenized rows of examples, with their labels if they have some.
+
+        Raises:
+          UserError: an example is not usable; the message says where it is.
+        """
+
+    @abc.abstractmethod
+    def head(self) -> Any:
+        """A function of (config, rngs=...) that makes the head; None: the task needs none."""
+
+    def build(self, config: ModelConfig, *, rngs: Any) -> TaskModel:
+        return TaskModel(config, {self.name: self.head()}, rngs=rngs)
+
+    def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
+        return {self.name: batch["weight"].sum()}
+
+    @abc.abstractmethod
+    def totals(
+        self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None
+    ) -> dict[str, Totals]: ...
+
+    @abc.abstractmethod
+    def outputs(self, model: TaskModel, batch: Batch) -> dict[str, Array]:
+        """What predictions are made of, computed on the device: arrays [B, ...]."""
+
+    @abc.abstractmethod
+    def predictions(
+        self, outputs: dict[str, np.ndarray], rows: Rows, records: Sequence[Record]
+    ) -> list[Prediction]:
+        """A prediction for each example, from the outputs of its units, in their order."""
+
+    @abc.abstractmethod
+    def score(
+        self, predictions: Sequence[Prediction], records: Sequence[Record]
+    ) -> dict[str, float]:
+        """The metrics of predictions, by name."""
+
+    @abc.abstractmethod
+    def constant(self, training: Sequence[Record], records: Sequence[Record]) -> list[Prediction]:
+        """Predictions that do not look at the example: the majority class, the mean, nothing."""
+
+    def calibrate(  # noqa: B027 (few tasks have something to calibrate)
+        self, predictions: Sequence[Prediction], records: Sequence[Record]
+    ) -> None:
+        """Choose thresholds on the validation split."""
+
+    def gold(self, record: Record) -> Any:
+        """The right answer of an example, as in predictions.jsonl."""
+        return None
+
+    def confusion(
+        self, predictions: Sequence[Prediction], records: Sequence[Record]
+    ) -> tuple[list[str], list[str]] | None:
+        """Right and predicted labels side by side, for the report; None: no classes."""
+        return None
