@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config as pretraining_config
+from bert_jax.model import ModelConfig
 from bert_jax.tasks import Task, TaskSettings, make_task
 from bert_jax.tasks.data import DataSettings
 from bert_jax.training.settings import MeshSettings, OptimizerSettings
@@ -119,12 +120,9 @@ class FinetuneSettings:
     optimizer: Mapping[str, Any]
     mesh: MeshSettings
 
-    @property
-    def max_length(self) -> int:
-        return max(task.settings.max_length for task in self.tasks)
-
-    def optimizer_settings(self, steps: int) -> OptimizerSettings:
+    def optimizer_settings(self, steps: int, model: ModelConfig) -> OptimizerSettings:
         """The optimizer of a run of so many steps."""
+        del model
         return OptimizerSettings(
             total_steps=steps,
             warmup_steps=min(int(self.warmup_fraction * steps), steps - 1),
@@ -207,6 +205,8 @@ def _tasks(config: ConfigDict) -> tuple[Task, ...]:
                 "digits and _"
             )
         tasks.append(_task(config, name, given))
+    for task in tasks:
+        task.together = tuple(tasks)
     return tuple(tasks)
 
 

@@ -51,6 +51,7 @@ class Task(StepObjective):
     Attributes:
       metric: that chooses the best checkpoint; higher is better.
       labels: of the outputs, in order; empty where there are none.
+      together: all tasks of the run, whose heads the model has; empty: this one alone.
     """
 
     rows = "padded"
@@ -66,6 +67,7 @@ class Task(StepObjective):
         self.metric = settings.metric or self.metrics[0]
         self.labels: list[str] = []
         self.loss_weights = {self.name: 1.0}
+        self.together: tuple[Task, ...] = ()
 
     def learn(self, records: Sequence[Record]) -> None:  # noqa: B027 (not all tasks have labels)
         """Find the labels in the training examples.
@@ -97,7 +99,8 @@ class Task(StepObjective):
         """A function of (config, rngs=...) that makes the head; None: the task needs none."""
 
     def build(self, config: ModelConfig, *, rngs: Any) -> TaskModel:
-        return TaskModel(config, {self.name: self.head()}, rngs=rngs)
+        heads = {task.name: task.head() for task in self.together or (self,)}
+        return TaskModel(config, heads, rngs=rngs)
 
     def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
         return {self.name: batch["weight"].sum()}

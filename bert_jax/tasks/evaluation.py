@@ -19,18 +19,9 @@ from bert_jax.training import sharding
 Forward = Callable[[Params, Batch], dict[str, Array]]
 
 
-def compile_forward(
-    task: Task, model: ModelConfig, mesh: Mesh, build: Callable[..., nnx.Module] | None = None
-) -> Forward:
-    """The jitted outputs of a task.
-
-    Args:
-      task: whose outputs.
-      model: the encoder.
-      mesh: of the devices.
-      build: makes the module, if it has heads of other tasks too.
-    """
-    structure, _ = abstract(model, build or task.build)
+def compile_forward(task: Task, model: ModelConfig, mesh: Mesh) -> Forward:
+    """The jitted outputs of a task."""
+    structure, _ = abstract(model, task.build)
 
     def forward(params: Params, batch: Batch) -> dict[str, Array]:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
