@@ -26,7 +26,7 @@ from bert_jax.run.starting import Start, load_start
 from bert_jax.tasks.data import Record, splits
 from bert_jax.tasks.evaluation import compile_forward, place
 from bert_jax.tasks.parameters import rate_factors, starting_params
-from bert_jax.tasks.prepared import Prepared, TaskOrder, prepare
+from bert_jax.tasks.prepared import TaskOrder, prepare
 from bert_jax.training import saved, sharding
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
@@ -177,7 +177,9 @@ def train_seed(
             is_stop = stop_requests.is_stop(done) and not is_last
             if value is not None or is_stop:
                 # Of equal checkpoints the first one is the best.
-                checkpoints.save(state, run.identity, None if value is None else done * 1e-9 - value)
+                checkpoints.save(
+                    state, run.identity, None if value is None else done * 1e-9 - value
+                )
             if is_stop:
                 writer.close()
                 checkpoints.close()

@@ -220,4 +220,6 @@ def _task(config: ConfigDict, name: str, given: dict[str, Any]) -> Task:
         unknown = set(fields) - set(values if not group else config.data.to_dict())
         if unknown:
             raise UserError(f"config.tasks: {name} has no field {group}{min(unknown)}")
-    return make_task(kind, TaskSettings(name=name, **values | given | {"data": DataSettings(**data)}))
+    return make_task(
+        kind, TaskSettings(name=name, **values | given | {"data": DataSettings(**data)})
+    )

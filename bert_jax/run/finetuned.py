@@ -90,9 +90,7 @@ def write_result(
         scores[task.name] = task.score(found, records[prepared.reported])
         states[task.name] = task.state()
         lines = [
-            {"id": name_of_example(record, number)}
-            | prediction
-            | {"gold": task.gold(record)}
+            {"id": name_of_example(record, number)} | prediction | {"gold": task.gold(record)}
             for number, (record, prediction) in enumerate(
                 zip(records[prepared.reported], found, strict=True)
             )

@@ -83,9 +83,7 @@ class Finetuning:
         task = self.tasks[index]
         batches = task.batches(split, self.settings.batch_size, 0, self.settings.shapes)
         rows, records = task.rows[split], task.records[split]
-        return predict(
-            task.task, self.forwards[index], params, batches, rows, records, self.mesh
-        )
+        return predict(task.task, self.forwards[index], params, batches, rows, records, self.mesh)
 
     def evaluate(self, params: Params, split: str) -> dict[str, dict[str, float]]:
         """The scores of all tasks on a split."""

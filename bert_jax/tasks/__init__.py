@@ -26,9 +26,7 @@ def make_task(kind: str, settings: TaskSettings) -> Task:
         raise UserError(f"config.task is {kind!r}: choose one of {', '.join(TASKS)}")
     task = TASKS[kind](settings)
     if task.metric not in task.metrics:
-        raise UserError(
-            f"config.metric is {task.metric!r}: {kind} has {', '.join(task.metrics)}"
-        )
+        raise UserError(f"config.metric is {task.metric!r}: {kind} has {', '.join(task.metrics)}")
     return task
 
 

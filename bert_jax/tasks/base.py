@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from bert_jax.corpus.tokenizers.base import Tokenizer
-from bert_jax.model import Batch, ModelConfig, Totals
+from bert_jax.interop.task_heads import TaskHead
+from bert_jax.model import Batch, ModelConfig, Params, Totals
 from bert_jax.tasks.data import DataSettings, Record
 from bert_jax.tasks.heads import TaskModel
 from bert_jax.tasks.rows import Rows
@@ -69,7 +70,7 @@ class Task(StepObjective):
         self.loss_weights = {self.name: 1.0}
         self.together: tuple[Task, ...] = ()
 
-    def learn(self, records: Sequence[Record]) -> None:  # noqa: B027 (not all tasks have labels)
+    def learn(self, records: Sequence[Record]) -> None:
         """Find the labels in the training examples.
 
         Raises:
@@ -130,14 +131,40 @@ class Task(StepObjective):
     def constant(self, training: Sequence[Record], records: Sequence[Record]) -> list[Prediction]:
         """Predictions that do not look at the example: the majority class, the mean, nothing."""
 
-    def calibrate(  # noqa: B027 (few tasks have something to calibrate)
-        self, predictions: Sequence[Prediction], records: Sequence[Record]
-    ) -> None:
+    def calibrate(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> None:
         """Choose thresholds on the validation split."""
+
+    def exported(self, head: Params | None) -> tuple[TaskHead, Params | None] | None:
+        """The head as a class of `transformers` has it, and its parameters; None: none does."""
+        return None
 
     def gold(self, record: Record) -> Any:
         """The right answer of an example, as in predictions.jsonl."""
         return None
+
+    def exported_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Our logits as the exported folder gives them."""
+        return logits
+
+    def text_of(self, record: Record) -> str:
+        """The example as a reader of the report sees it."""
+        data = self.settings.data
+        columns = [name for name in (data.text, data.text_pair) if name]
+        return " | ".join(str(record.values.get(name, "")) for name in columns)
+
+    def answer(self, prediction: Prediction) -> Any:
+        """What was predicted, without probabilities."""
+        return prediction.get("label", prediction.get("score"))
+
+    def wrongness(self, prediction: Prediction, record: Record) -> float:
+        """How wrong a prediction is, for a list of the worst; 0: it is right."""
+        gold, answer = self.gold(record), self.answer(prediction)
+        if gold == answer:
+            return 0.0
+        if isinstance(answer, float):
+            return abs(answer - gold)
+        shares = prediction.get("probabilities", {})
+        return float(shares.get(answer, 1.0)) if isinstance(answer, str) else 1.0
 
     def confusion(
         self, predictions: Sequence[Prediction], records: Sequence[Record]

@@ -23,7 +23,13 @@ class RowBatches:
     """The batches of some rows."""
 
     def __init__(
-        self, rows: Rows, vocabulary: Vocabulary, batch_size: int, seed: int, shapes: int
+        self,
+        rows: Rows,
+        vocabulary: Vocabulary,
+        batch_size: int,
+        seed: int,
+        shapes: int,
+        longest: int = 0,
     ):
         """Args:
         rows: of a split.
@@ -31,12 +37,17 @@ class RowBatches:
         batch_size: units of a batch.
         seed: of the order.
         shapes: the most lengths that batches are padded to.
+        longest: the lengths are fixed shares of it; 0: those that suit the rows best.
         """
         self._rows = rows
         self._vocabulary = vocabulary
         self._batch_size = batch_size
         self._seed = seed
-        self.buckets = bucket_lengths(rows.lengths, shapes)
+        self.buckets = (
+            [-(-longest * (i + 1) // shapes) for i in range(shapes)]
+            if longest
+            else bucket_lengths(rows.lengths, shapes)
+        )
         self._plan = functools.lru_cache(maxsize=2)(self._make_plan)
 
     def __len__(self) -> int:

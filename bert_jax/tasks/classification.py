@@ -12,7 +12,8 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.utils.class_weight import compute_class_weight
 
 from bert_jax.common.errors import UserError
-from bert_jax.model import Batch, Totals
+from bert_jax.interop.task_heads import TaskHead, label_values
+from bert_jax.model import Batch, Params, Totals
 from bert_jax.tasks.base import Prediction, TaskSettings
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import TaskModel
@@ -62,9 +63,7 @@ class Classification(TextTask):
     def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
         return {self.name: self._weights(batch).sum()}
 
-    def totals(
-        self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None
-    ) -> dict[str, Totals]:
+    def totals(self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
         logits = self.logits(model, batch, key)
         weights = self._weights(batch)
         smoothing = self.settings.label_smoothing
@@ -106,6 +105,10 @@ class Classification(TextTask):
         self, predictions: Sequence[Prediction], records: Sequence[Record]
     ) -> tuple[list[str], list[str]]:
         return [self.gold(record) for record in records], [p["label"] for p in predictions]
+
+    def exported(self, head: Params | None) -> tuple[TaskHead, Params | None]:
+        values = label_values(self.labels, "single_label_classification")
+        return TaskHead("ForSequenceClassification", values), head
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"class_weights": self.class_weights.tolist()}

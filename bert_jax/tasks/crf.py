@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Crf(nnx.Module):
-    """The scores of neighbouring tags: [from, to]; row K: of the first tag, column K: of the last."""
+    """Scores of neighbouring tags, [from, to]; row K: of the first tag, column K: of the last."""
 
     def __init__(self, tags: int):
         self.transitions = nnx.Param(jnp.zeros((tags + 1, tags + 1)))

@@ -98,9 +98,7 @@ class TaskModel(nnx.Module):
         return self.encoder(*(batch[name] for name in names), key)
 
 
-def pooled(
-    hidden: Float[Array, "B L D"], batch: Batch, pooling: str
-) -> Float[Array, "B D"]:
+def pooled(hidden: Float[Array, "B L D"], batch: Batch, pooling: str) -> Float[Array, "B D"]:
     """A vector a row: of [CLS] (`cls`), or the mean of all tokens (`mean`), in float32."""
     if pooling == "cls":
         return hidden[:, 0].astype(jnp.float32)

@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from sklearn import metrics as sklearn_metrics
 
 from bert_jax.common.errors import UserError
-from bert_jax.model import Batch, Totals
+from bert_jax.interop.task_heads import TaskHead, label_values
+from bert_jax.model import Batch, Params, Totals
 from bert_jax.tasks.base import Prediction, TaskSettings
 from bert_jax.tasks.classification import ordered
 from bert_jax.tasks.data import Record
@@ -54,9 +55,7 @@ class MultiLabel(TextTask):
             )
         return np.array([label in found for label in self.labels], np.float32)
 
-    def totals(
-        self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None
-    ) -> dict[str, Totals]:
+    def totals(self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
         logits, labels = self.logits(model, batch, key), batch["labels"]
         losses = -labels * jax.nn.log_sigmoid(logits) - (1 - labels) * jax.nn.log_sigmoid(-logits)
         right = ((logits > 0) == (labels > 0)).mean(axis=1)
@@ -100,6 +99,10 @@ class MultiLabel(TextTask):
             "exact_match": float((gold == chosen).all(axis=1).mean()),
             "threshold": self.threshold,
         }
+
+    def exported(self, head: Params | None) -> tuple[TaskHead, Params | None]:
+        values = label_values(self.labels, "multi_label_classification")
+        return TaskHead("ForSequenceClassification", values), head
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"threshold": self.threshold}

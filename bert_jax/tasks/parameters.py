@@ -47,9 +47,7 @@ def rate_factors(
         rules.append((r"heads\.", head))
     if layer_decay != 1.0:
         layers = model.num_hidden_layers
-        rules += [
-            (rf"encoder\.layers\.{i}\.", layer_decay ** (layers - i)) for i in range(layers)
-        ]
+        rules += [(rf"encoder\.layers\.{i}\.", layer_decay ** (layers - i)) for i in range(layers)]
         rules.append((r"encoder\.embeddings\.", layer_decay ** (layers + 1)))
     return tuple(rules)
 

@@ -9,7 +9,8 @@ from jaxtyping import PRNGKeyArray
 from scipy import stats
 
 from bert_jax.common.errors import UserError
-from bert_jax.model import Batch, Totals
+from bert_jax.interop.task_heads import TaskHead, label_values
+from bert_jax.model import Batch, Params, Totals
 from bert_jax.tasks.base import Prediction
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import TaskModel
@@ -42,9 +43,7 @@ class Regression(TextTask):
     def label_of(self, record: Record) -> float:
         return (self.gold(record) - self.mean) / self.deviation
 
-    def totals(
-        self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None
-    ) -> dict[str, Totals]:
+    def totals(self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
         errors = jnp.square(self.logits(model, batch, key)[:, 0] - batch["labels"])
         weight = batch["weight"]
         return {self.name: Totals((errors * weight).sum(), {}, weight.sum())}
@@ -66,6 +65,20 @@ class Regression(TextTask):
         return correlations(gold, predicted) | {
             "negative_rmse": -float(np.sqrt(np.mean((gold - predicted) ** 2)))
         }
+
+    def exported(self, head: Params | None) -> tuple[TaskHead, Params | None]:
+        """The last map gives the numbers of the data, not the standardized ones."""
+        assert head is not None
+        last = head["classifier"]
+        scaled = {
+            "kernel": last["kernel"] * self.deviation,
+            "bias": last["bias"] * self.deviation + self.mean,
+        }
+        values = label_values(["score"], "regression")
+        return TaskHead("ForSequenceClassification", values), {**head, "classifier": scaled}
+
+    def exported_logits(self, logits: np.ndarray) -> np.ndarray:
+        return logits * self.deviation + self.mean
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"mean": self.mean, "deviation": self.deviation}

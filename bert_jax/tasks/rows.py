@@ -90,9 +90,7 @@ class Rows:
     def take(self, units: Int[np.ndarray, "N"]) -> "Rows":
         """Some of the units, in ascending order."""
         rows = (units[:, None] * self.group + np.arange(self.group)).reshape(-1)
-        at = np.concatenate(
-            [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows]
-        )
+        at = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
         return Rows(
             self.ids[at],
             np.concatenate([[0], np.cumsum(np.diff(self.offsets)[rows])]),

@@ -1,4 +1,4 @@
-"""What tasks about one text, or a pair of texts, share: rows, windows of long documents, the head."""
+"""What tasks about one text or a pair share: rows, windows of long documents, the head."""
 
 import functools
 from collections.abc import Sequence

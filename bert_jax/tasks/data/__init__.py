@@ -4,7 +4,7 @@ To add a format, write a function of (path, DataSettings) that gives records, an
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bert_jax.common.errors import UserError
@@ -13,7 +13,7 @@ from bert_jax.tasks.data.records import DataSettings, Record
 from bert_jax.tasks.data.squad import squad
 from bert_jax.tasks.data.tables import csv, jsonl, parquet, tsv
 
-FORMATS: dict[str, Callable[[Path, DataSettings], list[Record]]] = {
+FORMATS: dict[str, Callable[[Path, DataSettings], Iterator[Record]]] = {
     "csv": csv,
     "tsv": tsv,
     "jsonl": jsonl,
@@ -25,31 +25,41 @@ FORMATS: dict[str, Callable[[Path, DataSettings], list[Record]]] = {
 _SUFFIXES = {"json": "squad", "bio": "conll", "iob": "conll", "txt": "conll", "pq": "parquet"}
 
 
-def read(path: str, settings: DataSettings, field: str) -> list[Record]:
-    """The records of a file.
+def stream(path: str, settings: DataSettings, field: str) -> Iterator[Record]:
+    """The records of a file, one by one.
 
     Args:
       path: of the file.
       settings: how it is written.
-      field: of the config that named it, for messages.
+      field: of the config, or the flag, that named it, for messages.
 
     Raises:
       UserError: it is missing, or not what its format says.
     """
+    name = f"--{field}={path}" if field == "input" else f"config.data.{field}={path}"
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"config.data.{field}={path}: there is no such file")
+        raise UserError(f"{name}: there is no such file")
     suffix = file.suffix.lower().lstrip(".")
-    name = settings.format if settings.format != "auto" else _SUFFIXES.get(suffix, suffix)
-    if name not in FORMATS:
+    format = settings.format if settings.format != "auto" else _SUFFIXES.get(suffix, suffix)
+    if format not in FORMATS:
         raise UserError(
-            f"config.data.{field}={path}: the name does not say how it is written; set "
-            f"config.data.format to one of {', '.join(FORMATS)}"
+            f"{name}: its name does not say how it is written; set config.data.format to one of "
+            f"{', '.join(FORMATS)}"
         )
     try:
-        records = FORMATS[name](file, settings)
+        yield from FORMATS[format](file, settings)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no UTF-8 text (byte {error.start}): convert it") from error
+
+
+def read(path: str, settings: DataSettings, field: str) -> list[Record]:
+    """All records of a file, as `stream` gives them.
+
+    Raises:
+      UserError: as `stream`; there is none, or an id is there twice.
+    """
+    records = list(stream(path, settings, field))
     if not records:
         raise UserError(f"config.data.{field}={path} holds no example")
     _expect_distinct_ids(records, path)
@@ -72,7 +82,9 @@ def splits(settings: DataSettings) -> dict[str, list[Record]]:
         found["validation"] = read(settings.validation, settings, "validation")
     else:
         held = [_share(record) < settings.validation_fraction for record in found["train"]]
-        found["validation"] = [r for r, is_held in zip(found["train"], held, strict=True) if is_held]
+        found["validation"] = [
+            r for r, is_held in zip(found["train"], held, strict=True) if is_held
+        ]
         found["train"] = [r for r, is_held in zip(found["train"], held, strict=True) if not is_held]
         if not found["validation"] or not found["train"]:
             raise UserError(
@@ -110,4 +122,4 @@ def _expect_distinct_ids(records: list[Record], path: str) -> None:
         seen[str(name)] = record.where
 
 
-__all__ = ["FORMATS", "DataSettings", "Record", "read", "splits"]
+__all__ = ["FORMATS", "DataSettings", "Record", "read", "splits", "stream"]

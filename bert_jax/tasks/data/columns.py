@@ -9,13 +9,12 @@ from bert_jax.tasks.data.records import DataSettings, Record
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
 
-def conll(path: Path, settings: DataSettings) -> list[Record]:
+def conll(path: Path, settings: DataSettings) -> Iterator[Record]:
     """Sentences between blank lines; the columns `tokens` and `tags` by number (-1: the last).
 
     Columns are separated by tabs or, in files without tabs, by spaces.
     """
     token, tag = (_number(settings, name) for name in ("tokens", "tags"))
-    records = []
     for first, lines in _sentences(path):
         rows = [
             line.split("\t") if "\t" in line else line.split()
@@ -30,11 +29,10 @@ def conll(path: Path, settings: DataSettings) -> list[Record]:
                 )
         if rows:
             values = {"tokens": [row[token] for row in rows], "tags": [row[tag] for row in rows]}
-            records.append(Record(values, f"{path}, line {first}"))
-    return records
+            yield Record(values, f"{path}, line {first}")
 
 
-def conllu(path: Path, settings: DataSettings) -> list[Record]:
+def conllu(path: Path, settings: DataSettings) -> Iterator[Record]:
     """The words of CoNLL-U with the column that config.data.tags names (upos by default).
 
     Words are the syntactic ones: lines of multiword ranges (`3-4`) and of empty nodes (`5.1`) have
@@ -43,7 +41,6 @@ def conllu(path: Path, settings: DataSettings) -> list[Record]:
     name = "upos" if settings.tags in ("tags", "", "-1") else settings.tags
     if name not in CONLLU:
         raise UserError(f"config.data.tags={name!r}: CoNLL-U has the columns {', '.join(CONLLU)}")
-    records = []
     for first, lines in _sentences(path):
         words, tags = [], []
         for index, line in enumerate(lines):
@@ -59,8 +56,7 @@ def conllu(path: Path, settings: DataSettings) -> list[Record]:
                 words.append(row[1])
                 tags.append(row[CONLLU.index(name)])
         if words:
-            records.append(Record({"tokens": words, "tags": tags}, f"{path}, line {first}"))
-    return records
+            yield Record({"tokens": words, "tags": tags}, f"{path}, line {first}")
 
 
 def _sentences(path: Path) -> Iterator[tuple[int, list[str]]]:

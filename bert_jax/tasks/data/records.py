@@ -47,7 +47,9 @@ class Record:
         if not isinstance(value, str):
             raise UserError(f"{self.where}: {column!r} is {value!r}, where a text is expected")
         if not value.strip():
-            raise UserError(f"{self.where}: the text in {column!r} is empty: fill or remove the row")
+            raise UserError(
+                f"{self.where}: the text in {column!r} is empty: fill or remove the row"
+            )
         return value
 
     def value(self, column: str, field: str) -> Any:

@@ -1,6 +1,7 @@
 """SQuAD's json, versions 1.1 and 2.0 (https://arxiv.org/abs/1606.05250, 1806.03822)."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from bert_jax.common import console
@@ -8,7 +9,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.tasks.data.records import DataSettings, Record
 
 
-def squad(path: Path, settings: DataSettings) -> list[Record]:
+def squad(path: Path, settings: DataSettings) -> Iterator[Record]:
     """A record a question: `id`, `question`, `context`, `answers` [(text, start)].
 
     Answers that are not in their context where the file says are left out, counted and named.
@@ -18,7 +19,6 @@ def squad(path: Path, settings: DataSettings) -> list[Record]:
         articles = json.loads(path.read_text(encoding="utf-8"))["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no SQuAD json (an object with 'data'): {error}") from error
-    records: list[Record] = []
     wrong: list[str] = []
     try:
         for article in articles:
@@ -41,7 +41,7 @@ def squad(path: Path, settings: DataSettings) -> list[Record]:
                         "context": context,
                         "answers": answers,
                     }
-                    records.append(Record(values, f"{path}, question {name}"))
+                    yield Record(values, f"{path}, question {name}")
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is no SQuAD json: {error} is missing") from error
     if wrong:
@@ -50,4 +50,3 @@ def squad(path: Path, settings: DataSettings) -> list[Record]:
             f"the place given; these answers are left out: {', '.join(wrong[:5])}"
             f"{', ...' if len(wrong) > 5 else ''}"
         )
-    return records

@@ -51,11 +51,7 @@ def spans(tags: Tags) -> list[Span]:
 
 
 def _ends(before: str, now: str, before_type: str, type: str) -> bool:
-    return (
-        before in ("E", "S")
-        or now in ("B", "S", "O")
-        or (before != "O" and before_type != type)
-    )
+    return before in ("E", "S") or now in ("B", "S", "O") or (before != "O" and before_type != type)
 
 
 def _begins(before: str, now: str, before_type: str, type: str) -> bool:
