@@ -51,6 +51,11 @@ def finetune(config: ConfigDict, directory: Path) -> None:
     model = encoder(settings, start)
     for task in settings.tasks:
         task.check_model(model)
+        if task.in_batch and settings.mesh.micro_batches > 1:
+            raise UserError(
+                f"config.mesh.micro_batches is {settings.mesh.micro_batches}: {task.name} learns "
+                "from the other rows of a batch, which must stay whole; set it to 1"
+            )
     with workdir.lock(directory), StopRequests() as stop_requests:
         # --- Text becomes rows of tokens, once.
         tasks = [

@@ -51,6 +51,7 @@ def default_config() -> ConfigDict:
     config.label_smoothing = 0.0
     config.class_weights = "none"  # none | balanced: by the frequency of the classes
     config.crf = False  # tagging: a CRF over the tags of a sentence
+    config.similarity = "regression"  # what it learns from: regression | contrastive | unsupervised
     config.pooling = "mean"  # similarity: the vector of a text: cls | mean
     config.temperature = 0.05  # similarity: of the contrastive loss
     config.max_answer_length = 30  # question answering: tokens

@@ -67,7 +67,7 @@ def predictions(directory: Path, path: str, name: str = "") -> Iterator[dict[str
 def _of_part(
     model: finetuned.Finetuned, forward: Any, params: Any, part: list[Record], mesh: Any
 ) -> list[dict[str, Any]]:
-    rows = model.task.features(part, model.tokenizer, is_labelled=False)
+    rows = model.task.features(part, model.tokenizer)
     # The lengths are those of every part, so that later parts compile nothing.
     batches = RowBatches(
         rows,

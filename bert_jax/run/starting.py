@@ -57,6 +57,6 @@ def _tokenizer(settings, texts: Callable[[], Iterable[str]]) -> Tokenizer:
         try:
             return train_tokenizer(samples, dataclasses.replace(settings, vocab_size=size))
         except UserError:
-            if size < 200:
+            if size < 40:
                 raise
-            size //= 2
+            size = size * 3 // 4

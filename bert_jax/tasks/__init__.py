@@ -7,12 +7,20 @@ from bert_jax.common.errors import UserError
 from bert_jax.tasks.base import Prediction, Task, TaskSettings
 from bert_jax.tasks.classification import Classification
 from bert_jax.tasks.multi_label import MultiLabel
+from bert_jax.tasks.multiple_choice import MultipleChoice
+from bert_jax.tasks.question_answering import QuestionAnswering
 from bert_jax.tasks.regression import Regression
+from bert_jax.tasks.similarity import Similarity
+from bert_jax.tasks.tagging import Tagging
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
+    "tagging": Tagging,
+    "question_answering": QuestionAnswering,
+    "similarity": Similarity,
+    "multiple_choice": MultipleChoice,
 }
 
 

@@ -20,6 +20,7 @@ from bert_jax.tasks.heads import TaskModel
 from bert_jax.tasks.rows import Rows
 from bert_jax.training.objectives import StepObjective
 
+TRAIN, EVALUATE, PREDICT = "train", "evaluate", "predict"  # what rows are made for
 Prediction = dict[str, Any]  # a line of predictions.jsonl
 
 
@@ -40,6 +41,7 @@ class TaskSettings:
     label_smoothing: float
     class_weights: str
     crf: bool
+    similarity: str
     pooling: str
     temperature: float
     max_answer_length: int
@@ -87,9 +89,14 @@ class Task(StepObjective):
 
     @abc.abstractmethod
     def features(
-        self, records: Sequence[Record], tokenizer: Tokenizer, *, is_labelled: bool
+        self, records: Sequence[Record], tokenizer: Tokenizer, purpose: str = PREDICT
     ) -> Rows:
-        """The tokenized rows of examples, with their labels if they have some.
+        """The tokenized rows of examples.
+
+        Args:
+          records: the examples.
+          tokenizer: of the encoder.
+          purpose: `TRAIN`, `EVALUATE`, with labels, or `PREDICT`, without.
 
         Raises:
           UserError: an example is not usable; the message says where it is.

@@ -1,13 +1,14 @@
 """The data of a fine-tuning: the records of each task's splits and their tokenized rows."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.stream import randomness
-from bert_jax.tasks.base import Task
+from bert_jax.tasks.base import EVALUATE, TRAIN, Task
 from bert_jax.tasks.batches import RowBatches
 from bert_jax.tasks.cache import cached, file_digest
 from bert_jax.tasks.data import Record
@@ -63,7 +64,9 @@ def prepare(
         split: cached(
             cache,
             key | {"split": split},
-            lambda found=found: task.features(found, tokenizer, is_labelled=True),
+            functools.partial(
+                task.features, found, tokenizer, TRAIN if split == "train" else EVALUATE
+            ),
         )
         for split, found in records.items()
     }

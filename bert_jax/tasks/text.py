@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.model import Batch
-from bert_jax.tasks.base import Task
+from bert_jax.tasks.base import PREDICT, Task
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel
 from bert_jax.tasks.rows import RowBuilder, Rows, truncated_pair, windows
@@ -33,7 +33,7 @@ class TextTask(Task):
         raise NotImplementedError
 
     def features(
-        self, records: Sequence[Record], tokenizer: Tokenizer, *, is_labelled: bool
+        self, records: Sequence[Record], tokenizer: Tokenizer, purpose: str = PREDICT
     ) -> Rows:
         data, stride = self.settings.data, self.settings.stride
         first = tokenizer.encode([record.text(data.text, "text") for record in records])
@@ -43,7 +43,7 @@ class TextTask(Task):
             second = tokenizer.encode(texts)
         builder = RowBuilder(tokenizer.vocabulary, self.settings.max_length)
         for index, record in enumerate(records):
-            label = {"labels": self.label_of(record)} if is_labelled else {}
+            label = {"labels": self.label_of(record)} if purpose != PREDICT else {}
             ids, others = first[index], second[index]
             if others is None:
                 room = self.settings.max_length - 2
