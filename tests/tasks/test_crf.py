@@ -1,4 +1,4 @@
-"""The CRF: equal to a brute-force sum over all sequences; words that are not scored do not count."""
+"""The CRF equals a brute-force sum over all sequences; words that are not scored do not count."""
 
 import itertools
 
