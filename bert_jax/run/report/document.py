@@ -90,7 +90,7 @@ def _tiles(run: History) -> Iterator[tuple[str, str]]:
 def _samples(run: History) -> Iterator[str]:
     if not run.samples:
         yield page.paragraph(
-            "Shown after the first evaluation of a run that predicts masked tokens, if the held-out "
+            "Shown after the first evaluation of a run that predicts masked tokens, if held-out "
             "text has short sentences.",
             "note",
         )
