@@ -85,9 +85,9 @@ def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator
         whole = np.flatnonzero(starts[:-1] & starts[1:])
         whole = whole[whole >= len(sentence) // 2]
         if len(sentence) in LENGTHS and whole.size and not is_special.any():
-            before, (word, *after) = np.split(sentence, [whole[0]])
-            text = f"{tokenizer.decode(before.tolist())} {mask} {tokenizer.decode(after)}"
-            yield text, tokenizer.decode([int(word)])
+            ids, at = sentence.tolist(), int(whole[0])
+            text = f"{tokenizer.decode(ids[:at])} {mask} {tokenizer.decode(ids[at + 1 :])}"
+            yield text, tokenizer.decode([ids[at]])
             count -= 1
 
 
