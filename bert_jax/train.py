@@ -21,7 +21,7 @@ from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
-from bert_jax.run import finish, workdir
+from bert_jax.run import finish, initial, workdir
 from bert_jax.run.progress import Reporter
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.evaluation import EvaluationBatches
@@ -43,6 +43,8 @@ def train(config: ConfigDict, directory: Path) -> None:
       SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
     # --- Check everything that can be checked before any work is done.
+    config = workdir.as_begun(directory, config)
+    initial.resolve(config)
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
     models = settings.models(vocab_size(settings.corpus.tokenizer))
@@ -103,7 +105,8 @@ def train_locked(
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
         console.say(f"Starting a run of {settings.total_steps} steps in {directory}.")
-        state = steps_of_phase[0].init()
+        state = initial.first_state(config, settings, steps_of_phase[0], store, stream)
+        first_step = int(state.step)
 
     # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
     from bert_jax.stream import pipeline

@@ -97,6 +97,20 @@ def check(workdir: Path, config: ConfigDict) -> None:
         )
 
 
+def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """A copy of `config` with what the run in `workdir` decided at its start.
+
+    That is the step of `config.init_from`, if it names none.
+    """
+    config = config.copy_and_resolve_references()
+    path = workdir / CONFIG
+    if path.exists() and has_checkpoints(workdir):
+        begun = flatten_saved(_read_config(path))
+        if begun.get("init_from", "").rpartition("@")[0] == config.init_from:
+            config.init_from = begun["init_from"]
+    return config
+
+
 def token_order(
     workdir: Path, settings: RunSettings, store: TokenStore | None = None
 ) -> tuple[int, ...]:

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from bert_jax.common.broadcast import from_first_process
 from bert_jax.common.errors import UserError
 from bert_jax.training import digests, saved
 from bert_jax.training.finite import first_not_finite
@@ -177,9 +177,7 @@ def restore_params(
       UserError: there is no such checkpoint, or it is damaged.
     """
     # The first process reads all files, and the others take what it chose.
-    chosen = saved.choose(directory, step) if jax.process_index() == 0 else 0
-    if jax.process_count() > 1:
-        chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
+    chosen = from_first_process(lambda: saved.choose(directory, step))
     arguments = ocp.args.PyTreeRestore(
         item={"params": abstract_params},
         restore_args={
@@ -192,6 +190,34 @@ def restore_params(
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         found = checkpointer.restore(directory.absolute() / str(chosen) / "default", arguments)
     return chosen, found["params"]
+
+
+def restore_state(directory: Path, step: int, abstract_state: TrainState) -> TrainState:
+    """The whole state of another run, on the mesh that `abstract_state` is sharded over.
+
+    Args:
+      directory: of all checkpoints of that run.
+      step: of the checkpoint.
+      abstract_state: what it must have.
+
+    Raises:
+      UserError: the checkpoint has other arrays, or arrays of other shapes.
+    """
+    path = directory / str(step) / "default"
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            restored = checkpointer.restore(path.absolute(), _as_dict(abstract_state))
+    except ValueError as error:
+        raise UserError(
+            f"the checkpoint {path.parent} does not fit: its model or its optimizer has other "
+            f"arrays ({str(error).splitlines()[0]})"
+        ) from error
+    return TrainState(**restored)
+
+
+def stream_of(directory: Path, step: int) -> dict[str, str]:
+    """The identity of the stream that was saved with the state of another run at `step`."""
+    return digests.custom_metadata(directory / str(step))
 
 
 def _is_full_disk(error: BaseException) -> bool:

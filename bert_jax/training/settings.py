@@ -1,19 +1,45 @@
 """Settings of the train step, besides those of the encoder."""
 
 import dataclasses
+from typing import NamedTuple
 
 from bert_jax.training.objectives import Objective
 
 
+class Section(NamedTuple):
+    """Part of a run over which the learning-rate schedule goes once.
+
+    Attributes:
+      start: its first step.
+      steps: how many it has.
+      warmup_steps: the first ones, over which the rate rises.
+      peak: share of the run's learning rates that is reached.
+    """
+
+    start: int
+    steps: int
+    warmup_steps: int
+    peak: float = 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """The fields of `config.optimizer`, and the run's fields that shape the learning rate."""
+    """The fields of `config.optimizer`, and the run's fields that shape the learning rate.
 
-    total_steps: int
-    warmup_steps: int
+    Attributes:
+      sections: parts of the run, each with its own warm-up; one, unless the config has restarts.
+      learning_rate: the peak.
+      hidden_size: of the model, for the Transformer's schedule.
+    """
+
+    sections: tuple[Section, ...]
     learning_rate: float
+    hidden_size: int
     name: str
     schedule: str
+    decay_steps: int
+    decay_shape: str
+    decay_power: float
     b1: float
     b2: float
     epsilon: float

@@ -14,7 +14,6 @@ from bert_jax.training.optimizers import make_optimizer
 from bert_jax.training.optimizers.base import DECAYED
 from bert_jax.training.optimizers.muon import MATRICES
 from bert_jax.training.parameter_rules import assign, name_of
-from bert_jax.training.schedules import make_schedule
 
 
 def abstract_params(config):
@@ -52,15 +51,6 @@ def test_a_parameter_without_a_rule_is_an_error():
         assign(DECAYED, {"new": jnp.zeros(2)})
 
 
-def test_schedule_warms_up_and_decays_linearly():
-    config = default_config()
-    config.warmup_steps, config.total_steps = 10, 110
-    config.optimizer.final_lr_fraction = 0.1
-    share = make_schedule(parse(config).training.optimizer)
-    found = [float(share(step)) for step in (0, 5, 10, 60, 110)]
-    np.testing.assert_allclose(found, [0.0, 0.5, 1.0, 0.55, 0.1], atol=1e-6)
-
-
 def test_warmup_longer_than_the_run_is_refused():
     config = default_config()
     config.warmup_steps = config.total_steps
@@ -72,13 +62,6 @@ def test_an_unknown_optimizer_is_refused():
     config = default_config()
     config.optimizer.name = "sgd"
     with pytest.raises(UserError, match="adamw or muon"):
-        make_optimizer(parse(config).training.optimizer)
-
-
-def test_an_unknown_schedule_is_refused():
-    config = default_config()
-    config.optimizer.schedule = "constant"
-    with pytest.raises(UserError, match="schedule is 'constant': choose linear"):
         make_optimizer(parse(config).training.optimizer)
 
 

@@ -4,7 +4,10 @@ To add one, write a function of (settings, schedule) in a new file and register 
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from bert_jax.common.errors import UserError
@@ -37,4 +40,17 @@ def make_optimizer(settings: OptimizerSettings) -> Optimizer:
     return optimizer
 
 
-__all__ = ["OPTIMIZERS", "Optimizer", "make_optimizer"]
+def restart_schedules(opt_state: optax.OptState) -> optax.OptState:
+    """The state with its learning-rate schedules at step 0; moments and their counts stay."""
+
+    def restart(node: Any) -> Any:
+        if isinstance(node, optax.ScaleByScheduleState):
+            return node._replace(count=jnp.zeros_like(node.count))
+        return node
+
+    return jax.tree.map(
+        restart, opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState)
+    )
+
+
+__all__ = ["OPTIMIZERS", "Optimizer", "make_optimizer", "restart_schedules"]

@@ -1,0 +1,57 @@
+"""The settings of the optimizer, from the config."""
+
+import itertools
+
+from ml_collections import ConfigDict
+
+from bert_jax.common.errors import UserError
+from bert_jax.common.lengths import steps
+from bert_jax.training.settings import OptimizerSettings, Section
+
+
+def parse_optimizer(config: ConfigDict) -> OptimizerSettings:
+    """The settings of `config.optimizer`; `config.total_steps` is set.
+
+    Raises:
+      UserError: the parts of the run over which the learning rate goes are invalid.
+    """
+    values = config.optimizer.to_dict()
+    for of_others in ("next_sentence_weight", "restarts"):
+        del values[of_others]
+    values["decay_steps"] = steps(
+        "optimizer.decay_steps", values["decay_steps"], config.total_steps
+    )
+    return OptimizerSettings(
+        sections=_sections(config),
+        learning_rate=config.learning_rate,
+        hidden_size=config.model.hidden_size,
+        **values,
+    )
+
+
+def _sections(config: ConfigDict) -> tuple[Section, ...]:
+    """The parts of the run over which the learning-rate schedule goes once."""
+    total = config.total_steps
+    restarts = [dict(restart) for restart in config.optimizer.restarts]
+    for index, restart in enumerate(restarts):
+        if not {"at"} <= restart.keys() <= {"at", "warmup_steps", "peak"}:
+            raise UserError(
+                f"config.optimizer.restarts[{index}] is {restart}: give `at`, and if needed "
+                "warmup_steps and peak"
+            )
+    starts = [0, *(round(restart["at"] * total) for restart in restarts), total]
+    if sorted(set(starts)) != starts:
+        raise UserError(
+            f"config.optimizer.restarts begin at the steps {starts[1:-1]} of {total}: let their "
+            "shares `at` ascend between 0 and 1"
+        )
+    values = [{"warmup_steps": config.warmup_steps}, *restarts]
+    return tuple(
+        Section(
+            start=start,
+            steps=stop - start,
+            warmup_steps=steps("warmup_steps", each.get("warmup_steps", 0), total),
+            peak=float(each.get("peak", 1.0)),
+        )
+        for (start, stop), each in zip(itertools.pairwise(starts), values, strict=True)
+    )
