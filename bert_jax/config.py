@@ -216,6 +216,7 @@ class RunSettings:
       eval_every, checkpoint_every: steps.
       keep_checkpoints, keep_every, keep_best: as in the config.
       max_skipped_updates: as in the config.
+      objective: examples and losses.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
@@ -232,16 +233,12 @@ class RunSettings:
     keep_every: int
     keep_best: int
     max_skipped_updates: int
+    objective: Objective
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
     stream: StreamSettings
     model: Mapping[str, Any]
     training: TrainingSettings
-
-    @property
-    def objective(self) -> Objective:
-        """The run's objective: examples and losses."""
-        return self.training.objective
 
     def store_directory(self, workdir: Path) -> Path:
         """Where the token store of the run in `workdir` is."""
@@ -293,6 +290,7 @@ def parse(config: ConfigDict) -> RunSettings:
         total_steps=config.total_steps,
         **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
         **{name: steps(name, config[name], config.total_steps, least=1) for name in INTERVALS},
+        objective=objective,
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
         stream=StreamSettings(config.seed, objective, parse_phases(config)),

@@ -61,6 +61,7 @@ def first(tmp_path_factory):
     return report(place / "figures.json", "--steps=3", f"--compile_cache={place / 'compiled'}")
 
 
+@pytest.mark.slow
 def test_every_part_takes_time_and_the_parts_are_the_whole(first):
     for phase in first[0]["phases"]:
         parts = phase["part_seconds"]
@@ -69,9 +70,10 @@ def test_every_part_takes_time_and_the_parts_are_the_whole(first):
         computed = sum(parts.values()) - parts[profiling.IDLE]
         assert parts[profiling.OTHER] < 0.1 * computed
         # The steps of the profile run one by one; those that are timed do not, on a busy machine.
-        assert 0.2 < sum(parts.values()) / phase["step_seconds_median"] < 5
+        assert 0.2 < sum(parts.values()) / phase["step_seconds_median"] < 20
 
 
+@pytest.mark.slow
 def test_figures_follow_from_the_steps(first):
     phases = first[0]["phases"]
     assert [phase["sequence_length"] for phase in phases] == [32, 64]
@@ -85,11 +87,13 @@ def test_figures_follow_from_the_steps(first):
         assert 0 < phase["program_bytes"] < phase["process_peak_bytes"]
 
 
+@pytest.mark.slow
 def test_the_table_names_what_the_file_holds(first):
     for text in ("compile time", "step, median", "MFU", "attention", "optimizer", "input", "idle"):
         assert text in first[1]
 
 
+@pytest.mark.slow
 def test_a_second_start_reads_what_the_first_compiled(first, tmp_path):
     compiled = Path(first[0]["compile_cache"]).parent  # of the processor's own
     again, _ = report(
@@ -151,6 +155,7 @@ def test_the_largest_batch_is_found_between_two_sizes():
         capacity.largest_batch(lambda rows: compile_rows(rows).compile(), 4, 100)
 
 
+@pytest.mark.slow
 def test_beside_transformers_both_sides_learn_the_same_batches(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")

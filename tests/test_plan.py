@@ -39,9 +39,8 @@ def devices():
     return topology.devices(GRID)
 
 
-@pytest.mark.parametrize(
-    "name", ["bert-large", pytest.param("modernbert-base", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert-large", "modernbert-base"])
 def test_a_step_compiles_for_a_slice_fits_and_exchanges_parameters_alone(name, devices):
     settings = parse(shortened(name))
     mesh = sharding.make_mesh(settings.training.mesh, devices)

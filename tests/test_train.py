@@ -86,6 +86,7 @@ def test_the_step_is_compiled_once_a_phase(finished):
     assert finished.logged.count("Compiling jit(train) ") == 2
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_rows_and_parameters_train_as_one(corpus, finished, tmp_path):
     workdir = tmp_path / "run"
     launched(corpus, f"--workdir={workdir}", "--config.mesh.fsdp=2", processes=2)

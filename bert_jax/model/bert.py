@@ -1,7 +1,7 @@
 """The encoder with its pretraining heads, and its parameters as a plain tree."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from bert_jax.model.heads import HEADS, NextSentenceHead
 
 Batch = Mapping[str, Array]  # on devices; stream.rows.Batch on the host
 Params = dict[str, Any]
+Build = Callable[..., nnx.Module]  # of (config, rngs=...): `Bert`, or an encoder with other heads
 HEAD_STREAM = zlib.crc32(b"head")  # keeps sampled losses independent of the layers' dropout
 
 
@@ -100,14 +101,20 @@ def gather_positions(
     return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
 
 
-def initialize(config: ModelConfig, key: PRNGKeyArray) -> Params:
-    """Random initial parameters in float32: a nested dict with the modules' names."""
-    _, state = nnx.split(Bert(config, rngs=nnx.Rngs(params=key)), nnx.Param)
+def initialize(config: ModelConfig, key: PRNGKeyArray, build: Build = Bert) -> Params:
+    """Random initial parameters in float32: a nested dict with the modules' names.
+
+    Args:
+      config: of the encoder.
+      key: they are a function of it.
+      build: makes the module, an encoder with its heads.
+    """
+    _, state = nnx.split(build(config, rngs=nnx.Rngs(params=key)), nnx.Param)
     return nnx.to_pure_dict(state)
 
 
-def abstract(config: ModelConfig) -> tuple[nnx.GraphDef, Params]:
+def abstract(config: ModelConfig, build: Build = Bert) -> tuple[nnx.GraphDef, Params]:
     """The structure of a model, for `nnx.merge(structure, params)`, and the shapes of `params`."""
-    model = nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(model, nnx.Param)
     return graphdef, nnx.to_pure_dict(state)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from bert_jax.training.objectives import Objective
+from bert_jax.training.objectives import StepObjective
 
 
 class Section(NamedTuple):
@@ -65,6 +65,6 @@ class TrainingSettings:
     """Seed, objective, optimizer and mesh of a run."""
 
     seed: int
-    objective: Objective
+    objective: StepObjective
     optimizer: OptimizerSettings
     mesh: MeshSettings

@@ -36,6 +36,7 @@ PARAMETERS = (
     (r"(mlm_head\.transform|pooler)\.kernel", ("fsdp", None)),  # [D, D]
     (r"mlm_head\.bias", ("tensor",)),  # [V]
     *(rule for head in HEADS.values() for rule in head.sharding),
+    (r"heads\..*", ()),  # of fine-tuned tasks: small
     (r"bias|scale|classifier\.kernel", ()),
 )
 

@@ -75,14 +75,15 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
     """
     objective = settings.objective
     optimizer = make_optimizer(settings.optimizer)
-    structure, _ = model_lib.abstract(model)
+    structure, _ = model_lib.abstract(model, objective.build)
     micro_batches = settings.mesh.micro_batches
 
     def init_from(params: Params) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.update.init(params))
 
     def init() -> TrainState:
-        return init_from(model_lib.initialize(model, stream_key(settings.seed, "parameters")))
+        key = stream_key(settings.seed, "parameters")
+        return init_from(model_lib.initialize(model, key, objective.build))
 
     shapes = jax.eval_shape(init)
     of_params = sharding.parameter_shardings(mesh, shapes.params)

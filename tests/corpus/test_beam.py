@@ -23,6 +23,7 @@ RUNNERS = [
 
 
 @with_beam
+@pytest.mark.slow
 def test_a_pipeline_makes_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "range_bytes", third)
     texts = documents(120)

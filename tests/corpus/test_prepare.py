@@ -65,6 +65,7 @@ def test_a_store_is_verified(tmp_path):
     assert line.endswith("delete the token store's directory and prepare it again")
 
 
+@pytest.mark.slow
 def test_the_command_runs_a_pipeline(tmp_path):
     pytest.importorskip("apache_beam")
     write_text(tmp_path / "a.txt", documents(60))

@@ -171,9 +171,11 @@ def test_a_run_goes_on_with_the_same_batches_on_fewer_nodes(cluster, corpus, unb
     cluster.wait_for_checkpoint(job, workdir)
     cluster.say("scancel", job)
     cluster.wait_for_state(job, "CANCELLED")
+    assert "goes back into the queue" not in cluster.log(job)
+    assert "Restarts=0" in cluster.say("scontrol", "show", "job", job)
     job = cluster.train(corpus, workdir, nodes=1)
     cluster.wait_for_state(job, "COMPLETED")
-    assert re.search(r"Continuing at step (5|10|15) of 20", cluster.log(job))
+    assert re.search(r"Continuing at step \d+ of 20", cluster.log(job))
     found, expected = records(workdir), records(unbroken)
     assert [(r["step"], r["split"]) for r in found] == [(r["step"], r["split"]) for r in expected]
     for a, b in zip(found, expected, strict=True):

@@ -30,6 +30,7 @@ echo "scontrol $*" >>"$CALLS"
 case "$1 $2" in
   "show hostnames") printf '%s\\n' a b ;;
   "show node") echo "NodeName=a NodeAddr=10.0.0.1 NodeHostName=a.example.org Port=0" ;;
+  "show job") echo "JobId=4097 JobName=bert Requeue=1 JobState=${STATE:-RUNNING} Reason=None" ;;
 esac
 """
 NVIDIA_SMI = """#!/usr/bin/env bash
@@ -121,6 +122,14 @@ def test_75_puts_the_job_back_into_the_queue_and_other_failures_do_not(job):
     job(ENDS="75", expect=75)
     assert job.calls().endswith("scontrol requeue 4097\n")
     job(ENDS="1", expect=1)
+    assert "requeue" not in job.calls()
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", "TIMEOUT"])
+def test_a_job_that_slurm_ends_is_saved_and_not_requeued(job, state):
+    said = job(ENDS="75", STATE=state, expect=75)
+    assert f"The run was saved. SLURM ends job 4097 ({state})" in said
+    assert "The same command continues the run." in said
     assert "requeue" not in job.calls()
 
 

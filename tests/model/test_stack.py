@@ -66,6 +66,7 @@ def test_what_differs_stands_apart_and_what_repeats_is_scanned():
     assert scanned(MODERN, num_hidden_layers=22, local_attention=0) == (1, 1, 21)
 
 
+@pytest.mark.slow
 def test_recomputing_needs_less_memory():
     deep = dataclasses.replace(
         CLASSIC,

@@ -17,7 +17,14 @@ from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from tests.runs import ROOT, command, records, tiny, train
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_and_the_run_continues_to_the_same_bytes(
     number, finished, corpus, tmp_path, monkeypatch, capsys
 ):

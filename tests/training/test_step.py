@@ -319,7 +319,7 @@ def test_training_learns_a_batch_by_heart():
     config = small_config(data=8)
     config.learning_rate = 1e-2
     batch = batches(1)[0]
-    _, history = run(config, [batch] * 60)
+    _, history = run(config, [batch] * 40)
     assert history[-1]["mlm_loss"] < 0.2 * history[0]["mlm_loss"]
     assert history[-1]["nsp_accuracy"] == BATCH
 

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.training.objectives.base import Objective
+from bert_jax.training.objectives.base import Objective, StepObjective
 from bert_jax.training.objectives.masked_lm import PackedMaskedLM
 from bert_jax.training.objectives.next_sentence import NextSentence
 from bert_jax.training.objectives.sentence_order import SentenceOrder
@@ -27,4 +27,4 @@ def parse_objective(config: ConfigDict) -> Objective:
     return OBJECTIVES[name].from_config(config)
 
 
-__all__ = ["OBJECTIVES", "Objective", "parse_objective"]
+__all__ = ["OBJECTIVES", "Objective", "StepObjective", "parse_objective"]

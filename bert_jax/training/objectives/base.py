@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
@@ -32,21 +33,54 @@ class Ratio(NamedTuple):
     style: str
 
 
-class Objective(abc.ABC):
-    """The examples, losses and metrics of a run.
+class StepObjective(abc.ABC):
+    """What the train step knows of an objective: the model, its losses and its metrics.
 
     Attributes:
       rows: `packed` if a row may hold several documents, `padded` if it never does; lets attention
         choose a backend.
-      needs: what every split of the corpus must have.
-      padding: for arrays that are not 0 in padding rows, their value there.
       loss_weights: for each name in `totals`, the weight of its mean loss in the loss.
     """
 
     rows: str
+    loss_weights: Mapping[str, float]
+
+    def build(self, config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
+        """The module that is trained: the encoder with its heads."""
+        return Bert(config, rngs=rngs)
+
+    def check_model(self, model: ModelConfig) -> None:  # noqa: B027 (most models suit)
+        """Check that the model has the heads that the objective trains, and no others.
+
+        Raises:
+          UserError: it does not, with the fields to change.
+        """
+
+    @abc.abstractmethod
+    def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
+        """The denominator of each loss, counted in the whole batch before the loss is computed."""
+
+    @abc.abstractmethod
+    def totals(self, model: Any, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
+        """Each loss and its metrics, summed over the batch.
+
+        Args:
+          model: to train, as `build` made it.
+          batch: rows of a global batch.
+          key: of the step, for dropout and sampled losses; None: evaluation, without either.
+        """
+
+
+class Objective(StepObjective):
+    """The examples, losses and metrics of a pretraining run.
+
+    Attributes:
+      needs: what every split of the corpus must have.
+      padding: for arrays that are not 0 in padding rows, their value there.
+    """
+
     needs: Needs = Needs()
     padding: Mapping[str, int] = MappingProxyType({})
-    loss_weights: Mapping[str, float]
 
     @classmethod
     @abc.abstractmethod
@@ -55,13 +89,6 @@ class Objective(abc.ABC):
 
         Raises:
           UserError: a setting is invalid.
-        """
-
-    def check_model(self, model: ModelConfig) -> None:  # noqa: B027 (most models suit)
-        """Check that the model has the heads that the objective trains, and no others.
-
-        Raises:
-          UserError: it does not, with the fields to change.
         """
 
     @abc.abstractmethod
@@ -77,20 +104,6 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def batch_shapes(self, phase: Phase) -> Shapes:
         """Types and shapes of the arrays of a global batch after masking (`stream.rows`)."""
-
-    @abc.abstractmethod
-    def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """The denominator of each loss, counted in the whole batch before the loss is computed."""
-
-    @abc.abstractmethod
-    def totals(self, model: Bert, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
-        """Each loss and its metrics, summed over the batch.
-
-        Args:
-          model: to train.
-          batch: rows of a global batch.
-          key: of the step, for dropout and sampled losses; None: evaluation, without either.
-        """
 
     @abc.abstractmethod
     def inspect_row(self, batch: HostBatch, row: int) -> tuple[str, list[str]]:

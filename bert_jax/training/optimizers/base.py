@@ -8,7 +8,7 @@ import optax
 # Decoupled weight decay on matrices only (https://arxiv.org/abs/1810.04805, appendix A.2).
 DECAYED = (
     (r"kernel|embedding", True),
-    (r"bias|scale", False),
+    (r"bias|scale|transitions", False),
 )
 
 

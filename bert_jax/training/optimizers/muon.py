@@ -18,7 +18,7 @@ MATRICES = (
     (r"feed_forward\.input\.kernel", MuonDimensionNumbers(0, -1)),  # [D, F] or [D, 2, F]
     (r"feed_forward\.output\.kernel", MuonDimensionNumbers(0, 1)),  # [F, D]
     (r"mlm_head\.transform\.kernel", MuonDimensionNumbers(0, 1)),  # [D, D]
-    (r"(nsp_head|mlm_head)\..*|embedding|bias|scale", None),
+    (r"(nsp_head|mlm_head|heads)\..*|embedding|bias|scale", None),
 )
 
 
