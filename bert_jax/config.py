@@ -146,7 +146,9 @@ def default_config() -> ConfigDict:
     model.global_every = 3  # with local_attention: every n-th layer stays global
     model.rope_theta = 160_000.0  # of the global layers
     model.local_rope_theta = 10_000.0  # of the local layers
-    model.compute_dtype = "float32"  # of the matrix products; parameters stay float32
+    # Of the matrix products; parameters stay float32. float32 | bfloat16 | auto: bfloat16 where the
+    # device computes it fast, recorded as such when the run begins
+    model.compute_dtype = "float32"
     # auto: the device's best | xla | cudnn, pallas (NVIDIA GPUs) | splash (TPUs)
     model.attention_backend = "auto"
     # What the backward pass recomputes, to save memory: none | dots (all but the products of the

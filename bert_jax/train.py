@@ -21,15 +21,16 @@ from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
+from bert_jax.model.compute_dtype import AUTO, fast_dtype
 from bert_jax.run import finish, initial, workdir
+from bert_jax.run.budget import measured_steps
 from bert_jax.run.progress import Reporter
 from bert_jax.stream.batches import TrainBatches
-from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.sanity import check_predictions
 from bert_jax.training import saved, sharding
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.evaluation import evaluate
+from bert_jax.training.evaluation import HeldOut
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.step import compile_steps
@@ -47,6 +48,9 @@ def train(config: ConfigDict, directory: Path) -> None:
     initial.resolve(config)
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
+    if config.model.compute_dtype == AUTO:
+        config.model.compute_dtype = fast_dtype(mesh.devices.flat[0])
+        settings = parse(config)
     models = settings.models(vocab_size(settings.corpus.tokenizer))
     check(settings.training, settings.stream.phases, models, mesh)
     # The lock is held until the end: a second process would delete what this one writes.
@@ -70,6 +74,10 @@ def train_locked(
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
     check_predictions(stream, store.vocabulary)
     order = workdir.token_order(directory, settings, store)
+    if not config.total_steps:  # the run is given in time
+        config.total_steps = measured_steps(config.budget, settings, store, mesh, order)
+        settings = parse(config)
+        phases, stream = settings.stream.phases, TrainBatches(store, settings.stream)
     if jax.process_index() == 0:
         saved.set_aside_damaged(directory / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store, order)
@@ -113,7 +121,7 @@ def train_locked(
 
     rows = functools.partial(sharding.process_rows, mesh)
     batches = pipeline.train_batches(stream, first_step, settings.total_steps, rows)
-    evaluation = EvaluationBatches(
+    held_out = HeldOut(
         store,
         "heldout",
         settings.objective,
@@ -122,7 +130,6 @@ def train_locked(
         rows,
         most=settings.eval_batches,
     )
-    held_out = pipeline.evaluation_batches(evaluation)
 
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(settings, directory, mesh, models[0], first_step)
@@ -141,7 +148,7 @@ def train_locked(
                 is_last = done == settings.total_steps
                 if done % settings.eval_every == 0 or is_last:
                     with reporter.pause(figures):
-                        totals = evaluate(mesh, steps, state.params, evaluation, held_out)
+                        totals = held_out.totals(mesh, steps, state.params)
                         held_out_loss = reporter.evaluation(done, "heldout", totals)
                 is_stop = stop_requests.is_stop(done) and not is_last
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:

@@ -22,12 +22,13 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg:
         raise UserError(f"--config=configs/quickstart.py:{arg}: this config takes no argument")
     config = default_config()
-    config.total_steps = 750
-    config.warmup_steps = 75
+    config.total_steps = 0
+    config.budget = "5m"
+    config.warmup_steps = 0.1
     config.global_batch_size = 32
     config.learning_rate = 3e-3
-    config.eval_every = 150
-    config.checkpoint_every = 250
+    config.eval_every = 0.2
+    config.checkpoint_every = 0.25
 
     config.corpus.source = "docs:"
     config.tokenizer.vocab_size = 8192
@@ -41,6 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.num_hidden_layers = 4
     config.model.num_attention_heads = 2
     config.model.intermediate_size = 256
+    config.model.compute_dtype = "auto"
 
     optimizer = config.optimizer
     optimizer.name = "muon"

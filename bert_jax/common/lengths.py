@@ -24,7 +24,7 @@ def seconds(name: str, text: str) -> float:
     return value
 
 
-def steps(name: str, value: float, total_steps: int, *, least: int = 0) -> int:
+def steps(name: str, value: float | int, total_steps: int, *, least: int = 0) -> int:
     """A number of steps that the config gives as such, or below 1 as a share of `total_steps`."""
     if 0 < value < 1:
         return max(1, round(value * total_steps))

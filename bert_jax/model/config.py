@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from bert_jax.common.errors import UserError
 from bert_jax.model.attention import BACKENDS, Call, effective_window
+from bert_jax.model.compute_dtype import AUTO, fast_dtype
 
 CHOICES = {
     "position": ("learned", "rotary", "sinusoidal"),
@@ -30,6 +32,8 @@ SIZES = (
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """One encoder: the fields of `config.model`, the size of the vocabulary, and the kind of rows.
+
+    The compute dtype `auto` becomes that of this machine's devices.
 
     Raises:
       UserError: an unknown choice, a size that is not positive, or sizes that do not fit together.
@@ -68,6 +72,8 @@ class ModelConfig:
     token_order: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self):
+        if self.compute_dtype == AUTO:
+            object.__setattr__(self, "compute_dtype", fast_dtype(jax.local_devices()[0]))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UserError(

@@ -40,7 +40,7 @@ def make_optimizer(settings: OptimizerSettings) -> Optimizer:
     return optimizer
 
 
-def restart_schedules(opt_state: optax.OptState) -> optax.OptState:
+def restart_schedules(opt_state: Any) -> Any:
     """The state with its learning-rate schedules at step 0; moments and their counts stay."""
 
     def restart(node: Any) -> Any:
