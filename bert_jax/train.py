@@ -7,14 +7,13 @@ that was interrupted; a run is a function of its config, its corpus and the step
 
 import functools
 import os
-import time
 from pathlib import Path
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax.common import command_line, compile_cache, console, memory
+from bert_jax.common import command_line, compile_cache, console, memory, processes
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.build import build_store
@@ -22,7 +21,7 @@ from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
-from bert_jax.run import finish, initial, workdir
+from bert_jax.run import agreement, finish, initial, workdir
 from bert_jax.run.budget import measured_steps
 from bert_jax.run.progress import Reporter
 from bert_jax.stream.batches import TrainBatches
@@ -44,6 +43,7 @@ def train(config: ConfigDict, directory: Path) -> None:
       SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
     # --- Check everything that can be checked before any work is done.
+    agreement.expect_equal_processes(config)
     config = workdir.as_begun(directory, config)
     initial.resolve(config)
     settings = parse(config)
@@ -55,6 +55,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     check(settings.training, settings.stream.phases, models, mesh)
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
+        agreement.expect_shared_workdir(directory)
         workdir.check(directory, config)
         train_locked(config, settings, directory, mesh, stop_requests)
 
@@ -93,17 +94,22 @@ def train_locked(
     }
     steps_of_phase = [steps_of_model[model] for model in models]
 
-    # --- The state: the newest checkpoint, or the first step. Every process reads whether the run
-    # is finished before `Checkpoints` synchronizes them, so that all take the same branch.
-    finished = finish.is_finished(directory, settings.total_steps)
+    # --- The state: the newest checkpoint, or the first step. What process 0 reads holds for all,
+    # so that all take the same branch.
     checkpoints = Checkpoints(
         directory / workdir.CHECKPOINTS,
         settings.keep_checkpoints,
         settings.keep_every,
         settings.keep_best,
     )
-    first_step = checkpoints.latest_step() or 0
-    if first_step == settings.total_steps and finished:
+    first_step, is_finished = processes.of_first(
+        lambda: (
+            checkpoints.latest_step() or 0,
+            finish.is_finished(directory, settings.total_steps),
+        ),
+        f"read {directory}",
+    )
+    if first_step == settings.total_steps and is_finished:
         console.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
         return finish.say_next_steps(directory)
     if first_step:
@@ -177,10 +183,22 @@ def say_if_not_exportable(model: ModelConfig) -> None:
 def prepare(settings: RunSettings, directory: Path) -> TokenStore:
     """The run's token store; the first process makes it while the others wait for it."""
     store_directory = settings.store_directory(directory)
-    while jax.process_index() != 0 and not (store_directory / MANIFEST).is_file():
-        time.sleep(0.5)
-    existing = workdir.open_store(directory, settings, store_directory)
-    return existing or build_store(settings.corpus, store_directory, settings.objective.needs)
+
+    def open_or_build() -> TokenStore:
+        existing = workdir.open_store(directory, settings, store_directory)
+        return existing or build_store(settings.corpus, store_directory, settings.objective.needs)
+
+    if jax.process_index() == 0:
+        store = open_or_build()
+    processes.of_first(lambda: None, f"prepare the token store {store_directory}")
+    if jax.process_index() == 0:
+        return store
+    if not processes.appears(store_directory / MANIFEST):
+        raise UserError(
+            f"{processes.me()} does not see the token store {store_directory} of process 0: set "
+            "config.corpus.directory to a directory of a file system that all hosts share"
+        )
+    return open_or_build()
 
 
 def define_flags() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,33 @@ def launched(source: str, *flags, processes: int, expect: int = 0) -> str:
     )
     assert run.returncode == expect, run.stdout + run.stderr
     return run.stdout + run.stderr
+
+
+def two_processes(program, *arguments, expect=0):
+    """What two processes with one device each print, each running the Python code `program`."""
+    xla = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    address = {"JAX_COORDINATOR_ADDRESS": f"localhost:{_free_port()}", "JAX_NUM_PROCESSES": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            cwd=ROOT,
+            env=os.environ | address | {"JAX_PROCESS_ID": str(i), "XLA_FLAGS": " ".join(xla)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [expect] * 2, said
+    return "".join(out + errors for out, errors in said)
+
+
+def _free_port():
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
 
 
 def records(workdir):

@@ -27,6 +27,15 @@ MODERNBERT = {
     "next_sentence": False,
 }
 MODERNBERT_LOCAL_ATTENTION = 128  # written where there are no local layers
+# `model_type` in config.json -> the spelling of its tensors' names (`spellings.from_pytorch`).
+# A RoBERTa computes what a BERT with one segment computes, and is read as one.
+FAMILIES = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "camembert": "roberta",
+    "modernbert": "modernbert",
+}
 
 
 def architecture(config: ModelConfig) -> Architecture:
@@ -125,10 +134,8 @@ def from_hugging_face(values: Mapping[str, Any], *, next_sentence: bool) -> Mode
     Raises:
       UserError: the model is of another family, or has a part that ours does not have.
     """
-    kind = values.get("model_type")
-    if kind not in ("bert", "modernbert"):
-        raise UserError(f"model_type is {kind!r} in config.json: only bert and modernbert are read")
-    read = _read_bert if kind == "bert" else _read_modernbert
+    kind = family(values)
+    read = _read_modernbert if kind == "modernbert" else _read_bert
     sizes = (
         "vocab_size",
         "hidden_size",
@@ -138,11 +145,32 @@ def from_hugging_face(values: Mapping[str, Any], *, next_sentence: bool) -> Mode
         "max_position_embeddings",
     )
     if missing := [name for name in sizes if name not in values]:
-        raise UserError(f"config.json has no {missing[0]!r}")
+        raise UserError(f"config.json has no {', no '.join(map(repr, missing))}")
     fields: dict[str, Any] = {"next_sentence": next_sentence} | read(values)
     fields |= {name: values[name] for name in sizes}
+    fields["max_position_embeddings"] -= first_position(values)
     fields["initializer_range"] = values.get("initializer_range", 0.02)
     return ModelConfig(compute_dtype="float32", **fields)
+
+
+def family(values: Mapping[str, Any]) -> str:
+    """Which of the families in `FAMILIES` a `config.json` describes.
+
+    Raises:
+      UserError: none of them.
+    """
+    kind = values.get("model_type")
+    if kind not in FAMILIES:
+        raise UserError(
+            f"model_type is {kind!r} in config.json: only {', '.join(FAMILIES)} are read, an "
+            "encoder of another family cannot be imported"
+        )
+    return FAMILIES[kind]
+
+
+def first_position(values: Mapping[str, Any]) -> int:
+    """The row of the position table that a text's first token has: RoBERTa skips some."""
+    return values.get("pad_token_id", 1) + 1 if family(values) == "roberta" else 0
 
 
 def _read_bert(values: Mapping[str, Any]) -> dict[str, Any]:

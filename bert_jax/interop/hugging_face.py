@@ -1,4 +1,4 @@
-"""Writes and reads folders that `transformers` loads."""
+"""Writes folders that `transformers` loads; `load` reads them."""
 
 import json
 import os
@@ -7,24 +7,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop import configs, names, tokenizers
+from bert_jax.interop.spellings import TIED
+from bert_jax.interop.tensor_files import BIN, SAFETENSORS, Tensors, import_torch
 from bert_jax.model import ModelConfig, Params
 
 Format = Literal["safetensors", "bin"]
-SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
-# Tensors of a state dict that are the same memory as another one. A `model.safetensors` holds them
-# once, as `save_pretrained` writes it.
-TIED = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-    "decoder.weight": "model.embeddings.tok_embeddings.weight",
-}
 MANIFEST = "export.json"  # what an export wrote, so that the next one may replace it
 
 
@@ -75,80 +67,15 @@ def export(
     _write_folder(out, write)
 
 
-def load_params(folder: Path) -> tuple[ModelConfig, Params]:
-    """The encoder of a folder that `transformers` or `export` wrote, and its parameters (float32).
-
-    Raises:
-      UserError: the folder holds no BERT or ModernBERT with a masked-language head, or a part of
-        it is missing, damaged or of another shape than its config says.
-    """
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise UserError(f"{folder} holds no config.json: it is not a folder of transformers")
-    try:
-        values = json.loads(config_file.read_text())
-    except ValueError as error:
-        raise UserError(f"{config_file} is no JSON: {error}") from error
-    tensors = {_modern_name(name): value for name, value in _load_tensors(folder).items()}
-    has_pairs = "cls.seq_relationship.weight" in tensors
-    config = configs.from_hugging_face(values, next_sentence=has_pairs)
-    return config, names.from_torch(_without_copies(tensors, config), config)
-
-
-def _modern_name(name: str) -> str:
-    """The norms of the checkpoints published in 2018 have TensorFlow's names."""
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-        "LayerNorm.beta", "LayerNorm.bias"
-    )
-
-
-def _without_copies(tensors: names.Tensors, config: ModelConfig) -> names.Tensors:
-    """Only the tensors that are parameters of the model.
-
-    Raises:
-      UserError: the decoder is not tied to the embeddings.
-    """
-    for copy, original in TIED.items():
-        if copy not in tensors:
-            continue
-        if original not in tensors or not np.array_equal(tensors[copy], tensors[original]):
-            raise UserError(f"the checkpoint's {copy!r} is not tied to {original!r}")
-    unused = {*TIED, "bert.embeddings.position_ids"}
-    if not config.next_sentence:
-        unused |= {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
-    return {name: value for name, value in tensors.items() if name not in unused}
-
-
-def _save_safetensors(tensors: names.Tensors, folder: Path) -> None:
+def _save_safetensors(tensors: Tensors, folder: Path) -> None:
     save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
 
 
-def _save_bin(tensors: names.Tensors, folder: Path) -> None:
-    torch = _torch("--format=bin")
+def _save_bin(tensors: Tensors, folder: Path) -> None:
+    torch = import_torch("--format=bin")
     state = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
     state |= {copy: state[original] for copy, original in TIED.items() if original in state}
     torch.save(state, folder / BIN)
-
-
-def _load_tensors(folder: Path) -> names.Tensors:
-    if (folder / SAFETENSORS).is_file():
-        try:
-            return load_file(folder / SAFETENSORS)
-        except SafetensorError as error:
-            raise UserError(f"{folder / SAFETENSORS} is damaged: {error}") from error
-    if (folder / BIN).is_file():
-        torch = _torch(str(folder / BIN))
-        state = torch.load(folder / BIN, map_location="cpu", weights_only=True)
-        return {name: value.float().numpy() for name, value in state.items()}
-    raise UserError(f"{folder} holds neither {SAFETENSORS} nor {BIN}")
-
-
-def _torch(what: str) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{what} needs torch: pip install torch, or use safetensors") from error
-    return torch
 
 
 def _write_folder(out: Path, write: Callable[[Path], None]) -> None:

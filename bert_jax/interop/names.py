@@ -7,15 +7,15 @@ masked-language head) are stored once, as `save_pretrained` stores them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from bert_jax.common.errors import UserError
+from bert_jax.interop.tensor_files import Tensors
 from bert_jax.model import ModelConfig, Params, abstract
-
-Tensors = dict[str, np.ndarray]  # of a PyTorch state dict, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +119,17 @@ def rows(config: ModelConfig) -> list[Row]:
 
 def to_torch(params: Params, config: ModelConfig) -> Tensors:
     """Our parameters as the tensors of a PyTorch state dict, float32."""
-    ours = _flatten(params)
-    table = rows(config)
-    _expect_equal(set(ours), {row.ours for row in table})
+    _expect_equal(set(flatten(params)), {row.ours for row in rows(config)})
+    return part_to_torch(params, config)
+
+
+def part_to_torch(params: Params, config: ModelConfig) -> Tensors:
+    """`to_torch` for a part of the parameters, such as one head."""
+    ours = flatten(params)
     tensors = {}
-    for row in table:
+    for row in rows(config):
+        if row.ours not in ours:
+            continue
         value = np.asarray(ours[row.ours], np.float32)
         for name, part in zip(row.theirs, _to_parts(value, row), strict=True):
             tensors[name] = np.ascontiguousarray(part)
@@ -134,21 +140,63 @@ def from_torch(tensors: Mapping[str, np.ndarray], config: ModelConfig) -> Params
     """The reverse of `to_torch`.
 
     Raises:
-      UserError: a tensor is missing, of another shape, or is not part of the model.
+      UserError: tensors are missing, of another shape, or not part of the model; the message lists
+        all of them.
     """
-    shapes = {path: leaf.shape for path, leaf in _flatten(abstract(config)[1]).items()}
+    shapes = {path: leaf.shape for path, leaf in flatten(abstract(config)[1]).items()}
     table = rows(config)
     _expect_equal(set(shapes), {row.ours for row in table})
-    known = {name for row in table for name in row.theirs}
-    if missing := sorted(known - set(tensors)):
-        raise UserError(f"the checkpoint has no {missing[0]!r} ({len(missing)} tensors missing)")
-    if unknown := sorted(set(tensors) - known):
-        raise UserError(f"the checkpoint's {unknown[0]!r} has no place in this model")
+    expected = {
+        name: part.shape
+        for row in table
+        for name, part in zip(
+            row.theirs, _to_parts(np.zeros(shapes[row.ours], np.bool_), row), strict=True
+        )
+    }
+    _expect_tensors(tensors, expected)
     ours = {}
     for row in table:
         parts = [np.asarray(tensors[name], np.float32) for name in row.theirs]
         ours[row.ours] = _from_parts(parts, shapes[row.ours], row)
-    return _nest(ours)
+    return nest(ours)
+
+
+def _expect_tensors(
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise one error for all tensors that are missing, unknown or of another shape."""
+    missing = grouped(expected.keys() - tensors.keys())
+    unknown = grouped(tensors.keys() - expected.keys())
+    misshapen = [
+        f"{name} is {list(tensors[name].shape)}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    problems = [
+        f"{what}: {', '.join(names)}"
+        for what, names in (
+            ("missing", missing),
+            ("without a place in this model", unknown),
+            ("of another shape", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise UserError(
+            f"the tensors are not those of the encoder that the config describes. "
+            f"{'; '.join(problems)}. Get the folder again, or correct its config"
+        )
+
+
+def grouped(names: Iterable[str]) -> list[str]:
+    """Sorted names of tensors; those that differ in the number of the layer alone are one entry."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
+    return [
+        members[0] if len(members) == 1 else f"{pattern} ({len(members)} of them)"
+        for pattern, members in groups.items()
+    ]
 
 
 def _to_parts(value: np.ndarray, row: Row) -> list[np.ndarray]:
@@ -160,13 +208,6 @@ def _to_parts(value: np.ndarray, row: Row) -> list[np.ndarray]:
 
 
 def _from_parts(parts: list[np.ndarray], shape: tuple[int, ...], row: Row) -> np.ndarray:
-    expected = [part.shape for part in _to_parts(np.zeros(shape, np.bool_), row)]
-    for name, part, part_shape in zip(row.theirs, parts, expected, strict=True):
-        if part.shape != part_shape:
-            raise UserError(
-                f"the checkpoint's {name!r} has shape {list(part.shape)}, and its config asks for "
-                f"{list(part_shape)}"
-            )
     whole = np.concatenate(parts)
     return np.ascontiguousarray(whole.T if row.inputs else whole).reshape(shape)
 
@@ -176,15 +217,17 @@ def _expect_equal(ours: set[str], table: set[str]) -> None:
         raise AssertionError(f"the table of names does not cover the model: {ours ^ table}")
 
 
-def _flatten(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a parameter tree by their paths, keys joined by slashes."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        flat |= _flatten(value, f"{path}/") if isinstance(value, dict) else {path: value}
+        flat |= flatten(value, f"{path}/") if isinstance(value, dict) else {path: value}
     return flat
 
 
-def _nest(flat: Mapping[str, Any]) -> Params:
+def nest(flat: Mapping[str, Any]) -> Params:
+    """The reverse of `flatten`."""
     tree: dict[Any, Any] = {}
     for path, value in flat.items():
         *parents, leaf = (int(key) if key.isdigit() else key for key in path.split("/"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bert_jax.common import console
+from bert_jax.common import console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
@@ -29,14 +29,17 @@ def finish(directory: Path, store: TokenStore) -> None:
     A failed check of the export becomes a warning in the report: the run itself is complete.
     """
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
-    if jax.process_index() != 0:
-        return
-    held_out = store.split("heldout")
-    warnings = export(run, directory / HUGGING_FACE, held_out)
-    show_predictions(run, held_out)
-    report.write(directory, warnings)
-    workdir.mark_finished(directory, run.step, warnings)
-    say_next_steps(directory)
+
+    def write() -> None:
+        held_out = store.split("heldout")
+        warnings = export(run, directory / HUGGING_FACE, held_out)
+        show_predictions(run, held_out)
+        report.write(directory, warnings)
+        workdir.mark_finished(directory, run.step, warnings)
+        say_next_steps(directory)
+
+    # The others wait here, and not at their end: the runtime kills who waits there for 300 s.
+    processes.of_first(write, f"export the run to {directory / HUGGING_FACE}")
 
 
 def export(run: Run, folder: Path, split: Split) -> list[str]:

@@ -89,7 +89,7 @@ def test_an_encoder_that_transformers_lacks_is_refused_by_field(request, family,
 @pytest.mark.parametrize(
     ("family", "change", "message"),
     [
-        ("classic", {"model_type": "roberta"}, "model_type is 'roberta'"),
+        ("classic", {"model_type": "distilbert"}, "model_type is 'distilbert'"),
         ("classic", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("classic", {"is_decoder": True}, "is_decoder is True"),
         ("modern", {"norm_bias": True}, "norm_bias is True"),

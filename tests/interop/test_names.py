@@ -49,11 +49,11 @@ def test_a_parameter_without_a_name_is_no_silent_loss(modern, redrawn):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("cls.predictions.bias"), "no 'cls.predictions.bias' "),
-        (lambda t: t.update(extra=np.zeros(3)), "'extra' has no place"),
+        (lambda t: t.pop("cls.predictions.bias"), "missing: cls.predictions.bias"),
+        (lambda t: t.update(extra=np.zeros(3)), "without a place in this model: extra"),
         (
             lambda t: t.update({"bert.pooler.dense.weight": np.ones((8, 32))}),
-            r"has shape \[8, 32\], and its config asks for \[16, 16\]",
+            r"pooler.dense.weight is \[8, 32\], not \[16, 16\]",
         ),
     ],
 )
@@ -62,3 +62,19 @@ def test_a_checkpoint_that_does_not_fit_is_refused(classic, redrawn, change, mes
     change(tensors)
     with pytest.raises(UserError, match=message):
         names.from_torch(tensors, classic)
+
+
+def test_all_that_does_not_fit_is_listed_at_once(classic, redrawn):
+    tensors = names.to_torch(redrawn(classic), classic)
+    for name in [name for name in tensors if name.endswith("output.LayerNorm.bias")]:
+        del tensors[name]
+    del tensors["cls.predictions.bias"]
+    tensors["extra"] = np.zeros(3)
+    tensors["bert.embeddings.LayerNorm.bias"] = np.zeros(3)
+    with pytest.raises(UserError) as refused:
+        names.from_torch(tensors, classic)
+    message = str(refused.value)
+    assert "bert.encoder.layer.*.output.LayerNorm.bias (2 of them), cls.predictions.bias" in message
+    assert (
+        "in this model: extra; of another shape: bert.embeddings.LayerNorm.bias is [3]" in message
+    )
