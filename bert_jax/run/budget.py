@@ -12,8 +12,7 @@ import time
 import jax
 from jax.sharding import Mesh
 
-from bert_jax.common import console
-from bert_jax.common.broadcast import from_first_process
+from bert_jax.common import console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.common.lengths import seconds
 from bert_jax.config import RunSettings
@@ -60,7 +59,7 @@ def measured_steps(
             evaluation_seconds = _time_evaluation(settings, steps, store, mesh)
     evaluations = -(-settings.total_steps // settings.eval_every)
     total = int((available - evaluations * evaluation_seconds) / step_seconds)
-    total = from_first_process(lambda: max(total, 0))
+    total = processes.of_first(lambda: total, "measure the step")
     if total < FEWEST:
         raise UserError(
             f"config.budget={budget} is too short: a step takes {step_seconds:.2g} s here, and the "
@@ -103,7 +102,9 @@ def _time_steps(
     first = run(LEAST_STEPS)
     wanted = max(LEAST_SECONDS, SHARE * available)
     # All processes run the same steps, whatever their clocks say.
-    count = from_first_process(lambda: min(left, int(wanted / first * LEAST_STEPS)))
+    count = processes.of_first(
+        lambda: min(left, int(wanted / first * LEAST_STEPS)), "measure the step"
+    )
     return (first + (run(count) if count else 0.0)) / (LEAST_STEPS + count)
 
 

@@ -12,8 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from bert_jax.common import console
-from bert_jax.common.broadcast import from_first_process
+from bert_jax.common import console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.store import TokenStore
@@ -68,7 +67,9 @@ def resolve(config: ConfigDict) -> None:
             f"({workdir.CONFIG} is missing); name the --workdir of a run, or workdir@step"
         )
     try:
-        step = from_first_process(lambda: saved.choose(source.checkpoints, source.step))
+        step = processes.of_first(
+            lambda: saved.choose(source.checkpoints, source.step), f"read {source}"
+        )
     except UserError as error:
         raise UserError(f"config.init_from={config.init_from}: {error}") from error
     config.init_from = str(source._replace(step=step))

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from bert_jax.common.broadcast import from_first_process
 from bert_jax.common.errors import UserError
 from bert_jax.training import digests, saved
 from bert_jax.training.finite import first_not_finite
@@ -177,7 +177,9 @@ def restore_params(
       UserError: there is no such checkpoint, or it is damaged.
     """
     # The first process reads all files, and the others take what it chose.
-    chosen = from_first_process(lambda: saved.choose(directory, step))
+    chosen = saved.choose(directory, step) if jax.process_index() == 0 else 0
+    if jax.process_count() > 1:
+        chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
     arguments = ocp.args.PyTreeRestore(
         item={"params": abstract_params},
         restore_args={
