@@ -57,7 +57,8 @@ def default_config() -> ConfigDict:
     config.warmup_steps = 100.0
     config.global_batch_size = 32
     config.learning_rate = 1e-3  # the peak, reached after warmup_steps
-    # A checkpoint of another run to begin with: its --workdir, or workdir@step
+    # A trained encoder to begin with: the --workdir of a run, workdir@step, or a folder of
+    # transformers
     config.init_from = ""
     # What is taken from it: params | optimizer (the parameters and the optimizer's moments; both
     # begin at step 0) | all (the step too: the run branches off there)

@@ -1,8 +1,8 @@
-"""The first state of a run: random, or from a checkpoint of another run (`config.init_from`).
+"""The first state of a run: random, or that of a trained encoder (`config.init_from`).
 
-`config.init_from` is a run's directory, or `directory@step`. Without a step, the newest whole
-checkpoint is meant, and its step is recorded in the run's `config.json`: a run that is started
-again begins with the same state.
+`config.init_from` is the directory of a run, `directory@step`, or a folder of `transformers`.
+Without a step, the newest whole checkpoint of a run is meant, and its step is recorded in the new
+run's `config.json`: a run that is started again begins with the same state.
 """
 
 from pathlib import Path
@@ -16,7 +16,11 @@ from bert_jax.common import console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.store import TokenStore
-from bert_jax.run import workdir
+from bert_jax.corpus.tokenizers.load import load_tokenizer
+from bert_jax.interop.load import is_model_folder
+from bert_jax.model import Params
+from bert_jax.run import pretrained, workdir
+from bert_jax.run.pretrained import split_step
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.training import saved
@@ -29,20 +33,18 @@ INIT_STATES = ("params", "optimizer", "all")
 
 
 class Source(NamedTuple):
-    """A checkpoint of another run."""
+    """A checkpoint of another run, or a folder of `transformers`."""
 
     directory: Path
-    step: int | None  # None: the newest whole one
-
-    @classmethod
-    def parse(cls, text: str) -> "Source":
-        """From `directory` or `directory@step`."""
-        directory, at, step = text.rpartition("@")
-        return cls(Path(directory), int(step)) if at and step.isdigit() else cls(Path(text), None)
+    step: int | None  # None: the newest whole one; or a folder of `transformers`
 
     @property
     def checkpoints(self) -> Path:
         return self.directory / workdir.CHECKPOINTS
+
+    @property
+    def is_folder(self) -> bool:
+        return is_model_folder(self.directory)
 
     def __str__(self) -> str:
         return str(self.directory) if self.step is None else f"{self.directory}@{self.step}"
@@ -60,12 +62,20 @@ def resolve(config: ConfigDict) -> None:
         )
     if not config.init_from:
         return
-    source = Source.parse(config.init_from)
+    source = Source(*split_step(config.init_from))
     if not (source.directory / workdir.CONFIG).is_file():
         raise UserError(
             f"config.init_from={config.init_from}: {source.directory} holds no run "
-            f"({workdir.CONFIG} is missing); name the --workdir of a run, or workdir@step"
+            f"({workdir.CONFIG} is missing); name the --workdir of a run, workdir@step, or a "
+            "folder of transformers"
         )
+    if source.is_folder:
+        if config.init_state != "params":
+            raise UserError(
+                f"config.init_from={config.init_from} is a folder of transformers, which has "
+                f"parameters alone: set config.init_state to params, not {config.init_state}"
+            )
+        return
     try:
         step = processes.of_first(
             lambda: saved.choose(source.checkpoints, source.step), f"read {source}"
@@ -101,17 +111,16 @@ def first_state(
     """
     if not config.init_from:
         return steps.init()
-    source = Source.parse(config.init_from)
-    assert source.step is not None
+    source = Source(*split_step(config.init_from))
     console.say(f"It begins with {source} (config.init_state={config.init_state}).")
+    if source.is_folder:
+        return _with_params(source, _folder_params(source, store), steps)
+    assert source.step is not None
     _expect_same_tokenizer(source, store)
     _expect_same_order(source, settings, store)
     if config.init_state == "params":
-        wanted = steps.abstract_state.params
-        _, params = restore_params(source.checkpoints, source.step, wanted)
-        _expect_same_shapes(source, params, wanted)
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, wanted)
-        return steps.init_from(jax.device_put(params, shardings))
+        _, params = restore_params(source.checkpoints, source.step, steps.abstract_state.params)
+        return _with_params(source, params, steps)
     _expect_same_optimizer(source, config)
     state = restore_state(source.checkpoints, source.step, steps.abstract_state)
     if config.init_state == "all":
@@ -145,16 +154,44 @@ def _expect_same_order(source: Source, settings: RunSettings, store: TokenStore)
         )
 
 
+def _folder_params(source: Source, store: TokenStore) -> Params:
+    """The parameters of a folder of `transformers`, whose tokenizer must be the store's."""
+    encoder = pretrained.load(source.directory)
+    ours = load_tokenizer(store.tokenizer_directory)
+    theirs = encoder.tokenizer
+    sizes = ours.vocabulary.size, theirs.vocabulary.size
+    if sizes[0] != sizes[1] or any(ours.piece(i) != theirs.piece(i) for i in range(sizes[0])):
+        raise UserError(
+            f"config.init_from={source} has another vocabulary ({sizes[1]} tokens) than this run's "
+            f"corpus ({sizes[0]}): set config.tokenizer.path={source}"
+        )
+    return encoder.params
+
+
+def _with_params(source: Source, params: Params, steps: Steps) -> TrainState:
+    """The state at step 0 with these parameters.
+
+    Raises:
+      UserError: the run's model has others; Orbax restores what is there, whatever is wanted.
+    """
+    wanted = steps.abstract_state.params
+    _expect_same_shapes(source, params, wanted)
+    found = {name_of(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    placed = jax.tree.map_with_path(
+        lambda path, leaf: jax.device_put(found[name_of(path)], leaf.sharding), wanted
+    )
+    return steps.init_from(placed)
+
+
 def _expect_same_shapes(source: Source, params: Any, wanted: Any) -> None:
-    """Orbax restores what is there, whatever shapes are wanted."""
     theirs = {name_of(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}
     for path, leaf in jax.tree.leaves_with_path(wanted):
         shape = theirs.get(name_of(path))
         if shape != leaf.shape:
             raise UserError(
                 f"config.init_from={source} does not fit config.model: the parameter "
-                f"{name_of(path)} is {shape} there and {leaf.shape} here; use the model settings "
-                f"of {source.directory / workdir.CONFIG}"
+                f"{name_of(path)} is {shape or 'missing'} there and {leaf.shape} here; use the "
+                f"model settings of {source.directory / workdir.CONFIG}"
             )
 
 

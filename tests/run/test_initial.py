@@ -58,6 +58,16 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert not (tmp_path / "run" / "checkpoints" / "5").exists()
 
 
+def test_an_exported_folder_begins_a_run_as_well(corpus, finished, kept, tmp_path):
+    fields = kept | {"init_from": f"{finished.workdir}/hf"}
+    config = tiny(corpus, **fields, learning_rate=0.0, total_steps=5, warmup_steps=0)
+    train(config, tmp_path / "run")
+    ours, theirs = load_run(tmp_path / "run").params, load_run(finished.workdir).params
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    with pytest.raises(UserError, match="init_state to params, not all"):
+        train(tiny(corpus, **fields, init_state="all"), tmp_path / "other")
+
+
 def branching(corpus, **fields):
     """A run with a stable learning rate up to its last 4 steps."""
     config = tiny(corpus, **fields, checkpoint_every=5)
