@@ -163,7 +163,8 @@ def default_config() -> ConfigDict:
     model.adaptive_cutoffs = ()  # adaptive: first ranks of the tails; (): about V / 16 and V / 4
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)
+    # adamw | lamb | stable_adamw | muon, normuon, soap (the encoder's matrices; the rest by AdamW)
+    optimizer.name = "adamw"
     # Of the learning rate, after a linear warm-up: linear | polynomial | cosine | inverse_sqrt |
     # transformer (inverse_sqrt with the paper's peak; learning_rate is a factor, 1.0 in the paper)
     # | wsd (warm-up, stable, decay)
@@ -180,8 +181,16 @@ def default_config() -> ConfigDict:
     # Re-warming: dicts with `at` (share of total_steps), where the schedule begins again, with
     # `warmup_steps` of its own, and `peak` as a share of the learning rates (1.0)
     optimizer.restarts = ()
-    optimizer.muon_learning_rate = 0.02
-    optimizer.muon_momentum = 0.95
+    optimizer.muon_learning_rate = 0.02  # of the matrices, under muon, normuon and soap
+    optimizer.muon_momentum = 0.95  # muon, normuon
+    optimizer.muon_scale = "width"  # size of an update: width | rms (0.2 in any shape)
+    optimizer.normuon_b2 = 0.95
+    optimizer.soap_every = 10  # steps between two renewals of the bases
+    optimizer.lamb_adapts = "matrices"  # tensors with a trust ratio: matrices | all
+    # Factors of the learning rates by parameter name, the first that matches; 0 freezes. All
+    # parameters must be covered: "embedding=0; .*=1", or pairs in a config file
+    optimizer.rates = TextOrMore("")
+    optimizer.average_last = 0.0  # the run ends with the mean of so many last steps; 0: of none
     optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss
 
     config.mesh = mesh = ConfigDict()

@@ -1,6 +1,8 @@
 """The settings of the optimizer, from the config."""
 
 import itertools
+import re
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -18,9 +20,9 @@ def parse_optimizer(config: ConfigDict) -> OptimizerSettings:
     values = config.optimizer.to_dict()
     for of_others in ("next_sentence_weight", "restarts"):
         del values[of_others]
-    values["decay_steps"] = steps(
-        "optimizer.decay_steps", values["decay_steps"], config.total_steps
-    )
+    for name in ("decay_steps", "average_last"):
+        values[name] = steps(f"optimizer.{name}", values[name], config.total_steps)
+    values["rates"] = _rates(values["rates"])
     return OptimizerSettings(
         sections=_sections(config),
         learning_rate=config.learning_rate,
@@ -52,6 +54,24 @@ def _sections(config: ConfigDict) -> tuple[Section, ...]:
             steps=stop - start,
             warmup_steps=steps("warmup_steps", each.get("warmup_steps", 0), total),
             peak=float(each.get("peak", 1.0)),
+            is_last=stop == total,
         )
         for (start, stop), each in zip(itertools.pairwise(starts), values, strict=True)
     )
+
+
+def _rates(given: str | Sequence) -> tuple[tuple[str, float], ...]:
+    """Factors of the learning rates by parameter name: "regex=0.5; .*=1", or pairs of both."""
+    parts = given
+    if isinstance(given, str):
+        parts = [part.rpartition("=")[::2] for part in given.split(";") if part.strip()]
+    try:
+        rates = tuple((str(regex).strip(), float(factor)) for regex, factor in parts)
+        for regex, _ in rates:
+            re.compile(regex)
+    except (ValueError, TypeError, re.error) as error:
+        raise UserError(
+            f"config.optimizer.rates is {given!r}, which is no list of REGEX=FACTOR with ';' in "
+            f"between ({error})"
+        ) from error
+    return rates

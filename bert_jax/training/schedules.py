@@ -66,13 +66,16 @@ def wsd(settings: OptimizerSettings, section: Section) -> Share:
     """Warm-up, stable, decay (https://arxiv.org/abs/2404.06395): 1, then a decay at the end.
 
     The last `decay_steps` fall to `final_lr_fraction`: linearly, or as 1 - sqrt
-    (`decay_shape`; https://arxiv.org/abs/2405.18392). Any checkpoint before them can be the begin
-    of another decay (`config.init_from` with `config.init_state=all`).
+    (`decay_shape`; https://arxiv.org/abs/2405.18392); before a restart, nothing decays. Any
+    checkpoint before them can be the begin of another decay (`config.init_from` with
+    `config.init_state=all`).
     """
     decay_steps, final = settings.decay_steps, settings.final_lr_fraction
     begin = section.steps - decay_steps
 
     def share(step: ArrayLike) -> ArrayLike:
+        if not section.is_last:
+            return 1.0
         done = jnp.clip((step - begin) / decay_steps, 0, 1)
         fallen = jnp.sqrt(done) if settings.decay_shape == "sqrt" else done
         return 1 - (1 - final) * fallen
@@ -139,7 +142,8 @@ def _check(settings: OptimizerSettings, section: Section) -> None:
             f"{section.steps}{where}: warm up over fewer steps than the run has"
         )
     decay_steps = settings.decay_steps
-    if settings.schedule == "wsd" and not 0 < decay_steps <= section.steps - section.warmup_steps:
+    decays = settings.schedule == "wsd" and section.is_last
+    if decays and not 0 < decay_steps <= section.steps - section.warmup_steps:
         raise UserError(
             f"config.optimizer.decay_steps is {decay_steps} steps, with "
             f"{section.steps - section.warmup_steps} steps after the warm-up{where}: decay over 1 "

@@ -14,12 +14,14 @@ class Section(NamedTuple):
       steps: how many it has.
       warmup_steps: the first ones, over which the rate rises.
       peak: share of the run's learning rates that is reached.
+      is_last: of the run; a stable rate decays at the end of the run alone.
     """
 
     start: int
     steps: int
     warmup_steps: int
     peak: float = 1.0
+    is_last: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,17 @@ class OptimizerSettings:
     final_lr_fraction: float
     muon_learning_rate: float
     muon_momentum: float
+    muon_scale: str
+    normuon_b2: float
+    soap_every: int
+    lamb_adapts: str
+    rates: tuple[tuple[str, float], ...]  # (regex, factor); (): 1 for all
+    average_last: int  # steps; 0: no average
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the run."""
+        return self.sections[-1].start + self.sections[-1].steps
 
 
 @dataclasses.dataclass(frozen=True)

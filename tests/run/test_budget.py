@@ -14,7 +14,7 @@ from tests.runs import assert_same_bytes, records, tiny, train, whole_state
 def timed(corpus, finished):
     """A config that is given in time."""
 
-    def config(time="2s"):
+    def config(time="6s"):
         return tiny(
             corpus,
             **{"corpus.directory": f"{finished.workdir}/corpus", "budget": time},
@@ -22,6 +22,7 @@ def timed(corpus, finished):
             warmup_steps=0.2,
             eval_every=0.5,
             checkpoint_every=0.25,
+            eval_batches=1,
             log_every=5,
         )
 
@@ -45,7 +46,7 @@ def test_a_budget_becomes_steps_once_and_a_resumed_run_is_the_same(timed, tmp_pa
     assert_same_bytes(one, other)
     assert records(tmp_path / "run") == records(tmp_path / "again")
 
-    with pytest.raises(UserError, match='budget was "2s" and is now "9s"'):
+    with pytest.raises(UserError, match='budget was "6s" and is now "9s"'):
         train(timed("9s"), tmp_path / "run")
 
 

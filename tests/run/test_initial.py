@@ -94,6 +94,7 @@ def test_a_decay_that_branches_off_a_stable_run_equals_the_straight_run(corpus, 
 
 def test_a_warm_optimizer_begins_its_schedule_again(corpus, finished, kept, tmp_path):
     config = tiny(corpus, **kept, init_state="optimizer", total_steps=5, checkpoint_every=1)
+    config.keep_checkpoints = 5
     train(config, tmp_path / "run")
     before, after = whole_state(finished.workdir, 20), whole_state(tmp_path / "run", 1)
     counts = [

@@ -12,7 +12,7 @@ from bert_jax.config import default_config, load_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.training.optimizers import make_optimizer
 from bert_jax.training.optimizers.base import DECAYED
-from bert_jax.training.optimizers.muon import MATRICES
+from bert_jax.training.optimizers.matrices import MATRICES
 from bert_jax.training.parameter_rules import assign, name_of
 
 
@@ -67,6 +67,7 @@ def test_an_unknown_optimizer_is_refused():
 
 def test_the_learning_rate_of_each_optimizer_has_a_name():
     config = load_config("configs/quickstart.py")
+    config.total_steps, config.warmup_steps = 100, 10
     rates = make_optimizer(parse(config).training.optimizer).learning_rates
     peaks = {name: float(rate(config.warmup_steps)) for name, rate in rates.items()}
     assert peaks == pytest.approx({"learning_rate": 3e-3, "muon_learning_rate": 0.02})
@@ -75,7 +76,7 @@ def test_the_learning_rate_of_each_optimizer_has_a_name():
 def test_muon_update_of_each_projection_is_orthogonal():
     config = load_config("configs/quickstart.py")
     config.model.num_hidden_layers = 1
-    config.warmup_steps = 0
+    config.total_steps, config.warmup_steps = 100, 0
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0
     params = model_lib.initialize(ModelConfig(100, **config.model.to_dict()), jax.random.key(0))

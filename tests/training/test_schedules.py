@@ -55,6 +55,13 @@ def test_a_restart_warms_up_again_to_its_own_peak():
     np.testing.assert_allclose(found, [1, 0.5, 1 / 70, 0, 0.1, 0.5, 0], atol=1e-6)
 
 
+def test_a_stable_rate_decays_at_the_end_of_the_run_alone():
+    restarts = ({"at": 0.5, "peak": 0.25},)
+    schedule = share(100, 10, schedule="wsd", decay_steps=20, restarts=restarts)
+    found = [float(schedule(step)) for step in (10, 49, 50, 80, 90, 100)]
+    np.testing.assert_allclose(found, [1, 1, 0.25, 0.25, 0.125, 0], atol=1e-6)
+
+
 def test_a_stable_rate_is_exact_so_that_a_branch_is_the_same_run():
     schedule = share(schedule="wsd", decay_steps=40)
     assert all(float(schedule(step)) == 1.0 for step in range(10, 71))
