@@ -21,9 +21,11 @@ from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
-from bert_jax.run import agreement, finish, initial, workdir
+from bert_jax.run import agreement, finish, goodput, initial, workdir
 from bert_jax.run.budget import measured_steps
+from bert_jax.run.goodput import Clock
 from bert_jax.run.progress import Reporter
+from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.sanity import check_predictions
@@ -35,8 +37,13 @@ from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.step import compile_steps
 
 
-def train(config: ConfigDict, directory: Path) -> None:
+def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> None:
     """Train what `config` describes in `directory`, or continue there.
+
+    Args:
+      config: of the run.
+      directory: of the run.
+      clock: of this process; None: it begins now.
 
     Raises:
       UserError: the config, the corpus or the directory is invalid; the message gives the fix.
@@ -56,8 +63,8 @@ def train(config: ConfigDict, directory: Path) -> None:
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
         agreement.expect_shared_workdir(directory)
-        workdir.check(directory, config)
-        train_locked(config, settings, directory, mesh, stop_requests)
+        changes = workdir.check(directory, config)
+        train_locked(config, settings, directory, mesh, stop_requests, clock or Clock(), changes)
 
 
 def train_locked(
@@ -66,17 +73,21 @@ def train_locked(
     directory: Path,
     mesh: jax.sharding.Mesh,
     stop_requests: StopRequests,
+    clock: Clock,
+    changes: list[Change],
 ) -> None:
     """`train`, while this process holds the lock of `directory`."""
     phases = settings.stream.phases
 
     # --- The corpus: a token store, made now if it is not there yet.
-    store = prepare(settings, directory)
+    with clock.spending("preparing"):
+        store = prepare(settings, directory)
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
     check_predictions(stream, store.vocabulary)
     order = workdir.token_order(directory, settings, store)
     if not config.total_steps:  # the run is given in time
-        config.total_steps = measured_steps(config.budget, settings, store, mesh, order)
+        with clock.spending("preparing"):
+            config.total_steps = measured_steps(config.budget, settings, store, mesh, order)
         settings = parse(config)
         phases, stream = settings.stream.phases, TrainBatches(store, settings.stream)
     if jax.process_index() == 0:
@@ -138,10 +149,13 @@ def train_locked(
     )
 
     # --- The loop: batch, step, log, evaluate, save.
-    reporter = Reporter(settings, directory, mesh, models[0], first_step)
+    reporter = Reporter(settings, directory, mesh, models[0], first_step, clock)
+    reporter.start(config_hash(config), changes)
+    if jax.process_index() == 0:
+        workdir.write_config(directory, config)
     with stop_requests.during_steps():
         for phase, steps in zip(phases, steps_of_phase, strict=True):
-            reporter.begin_phase()
+            reporter.begin_phase(phase, first_step)
             if phase.stop > first_step:
                 console.say(f"Compiling the step for rows of {phase.sequence_length} tokens.")
             for step in range(max(phase.start, first_step), phase.stop):
@@ -153,14 +167,18 @@ def train_locked(
                 reporter.train(done, phase, figures)
                 is_last = done == settings.total_steps
                 if done % settings.eval_every == 0 or is_last:
-                    with reporter.pause(figures):
+                    with reporter.pause(figures, "evaluation"):
                         totals = held_out.totals(mesh, steps, state.params)
                         held_out_loss = reporter.evaluation(done, "heldout", totals)
+                if is_last:
+                    reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:
-                    with reporter.pause(figures):
+                    with reporter.pause(figures, "saving"):
                         checkpoints.save(state, identity(store, stream, done), held_out_loss)
+                    reporter.saved(done, held_out_loss)
                 if is_stop:
+                    reporter.event(done, "stop")
                     reporter.close()
                     checkpoints.close()
                     console.say(f"Saved at step {done}; the same command continues from there.")
@@ -212,12 +230,14 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    clock = Clock(goodput.process_start())
     if flags.FLAGS.distributed:
-        sharding.start_distributed()
+        with clock.spending("waiting"):
+            sharding.start_distributed()
     else:
         command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
-    train(command_line.config(), command_line.workdir())
+    train(command_line.config(), command_line.workdir(), clock)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from bert_jax.config import load_config
 from bert_jax.run import metrics
 
 ROOT = Path(__file__).parent.parent
-TIMINGS = ("tokens_per_second", "sequences_per_second", "data_wait_fraction")
 
 FIELDS = {
     "total_steps": 20,
@@ -147,11 +146,8 @@ def _free_port():
 
 
 def records(workdir):
-    """The metrics without the timings."""
-    return [
-        {name: value for name, value in record.items() if name not in TIMINGS}
-        for record in metrics.read(workdir)
-    ]
+    """The records without the timings."""
+    return [line for line in metrics.comparable(workdir) if "split" in line]
 
 
 def whole_state(workdir, step=20):

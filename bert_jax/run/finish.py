@@ -15,7 +15,7 @@ from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import hugging_face, parity
 from bert_jax.interop.tokenizer_check import lines_of
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.run import metrics, report, workdir
+from bert_jax.run import goodput, metrics, report, workdir
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
 LINES_COMPARED = 2000  # of held-out text, between the run's tokenizer and the exported one
@@ -129,6 +129,8 @@ def say_next_steps(directory: Path) -> None:
     if evaluations:
         last = evaluations[-1]
         console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
+    if seconds := goodput.total(metrics.read_events(directory)):
+        console.say(f"Where the time went: {goodput.describe(seconds)}.")
     folder = directory / HUGGING_FACE
     mask = mask_text(load_tokenizer(directory / TOKENIZER))
     lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
