@@ -160,6 +160,8 @@ def default_config() -> ConfigDict:
     # (rare tokens in narrower tails; cannot be exported) | sampled (in training; evaluated exactly)
     model.head = "blocked"
     model.sampled_negatives = 8192  # sampled: tokens in each step's sample
+    model.label_smoothing = 0.0  # in training: share of the label that all tokens get alike
+    model.z_loss = 0.0  # in training: factor of the squared logarithm of the normalizer
     model.adaptive_cutoffs = ()  # adaptive: first ranks of the tails; (): about V / 16 and V / 4
 
     config.optimizer = optimizer = ConfigDict()

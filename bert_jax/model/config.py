@@ -67,6 +67,8 @@ class ModelConfig:
     head: str = "blocked"
     sampled_negatives: int = 8192
     adaptive_cutoffs: tuple[int, ...] = ()
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
     # The ids from the most frequent to the rarest, for heads that treat them differently; (): the
     # ids themselves are in that order.
     token_order: tuple[int, ...] = dataclasses.field(default=(), repr=False)
@@ -116,6 +118,11 @@ class ModelConfig:
                 f"config.model.global_every is {self.global_every}: set it to 1 or more "
                 "(every n-th layer stays global)"
             )
+        if not 0 <= self.label_smoothing < 1 or self.z_loss < 0:
+            raise UserError(
+                f"config.model.label_smoothing is {self.label_smoothing} and config.model.z_loss "
+                f"{self.z_loss}: choose a share in [0, 1), and 0 or more"
+            )
         self._check_head()
 
     def _check_head(self) -> None:
@@ -123,6 +130,11 @@ class ModelConfig:
 
         if self.head not in HEADS:
             raise UserError(f"config.model.head is {self.head!r}: choose one of {', '.join(HEADS)}")
+        if (self.label_smoothing or self.z_loss) and self.head not in ("full", "blocked"):
+            raise UserError(
+                f"config.model.label_smoothing and z_loss need config.model.head=blocked or full, "
+                f"not {self.head}"
+            )
         HEADS[self.head].check(self)
 
     @property

@@ -39,7 +39,14 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model.compute_dtype import AUTO
 from bert_jax.model.heads import HEADS
-from bert_jax.run.saved_config import Change, changes, from_dict, is_same_run, to_json
+from bert_jax.run.saved_config import (
+    Change,
+    changes,
+    flatten_saved,
+    from_dict,
+    is_same_run,
+    to_json,
+)
 from bert_jax.training.checkpoint import restore_params
 from bert_jax.training.saved import saved_steps
 

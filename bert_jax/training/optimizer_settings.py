@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -60,7 +60,7 @@ def _sections(config: ConfigDict) -> tuple[Section, ...]:
     )
 
 
-def _rates(given: str | Sequence) -> tuple[tuple[str, float], ...]:
+def _rates(given: Any) -> tuple[tuple[str, float], ...]:
     """Factors of the learning rates by parameter name: "regex=0.5; .*=1", or pairs of both."""
     parts = given
     if isinstance(given, str):

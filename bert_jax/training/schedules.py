@@ -9,15 +9,16 @@ warm-up, and register it in `SCHEDULES`; `config.optimizer.schedule` names it.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from bert_jax.common.errors import UserError
 from bert_jax.training.settings import OptimizerSettings, Section
 
-Share = Callable[[ArrayLike], ArrayLike]  # of a step counted from the begin of a section
+Step = Any  # a number, or an array of the traced program
+Share = Callable[[Step], Any]  # of a step counted from the begin of a section
 
 
 def linear(settings: OptimizerSettings, section: Section) -> Share:
@@ -73,7 +74,7 @@ def wsd(settings: OptimizerSettings, section: Section) -> Share:
     decay_steps, final = settings.decay_steps, settings.final_lr_fraction
     begin = section.steps - decay_steps
 
-    def share(step: ArrayLike) -> ArrayLike:
+    def share(step: Step) -> Any:
         if not section.is_last:
             return 1.0
         done = jnp.clip((step - begin) / decay_steps, 0, 1)
@@ -120,7 +121,7 @@ def make_schedule(settings: OptimizerSettings) -> optax.Schedule:
 def _with_warmup(settings: OptimizerSettings, section: Section) -> optax.Schedule:
     after = SCHEDULES[settings.schedule](settings, section)
 
-    def share(step: ArrayLike) -> ArrayLike:
+    def share(step: Step) -> Any:
         if not section.warmup_steps:
             return section.peak * after(step)
         warmup = step / section.warmup_steps * after(section.warmup_steps)
@@ -129,7 +130,7 @@ def _with_warmup(settings: OptimizerSettings, section: Section) -> optax.Schedul
     return share
 
 
-def _progress(section: Section, step: ArrayLike) -> ArrayLike:
+def _progress(section: Section, step: Step) -> Any:
     """How much of the steps after the warm-up is done, in [0, 1]."""
     return jnp.clip((step - section.warmup_steps) / (section.steps - section.warmup_steps), 0, 1)
 

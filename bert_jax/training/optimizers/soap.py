@@ -46,7 +46,7 @@ class Moments(NamedTuple):
 class SoapState(NamedTuple):
     """Steps so far, and the moments by array."""
 
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     moments: Any
 
 
@@ -85,7 +85,7 @@ def scale_by_soap(b1: float, b2: float, epsilon: float, every: int) -> optax.Gra
 
     def update(gradient, state, params=None):
         del params
-        steps = state.count  # that made an update: the first one begins the bases
+        steps = state.steps  # that made an update: the first one begins the bases
         is_renewal = (steps > 0) & (steps % every == 0)
 
         def of_array(leaf: Array, moments: Moments, axes: Any) -> Moments:

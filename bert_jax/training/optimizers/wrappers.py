@@ -30,7 +30,7 @@ class AverageState(NamedTuple):
     """The state of the optimizer inside, and the mean of the parameters of the last steps."""
 
     inner: Any
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     mean: Any
 
 
@@ -54,7 +54,7 @@ def average_tail(
 
     def update(gradient, state, params=None):
         updates, of_inner = inner.update(gradient, state.inner, params)
-        number = state.count - (total_steps - last) + 1  # of this step in the mean, from 1
+        number = state.steps - (total_steps - last) + 1  # of this step in the mean, from 1
         share = jnp.where(number > 0, 1 / jnp.maximum(number, 1), 0.0)
         mean = jax.tree.map(
             lambda mean, param, update: mean + share * (param + update - mean),
@@ -62,13 +62,13 @@ def average_tail(
             params,
             updates,
         )
-        is_end = state.count == total_steps - 1
+        is_end = state.steps == total_steps - 1
         updates = jax.tree.map(
             lambda update, mean, param: jnp.where(is_end, mean - param, update),
             updates,
             mean,
             params,
         )
-        return updates, AverageState(of_inner, state.count + 1, mean)
+        return updates, AverageState(of_inner, state.steps + 1, mean)
 
     return optax.GradientTransformation(init, update)
