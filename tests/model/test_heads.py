@@ -101,8 +101,11 @@ def test_smoothing_and_z_loss_are_added_whole_in_blocks_and_over_devices(devices
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return blocked_cross_entropy(*given, regularizers).loss
 
+    rows, vocabulary = (jax.NamedSharding(mesh, jax.P(axis)) for axis in ("data", "tensor"))
+    shardings = {"in_shardings": (rows, vocabulary, vocabulary, rows, rows)}
     found = [
-        jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*given) for loss in (whole, blocked, expected)
+        jax.jit(jax.value_and_grad(loss, (0, 1, 2)), **each)(*given)
+        for loss, each in ((whole, {}), (blocked, shardings), (expected, {}))
     ]
     for leaves in zip(*map(jax.tree.leaves, found), strict=True):
         for leaf in leaves[:2]:
