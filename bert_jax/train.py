@@ -21,8 +21,7 @@ from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
-from bert_jax.run import agreement, finish, goodput, initial, workdir
-from bert_jax.run.budget import measured_steps
+from bert_jax.run import agreement, budget, finish, goodput, initial, workdir
 from bert_jax.run.goodput import Clock
 from bert_jax.run.progress import Reporter
 from bert_jax.run.saved_config import Change, config_hash
@@ -87,7 +86,7 @@ def train_locked(
     order = workdir.token_order(directory, settings, store)
     if not config.total_steps:  # the run is given in time
         with clock.spending("preparing"):
-            config.total_steps = measured_steps(config.budget, settings, store, mesh, order)
+            config.total_steps = budget.measured_steps(config.budget, settings, store, mesh, order)
         settings = parse(config)
         phases, stream = settings.stream.phases, TrainBatches(store, settings.stream)
     if jax.process_index() == 0:
@@ -185,6 +184,8 @@ def train_locked(
                     raise SystemExit(EXIT_STATUS)
     reporter.close()
     checkpoints.close()
+    if config.budget:
+        console.say(budget.took(config.budget, clock.seconds()))
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
     finish.finish(directory, store)

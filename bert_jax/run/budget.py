@@ -2,12 +2,14 @@
 
 The steps are measured on the run's devices and stream, and then fixed: train.py records them in
 `config.json`, so that the run is a function of its config from then on. The budget is that of the
-training: steps, evaluations and the start of saves. What comes before the first step (the corpus,
-compiling, this measurement) and after the last (the export) is not in it.
+training: steps, evaluations and the start of saves. What comes before (the corpus, compiling the
+step, this measurement) and after (the export) is not in it.
 """
 
 import functools
 import time
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -27,6 +29,14 @@ WARM_UP = 3  # steps before the clock starts: the first one compiles
 LEAST_STEPS, LEAST_SECONDS, SHARE = 5, 3.0, 0.02  # that are measured: the longest of them
 EVALUATION_BATCHES = 4  # that are measured, after as many that compile
 FEWEST = 10  # steps of a run
+IN_BUDGET = ("steps", "input", "evaluation", "saving")  # kinds of time, of run.goodput
+
+
+class Evaluation(NamedTuple):
+    """Seconds of one evaluation, and of compiling it before the first."""
+
+    seconds: float
+    compiling: float
 
 
 def measured_steps(
@@ -50,27 +60,39 @@ def measured_steps(
     phases = settings.stream.phases
     models = settings.models(store.vocabulary.size, order)
     console.say(f"Measuring the step, to fit the run into its budget of {budget}.")
-    step_seconds = evaluation_seconds = 0.0
+    step_seconds, evaluation = 0.0, Evaluation(0.0, 0.0)
     for phase, model in zip(phases, models, strict=True):
         steps = compile_steps(settings.training, model, mesh)
         share = (phase.stop - phase.start) / settings.total_steps
         step_seconds += share * _time_steps(phase, steps, stream, mesh, available * share)
         if phase is phases[-1]:
-            evaluation_seconds = _time_evaluation(settings, steps, store, mesh)
+            evaluation = _time_evaluation(settings, steps, store, mesh)
     evaluations = -(-settings.total_steps // settings.eval_every)
-    total = int((available - evaluations * evaluation_seconds) / step_seconds)
+    left = available - evaluation.compiling - evaluations * evaluation.seconds
+    total = int(left / step_seconds)
     total = processes.of_first(lambda: total, "measure the step")
     if total < FEWEST:
         raise UserError(
             f"config.budget={budget} is too short: a step takes {step_seconds:.2g} s here, and the "
-            f"{evaluations} evaluations {evaluation_seconds:.2g} s each; give more time, or lower "
+            f"{evaluations} evaluations {evaluation.seconds:.2g} s each; give more time, or lower "
             "config.eval_batches or config.global_batch_size"
         )
     console.say(
-        f"A step takes {1e3 * step_seconds:.3g} ms, an evaluation {evaluation_seconds:.2g} s: "
+        f"A step takes {1e3 * step_seconds:.3g} ms, an evaluation {evaluation.seconds:.2g} s: "
         f"{total} steps."
     )
     return total
+
+
+def took(budget: str, spent: Mapping[str, float]) -> str:
+    """One line on the time that this process trained, beside the budget of the run.
+
+    Args:
+      budget: `config.budget`.
+      spent: seconds of this process by kind (`run.goodput`).
+    """
+    seconds_trained = sum(spent.get(kind, 0.0) for kind in IN_BUDGET)
+    return f"Training took {seconds_trained:.1f} s; the run's budget is {budget}."
 
 
 def _time_steps(
@@ -108,8 +130,10 @@ def _time_steps(
     return (first + (run(count) if count else 0.0)) / (LEAST_STEPS + count)
 
 
-def _time_evaluation(settings: RunSettings, steps: Steps, store: TokenStore, mesh: Mesh) -> float:
-    """Seconds of an evaluation, from a part of it."""
+def _time_evaluation(
+    settings: RunSettings, steps: Steps, store: TokenStore, mesh: Mesh
+) -> Evaluation:
+    """The cost of an evaluation, from a part of it."""
     phase = settings.stream.phases[-1]
 
     def held_out(most: int) -> HeldOut:
@@ -119,7 +143,10 @@ def _time_evaluation(settings: RunSettings, steps: Steps, store: TokenStore, mes
 
     params = steps.init().params
     short = held_out(min(EVALUATION_BATCHES, settings.eval_batches))
-    short.totals(mesh, steps, params)  # compiles
     began = time.monotonic()
+    short.totals(mesh, steps, params)  # compiles
+    compiled = time.monotonic()
     short.totals(mesh, steps, params)
-    return (time.monotonic() - began) / len(short) * len(held_out(settings.eval_batches))
+    took = time.monotonic() - compiled
+    whole = took / len(short) * len(held_out(settings.eval_batches))
+    return Evaluation(whole, max(0.0, compiled - began - took))
