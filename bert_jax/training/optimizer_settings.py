@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,18 +18,38 @@ def parse_optimizer(config: ConfigDict) -> OptimizerSettings:
     Raises:
       UserError: the parts of the run over which the learning rate goes are invalid.
     """
-    values = config.optimizer.to_dict()
-    for of_others in ("next_sentence_weight", "restarts"):
-        del values[of_others]
-    for name in ("decay_steps", "average_last"):
-        values[name] = steps(f"optimizer.{name}", values[name], config.total_steps)
-    values["rates"] = _rates(values["rates"])
-    return OptimizerSettings(
-        sections=_sections(config),
-        learning_rate=config.learning_rate,
-        hidden_size=config.model.hidden_size,
-        **values,
+    return optimizer_settings(
+        config.optimizer.to_dict(),
+        _sections(config),
+        config.learning_rate,
+        config.model.hidden_size,
     )
+
+
+def optimizer_settings(
+    fields: Mapping[str, Any],
+    sections: tuple[Section, ...],
+    learning_rate: float,
+    hidden_size: int,
+) -> OptimizerSettings:
+    """The settings from the fields of `config.optimizer` and what is set elsewhere.
+
+    Args:
+      fields: of the config; those that belong to the sections and to objectives are left out.
+      sections: of the schedule.
+      learning_rate: the peak.
+      hidden_size: of the model.
+
+    Raises:
+      UserError: a field is invalid.
+    """
+    others = ("next_sentence_weight", "restarts")
+    values = {name: value for name, value in fields.items() if name not in others}
+    total_steps = sections[-1].start + sections[-1].steps
+    for name in ("decay_steps", "average_last"):
+        values[name] = steps(f"optimizer.{name}", values[name], total_steps)
+    values["rates"] = _rates(values["rates"])
+    return OptimizerSettings(sections, learning_rate, hidden_size, **values)
 
 
 def _sections(config: ConfigDict) -> tuple[Section, ...]:
