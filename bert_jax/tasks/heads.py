@@ -94,13 +94,8 @@ class TaskModel(nnx.Module):
 
     def hidden(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "B L D"]:
         """The encoder's output for rows [B, L]."""
-        return self.encoder(
-            batch["input_ids"],
-            batch["token_type_ids"],
-            batch["position_ids"],
-            batch["segment_ids"],
-            key,
-        )
+        names = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
+        return self.encoder(*(batch[name] for name in names), key)
 
 
 def pooled(hidden: Float[Array, "B L D"], batch: Batch, pooling: str) -> Float[Array, "B D"]:
