@@ -126,6 +126,10 @@ def define_flags() -> None:
     flags.DEFINE_enum("pooling", "mean", POOLINGS, "Of sentence_transformers: mean or first token")
     flags.DEFINE_bool("normalize", True, "Of sentence_transformers: vectors of length 1")
     flags.DEFINE_integer("max_length", 512, "Of sentence_transformers: tokens of a text")
+    flags.DEFINE_bool("onnx", False, "Write onnx/model.onnx, too, for ONNX Runtime")
+    flags.DEFINE_bool(
+        "int8", False, "Write onnx/model_int8.onnx, too, for CPUs, and print what it loses"
+    )
     flags.DEFINE_string("license", "unknown", "For the model card, such as apache-2.0")
     flags.DEFINE_bool(
         "check",
@@ -147,6 +151,8 @@ def export() -> None:
         normalize=FLAGS.normalize,
         max_length=min(FLAGS.max_length, run.model.max_position_embeddings),
         licence=FLAGS.license,
+        onnx=FLAGS.onnx,
+        int8=FLAGS.int8,
     )
     texts = exports.heldout_lines(run)
     exports.export(run, out, settings, texts)
@@ -161,6 +167,8 @@ def export() -> None:
         + (f" and {len(texts):,} lines of the corpus." if texts else ".")
     )
     print(f"Outputs: {_comparison(run, out, settings, texts)}")
+    if FLAGS.check and (FLAGS.onnx or FLAGS.int8):
+        print("\n".join(exports.verify_onnx(run, out, settings, texts)))
     code = exports.usage(run, out, settings)
     print(f"\nIn Python, with torch and transformers installed:\n\n{_indented(code)}\n")
 

@@ -129,7 +129,7 @@ def verify_encoder(folder: Path, params: Params, config: ModelConfig) -> float:
     model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).float().eval()
     with torch.no_grad():
         theirs = model(**_padded_inputs(config, batch)).last_hidden_state.numpy()
-    ours = np.asarray(_in_float32(_hidden, config, params, batch))
+    ours = np.asarray(our_hidden(config, params, batch))
     found = Comparison(
         difference=float(np.abs(ours - theirs)[is_text].max()),
         largest=float(np.abs(theirs[is_text]).max()),
@@ -239,6 +239,11 @@ def our_logits(config: ModelConfig, params: Params, batch: NumpyBatch) -> Output
     (JAX_PLATFORMS=cuda). The XLA backend of attention obeys the precision, the kernels may not.
     """
     return _in_float32(_forward, config, params, batch)
+
+
+def our_hidden(config: ModelConfig, params: Params, batch: NumpyBatch) -> Float[Array, "B L D"]:
+    """Our hidden states in full float32, as `our_logits` computes logits."""
+    return _in_float32(_hidden, config, params, batch)
 
 
 def _in_float32(forward: Any, config: ModelConfig, params: Params, batch: NumpyBatch) -> Any:

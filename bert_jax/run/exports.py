@@ -11,7 +11,7 @@ from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.embed import embed
-from bert_jax.interop import hugging_face, parity
+from bert_jax.interop import hugging_face, onnx_export, parity
 from bert_jax.interop.sentence_transformers import write_modules
 from bert_jax.interop.tokenizer_check import SAMPLES, lines_of
 from bert_jax.interop.usage import encoder_lines, pytorch_lines, sentence_lines
@@ -20,6 +20,7 @@ from bert_jax.run.workdir import Run
 
 KINDS = ("pretraining", "encoder", "sentence_transformers")
 CARD = "README.md"
+ONNX_TEXTS = 256  # texts that a quantized model is compared on
 LINES_COMPARED = 2000  # of held-out text, between the run's tokenizer and the exported one
 
 
@@ -34,6 +35,8 @@ class Settings:
     normalize: bool = True
     max_length: int = 512
     licence: str = "unknown"
+    onnx: bool = False  # write onnx/model.onnx, too
+    int8: bool = False  # and onnx/model_int8.onnx
 
 
 def heldout_lines(run: Run) -> list[str]:
@@ -57,6 +60,8 @@ def export(run: Run, out: Path, settings: Settings, texts: list[str]) -> None:
     Raises:
       UserError: the run cannot be exported, or `out` holds other files.
     """
+    if settings.onnx or settings.int8:
+        onnx_export.expect_libraries()
 
     def write_more(folder: Path) -> None:
         if settings.kind == "sentence_transformers":
@@ -75,6 +80,8 @@ def export(run: Run, out: Path, settings: Settings, texts: list[str]) -> None:
             licence=settings.licence,
         )
         (folder / CARD).write_text(card, encoding="utf-8")
+        if settings.onnx or settings.int8:
+            onnx_export.write(folder, run.model, int8=settings.int8)
 
     hugging_face.export(
         run.params,
@@ -116,6 +123,45 @@ def verify(run: Run, out: Path, settings: Settings, texts: list[str]) -> float:
     if settings.kind == "encoder":
         return parity.verify_encoder(out, params, run.model)
     return _verify_sentences(dataclasses.replace(run, params=params), out, settings, texts[:64])
+
+
+def verify_onnx(run: Run, out: Path, settings: Settings, texts: list[str]) -> list[str]:
+    """Lines that say how far the ONNX files' outputs on text are from ours.
+
+    Raises:
+      UserError: the float file's differ by more than rounding.
+    """
+    tokenizer = load_tokenizer(run.tokenizer_directory)
+    texts = texts or [text for text in SAMPLES if text.strip()]
+    most = min(128, run.model.max_position_embeddings)
+    rows = [row for row in encoded(tokenizer, texts) if 8 <= len(row) <= most][:ONNX_TEXTS]
+    path = out / onnx_export.FOLDER / onnx_export.FLOAT
+    found = onnx_export.outputs(path, run.model, rows[: parity.TEXTS], tokenizer.vocabulary.pad_id)
+    params = hugging_face.rounded(run.params, settings.dtype)
+    batch = parity.text_batch(run.model, rows)
+    if settings.kind == "pretraining":
+        ours = np.asarray(parity.our_logits(run.model, params, batch).mlm_logits)
+    else:
+        ours = np.asarray(parity.our_hidden(run.model, params, batch))
+    difference = max(
+        float(np.abs(mine[: len(theirs)] - theirs).max())
+        for mine, theirs in zip(ours, found, strict=True)
+    )
+    if difference > parity.TOLERANCE * max(1.0, float(np.abs(ours).max())):
+        raise UserError(
+            f"the outputs of {path} differ from ours by {difference:.2g}, which is more than "
+            "rounding: do not use it, and report this as a bug"
+        )
+    lines = [f"ONNX: at most {difference:.1e} from ours on text."]
+    if settings.int8:
+        lost = onnx_export.compare(out, run.model, rows, tokenizer.vocabulary)
+        what = "masked tokens" if settings.kind == "pretraining" else "sentences"
+        lines.append(
+            f"int8: on {lost.predictions:,} {what} of {len(rows):,} texts, accuracy "
+            f"{lost.quantized_accuracy:.4f}, in float32 {lost.accuracy:.4f}; the same answer for "
+            f"{lost.same:.1%}; an output differs by {lost.difference:.2g} at most."
+        )
+    return lines
 
 
 def encoded(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:

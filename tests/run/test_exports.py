@@ -1,6 +1,7 @@
 """Exports of each kind: what transformers and sentence-transformers make of them, and the card."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -105,3 +106,18 @@ def test_vectors_of_a_published_sentence_encoder_are_its_own(tmp_path):
     model = pretrained.load(published.get_model_path())
     found = embed(model.params, model.model, model.tokenizer, texts, normalize=True, max_length=256)
     np.testing.assert_allclose(np.concatenate(list(found)), theirs, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pretraining", "encoder"])
+def test_onnx_computes_the_same_and_int8_says_what_it_loses(finished, tmp_path, kind):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    out = tmp_path / "hf"
+    flags = (f"--workdir={finished.workdir}", f"--out={out}", f"--kind={kind}", "--int8")
+    done = commands.run(*EXPORT, *flags)
+    assert done.status == 0, done.err
+    assert "ONNX: at most" in done.out
+    assert re.search(r"int8: on [\d,]+ \w+.* accuracy 0\.\d+|1\.0000", done.out)
+    small, large = (out / "onnx" / name for name in ("model_int8.onnx", "model.onnx"))
+    assert small.stat().st_size < large.stat().st_size
