@@ -7,22 +7,23 @@ that was interrupted; a run is a function of its config, its corpus and the step
 
 import functools
 import os
-import time
 from pathlib import Path
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax.common import command_line, compile_cache, console, memory
+from bert_jax.common import command_line, compile_cache, console, memory, processes
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
-from bert_jax.run import finish, workdir
+from bert_jax.run import agreement, finish, goodput, workdir
+from bert_jax.run.goodput import Clock
 from bert_jax.run.progress import Reporter
+from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
@@ -35,22 +36,29 @@ from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.step import compile_steps
 
 
-def train(config: ConfigDict, directory: Path) -> None:
+def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> None:
     """Train what `config` describes in `directory`, or continue there.
+
+    Args:
+      config: of the run.
+      directory: of the run.
+      clock: of this process; None: it begins now.
 
     Raises:
       UserError: the config, the corpus or the directory is invalid; the message gives the fix.
       SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
     # --- Check everything that can be checked before any work is done.
+    agreement.expect_equal_processes(config)
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
     models = settings.models(vocab_size(settings.corpus.tokenizer))
     check(settings.training, settings.stream.phases, models, mesh)
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
-        workdir.check(directory, config)
-        train_locked(config, settings, directory, mesh, stop_requests)
+        agreement.expect_shared_workdir(directory)
+        changes = workdir.check(directory, config)
+        train_locked(config, settings, directory, mesh, stop_requests, clock or Clock(), changes)
 
 
 def train_locked(
@@ -59,12 +67,15 @@ def train_locked(
     directory: Path,
     mesh: jax.sharding.Mesh,
     stop_requests: StopRequests,
+    clock: Clock,
+    changes: list[Change],
 ) -> None:
     """`train`, while this process holds the lock of `directory`."""
     phases = settings.stream.phases
 
     # --- The corpus: a token store, made now if it is not there yet.
-    store = prepare(settings, directory)
+    with clock.spending("preparing"):
+        store = prepare(settings, directory)
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
     check_predictions(stream, store.vocabulary)
     order = workdir.token_order(directory, settings, store)
@@ -83,17 +94,22 @@ def train_locked(
     }
     steps_of_phase = [steps_of_model[model] for model in models]
 
-    # --- The state: the newest checkpoint, or the first step. Every process reads whether the run
-    # is finished before `Checkpoints` synchronizes them, so that all take the same branch.
-    finished = finish.is_finished(directory, settings.total_steps)
+    # --- The state: the newest checkpoint, or the first step. What process 0 reads holds for all,
+    # so that all take the same branch.
     checkpoints = Checkpoints(
         directory / workdir.CHECKPOINTS,
         settings.keep_checkpoints,
         settings.keep_every,
         settings.keep_best,
     )
-    first_step = checkpoints.latest_step() or 0
-    if first_step == settings.total_steps and finished:
+    first_step, is_finished = processes.of_first(
+        lambda: (
+            checkpoints.latest_step() or 0,
+            finish.is_finished(directory, settings.total_steps),
+        ),
+        f"read {directory}",
+    )
+    if first_step == settings.total_steps and is_finished:
         console.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
         return finish.say_next_steps(directory)
     if first_step:
@@ -122,10 +138,13 @@ def train_locked(
     held_out = pipeline.evaluation_batches(evaluation)
 
     # --- The loop: batch, step, log, evaluate, save.
-    reporter = Reporter(settings, directory, mesh, models[0], first_step)
+    reporter = Reporter(settings, directory, mesh, models[0], first_step, clock)
+    reporter.start(config_hash(config), changes)
+    if jax.process_index() == 0:
+        workdir.write_config(directory, config)
     with stop_requests.during_steps():
         for phase, steps in zip(phases, steps_of_phase, strict=True):
-            reporter.begin_phase()
+            reporter.begin_phase(phase, first_step)
             if phase.stop > first_step:
                 console.say(f"Compiling the step for rows of {phase.sequence_length} tokens.")
             for step in range(max(phase.start, first_step), phase.stop):
@@ -137,14 +156,18 @@ def train_locked(
                 reporter.train(done, phase, figures)
                 is_last = done == settings.total_steps
                 if done % settings.eval_every == 0 or is_last:
-                    with reporter.pause(figures):
+                    with reporter.pause(figures, "evaluation"):
                         totals = evaluate(mesh, steps, state.params, evaluation, held_out)
                         held_out_loss = reporter.evaluation(done, "heldout", totals)
+                if is_last:
+                    reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:
-                    with reporter.pause(figures):
+                    with reporter.pause(figures, "saving"):
                         checkpoints.save(state, identity(store, stream, done), held_out_loss)
+                    reporter.saved(done, held_out_loss)
                 if is_stop:
+                    reporter.event(done, "stop")
                     reporter.close()
                     checkpoints.close()
                     console.say(f"Saved at step {done}; the same command continues from there.")
@@ -167,10 +190,22 @@ def say_if_not_exportable(model: ModelConfig) -> None:
 def prepare(settings: RunSettings, directory: Path) -> TokenStore:
     """The run's token store; the first process makes it while the others wait for it."""
     store_directory = settings.store_directory(directory)
-    while jax.process_index() != 0 and not (store_directory / MANIFEST).is_file():
-        time.sleep(0.5)
-    existing = workdir.open_store(directory, settings, store_directory)
-    return existing or build_store(settings.corpus, store_directory, settings.objective.needs)
+
+    def open_or_build() -> TokenStore:
+        existing = workdir.open_store(directory, settings, store_directory)
+        return existing or build_store(settings.corpus, store_directory, settings.objective.needs)
+
+    if jax.process_index() == 0:
+        store = open_or_build()
+    processes.of_first(lambda: None, f"prepare the token store {store_directory}")
+    if jax.process_index() == 0:
+        return store
+    if not processes.appears(store_directory / MANIFEST):
+        raise UserError(
+            f"{processes.me()} does not see the token store {store_directory} of process 0: set "
+            "config.corpus.directory to a directory of a file system that all hosts share"
+        )
+    return open_or_build()
 
 
 def define_flags() -> None:
@@ -184,12 +219,14 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    clock = Clock(goodput.process_start())
     if flags.FLAGS.distributed:
-        sharding.start_distributed()
+        with clock.spending("waiting"):
+            sharding.start_distributed()
     else:
         command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
-    train(command_line.config(), command_line.workdir())
+    train(command_line.config(), command_line.workdir(), clock)
 
 
 if __name__ == "__main__":

@@ -48,3 +48,12 @@ def finished(corpus, tmp_path_factory):
     from tests.runs import tiny, train
 
     return train(tiny(corpus), tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser for the pages of one test file; an event loop of Playwright runs meanwhile."""
+    from tests import browser
+
+    with browser.started() as started:
+        yield started

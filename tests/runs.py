@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,6 @@ from bert_jax.config import load_config
 from bert_jax.run import metrics
 
 ROOT = Path(__file__).parent.parent
-TIMINGS = ("tokens_per_second", "sequences_per_second", "data_wait_fraction")
 
 FIELDS = {
     "total_steps": 20,
@@ -117,12 +117,36 @@ def launched(source: str, *flags, processes: int, expect: int = 0) -> str:
     return run.stdout + run.stderr
 
 
-def records(workdir):
-    """The metrics without the timings."""
-    return [
-        {name: value for name, value in record.items() if name not in TIMINGS}
-        for record in metrics.read(workdir)
+def two_processes(program, *arguments, expect=0):
+    """What two processes with one device each print, each running the Python code `program`."""
+    xla = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    address = {"JAX_COORDINATOR_ADDRESS": f"localhost:{_free_port()}", "JAX_NUM_PROCESSES": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            cwd=ROOT,
+            env=os.environ | address | {"JAX_PROCESS_ID": str(i), "XLA_FLAGS": " ".join(xla)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
     ]
+    said = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [expect] * 2, said
+    return "".join(out + errors for out, errors in said)
+
+
+def _free_port():
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def records(workdir):
+    """The records without the timings."""
+    return [line for line in metrics.comparable(workdir) if "split" in line]
 
 
 def as_document(page):

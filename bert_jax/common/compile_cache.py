@@ -16,30 +16,47 @@ from pathlib import Path
 
 import jax
 
+from bert_jax.common import console, processes
+
 OFF = "off"
 
 
 def use(directory: str | None) -> str | None:
     """Save the programs that this process compiles, and read those that are saved.
 
-    Programs that compile in less than a second are not kept (JAX's default).
+    Programs that compile in less than a second are not kept (JAX's default). JAX lets process 0
+    alone write. If one of several processes does not see its files, none uses the cache: one that
+    reads its program would wait for those that compile theirs, and on GPUs, where processes share
+    the timing of kernels, they for it.
 
     Args:
       directory: None: the default; "off": keep and read nothing.
 
     Returns:
-      The directory; None with "off".
+      The directory; None where nothing is kept.
     """
-    if directory == OFF:
+    path = None if directory == OFF else _directory(directory)
+    if path and jax.process_count() > 1:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        if blind := processes.blind_to(Path(path)):
+            console.say(
+                f"Note: no compiled programs are kept: {', '.join(blind)} does not see "
+                f"{path} of process 0. Give --compile_cache=DIR on a file system that all share"
+            )
+            path = None
+    if path:
+        jax.config.update("jax_compilation_cache_dir", path)
+    else:
         jax.config.update("jax_enable_compilation_cache", False)
-        return None
+    return path
+
+
+def _directory(directory: str | None) -> str:
     if directory is None and (chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR")):
-        return chosen  # JAX has read it
+        return chosen
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     root = Path(directory) if directory else Path(base) / "bert_jax" / "compiled"
-    path = str(root / processor())
-    jax.config.update("jax_compilation_cache_dir", path)
-    return path
+    return str(root / processor())
 
 
 def processor() -> str:

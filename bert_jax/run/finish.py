@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bert_jax.common import console
+from bert_jax.common import console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
@@ -14,7 +14,7 @@ from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import parity
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.run import exports, metrics, report, workdir
+from bert_jax.run import exports, goodput, metrics, report, workdir
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
 SHOWN = 4  # sentences with a masked word
@@ -27,14 +27,17 @@ def finish(directory: Path, store: TokenStore) -> None:
     A failed check of the export becomes a warning in the report: the run itself is complete.
     """
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
-    if jax.process_index() != 0:
-        return
-    held_out = store.split("heldout")
-    warnings = export(run, directory / HUGGING_FACE)
-    show_predictions(run, held_out)
-    report.write(directory, warnings)
-    workdir.mark_finished(directory, run.step, warnings)
-    say_next_steps(directory)
+
+    def write() -> None:
+        held_out = store.split("heldout")
+        warnings = export(run, directory / HUGGING_FACE)
+        show_predictions(run, held_out)
+        report.write(directory, warnings)
+        workdir.mark_finished(directory, run.step, warnings)
+        say_next_steps(directory)
+
+    # The others wait here, and not at their end: the runtime kills who waits there for 300 s.
+    processes.of_first(write, f"export the run to {directory / HUGGING_FACE}")
 
 
 def export(run: Run, folder: Path) -> list[str]:
@@ -117,6 +120,8 @@ def say_next_steps(directory: Path) -> None:
     if evaluations:
         last = evaluations[-1]
         console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
+    if seconds := goodput.total(metrics.read_events(directory)):
+        console.say(f"Where the time went: {goodput.describe(seconds)}.")
     folder = directory / HUGGING_FACE
     mask = mask_text(load_tokenizer(directory / TOKENIZER))
     lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
