@@ -99,7 +99,7 @@ def rounded(params: Params, dtype: Dtype) -> Params:
     )
 
 
-def _save_safetensors(tensors: Tensors, folder: Path, dtype: Dtype) -> None:
+def _save_safetensors(tensors: Tensors, folder: Path, dtype: Dtype = "float32") -> None:
     cast = {name: value.astype(_NUMPY[dtype]) for name, value in tensors.items()}
     save_file(cast, folder / SAFETENSORS, metadata={"format": "pt"})
 

@@ -64,10 +64,10 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
     import transformers
 
     transformers.logging.disable_progress_bar()
-    has_head = (transformers.AutoConfig.from_pretrained(folder).architectures or [""])[0][-5:]
-    loader = transformers.AutoModel
+    [name] = transformers.AutoConfig.from_pretrained(folder).architectures
+    loader: Any = transformers.AutoModel
     output = "last_hidden_state"
-    if has_head != "Model":
+    if not name.endswith("Model"):
         loader, output = transformers.AutoModelForMaskedLM, "logits"
     model = loader.from_pretrained(folder, attn_implementation="eager").float().eval()
     names = input_names(config)
