@@ -16,14 +16,9 @@ from absl import flags
 
 from bert_jax.common import command_line, memory
 from bert_jax.corpus.store import TokenStore
-<<<<<<< HEAD
-from bert_jax.run import metrics, workdir
-=======
 from bert_jax.inference import minimal_pairs
 from bert_jax.inference.pseudo_likelihood import MASKINGS, pseudo_log_likelihoods
 from bert_jax.run import metrics, pretrained, workdir
-from bert_jax.stream.evaluation import EvaluationBatches
->>>>>>> main
 from bert_jax.training import sharding
 from bert_jax.training.evaluation import ALL, HeldOut
 from bert_jax.training.settings import MeshSettings
