@@ -1,4 +1,4 @@
-"""Writes docs/config.md, the reference of all config fields: `python docs/config_reference.py`.
+"""Writes docs/settings.md, the reference of all config fields: `python docs/config_reference.py`.
 
 Fields, defaults and descriptions are those of the code: the comments on a field's line and on the
 lines above it.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "config.md"
+PAGE = ROOT / "docs" / "settings.md"
 SOURCES = {
     "Pretraining": ("bert_jax/config.py", "python -m bert_jax.train"),
     "Fine-tuning": ("bert_jax/finetune_config.py", "python -m bert_jax.finetune"),
@@ -58,7 +58,7 @@ def fields(source: str) -> Iterator[Field]:
 
 
 def page() -> str:
-    """The text of docs/config.md."""
+    """The text of docs/settings.md."""
     parts = [
         "# Config fields",
         "Written by `python docs/config_reference.py` from the code. A field is set with "

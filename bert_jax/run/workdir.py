@@ -11,6 +11,7 @@
 * `hf/`, the last checkpoint as a Hugging Face folder
 * `report.html`, the learning curves
 * `finished.json`, written last: the step at which the run was exported and reported, and warnings
+* `imported.json`, where the encoder is from, if `convert import` made the directory
 * `lock`, while a process trains here
 """
 
@@ -37,8 +38,16 @@ from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.store.arrays import write_array
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
+from bert_jax.model.compute_dtype import AUTO
 from bert_jax.model.heads import HEADS
-from bert_jax.run.saved_config import Change, changes, from_dict, is_same_run, to_json
+from bert_jax.run.saved_config import (
+    Change,
+    changes,
+    flatten_saved,
+    from_dict,
+    is_same_run,
+    to_json,
+)
 from bert_jax.training.checkpoint import restore_params
 from bert_jax.training.saved import saved_steps
 
@@ -47,6 +56,7 @@ TOKENIZER = "tokenizer"
 CHECKPOINTS = "checkpoints"
 HUGGING_FACE = "hf"
 FINISHED = "finished.json"
+IMPORTED = "imported.json"
 TOKEN_ORDER = "token_order.npy"
 LOCK = "lock"
 SHOWN_FILES = 5  # changed source files that a message names
@@ -77,9 +87,15 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
     """The fields that a run which continues in the directory changes; none for a new run.
 
     Raises:
-      UserError: one of them may not change; the message shows all that may not.
+      UserError: one of them may not change; the message shows all that may not. Or the directory
+        holds an encoder that was imported, which has no optimizer state to continue with.
     """
     path = workdir / CONFIG
+    if (workdir / IMPORTED).exists():
+        raise UserError(
+            f"--workdir={workdir} holds an imported encoder: train from it in another --workdir, "
+            f"with --config.init_from={workdir} (configs/continue_pretraining.py does)"
+        )
     if not path.exists() or not has_checkpoints(workdir):
         return []
     found = changes(_read_config(path), config)
@@ -94,6 +110,26 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
             "Use another --workdir, or the config that the run began with"
         )
     return found
+
+
+def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """A copy of `config` with what the run in `workdir` decided once, at its start.
+
+    That is the step of `config.init_from`, if it names none; the compute dtype, if it is auto; and
+    the number of steps that fit into the budget, if none is given.
+    """
+    config = config.copy_and_resolve_references()
+    path = workdir / CONFIG
+    if not path.exists() or not has_checkpoints(workdir):
+        return config
+    begun = flatten_saved(_read_config(path))
+    if begun.get("init_from", "").rpartition("@")[0] == config.init_from:
+        config.init_from = begun["init_from"]
+    if config.model.compute_dtype == AUTO:
+        config.model.compute_dtype = begun["model.compute_dtype"]
+    if not config.total_steps and begun.get("budget") == config.budget:
+        config.total_steps = begun["total_steps"]
+    return config
 
 
 def token_order(
@@ -231,6 +267,14 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     # Inputs may have any length, and the devices may be others than those of the training.
     model = dataclasses.replace(model, attention_backend="auto", rows="packed")
     return Run(workdir, settings, model, step, params)
+
+
+def imported_from(workdir: Path) -> str | None:
+    """What `convert import` made the directory from; None: a run trained there."""
+    try:
+        return json.loads((workdir / IMPORTED).read_text())["from"]
+    except FileNotFoundError:
+        return None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

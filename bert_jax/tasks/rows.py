@@ -133,8 +133,7 @@ class RowBuilder:
             of both one after another.
         """
         cls, sep = [self._vocabulary.cls_id], [self._vocabulary.sep_id]
-        parts: list[Any] = [cls, first, sep]
-        parts += [] if second is None else [second, sep]
+        parts: list[Any] = [cls, first, sep] if second is None else [cls, first, sep, second, sep]
         ids = np.concatenate(parts).astype(np.int32)
         self._ids.append(ids)
         self._second_at.append(len(first) + 2)
