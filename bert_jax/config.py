@@ -21,6 +21,7 @@ from bert_jax.stream.phases import Phase, parse_phases
 from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
 from bert_jax.training.settings import MeshSettings, OptimizerSettings, TrainingSettings
+from bert_jax.training.spikes import SpikeSettings, parse_spikes
 
 COUNTS = (
     "log_every",
@@ -61,6 +62,12 @@ def default_config() -> ConfigDict:
     config.keep_best = 0  # so many are kept of those with the lowest held-out loss; 0: none
     # Updates whose loss or gradient is not finite are skipped; so many in a row stop the run.
     config.max_skipped_updates = 20
+    # After a spike of the loss, the run goes back and leaves out the batches that led there.
+    config.spikes = spikes = ConfigDict()
+    spikes.threshold = 20.0  # robust deviations (of 1 % of the median, at least); 0: off
+    spikes.window = 128  # steps before it, of the same phase; none is found before so many
+    spikes.left_out = 16  # batches that are left out, the spike's and those before it
+    spikes.rollbacks = 3  # so many in a run; the next spike stops it
 
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
@@ -158,6 +165,7 @@ def default_config() -> ConfigDict:
     optimizer.weight_decay = 0.01
     optimizer.clip_norm = 1.0  # of the whole gradient; 0: no clipping
     optimizer.final_lr_fraction = 0.0  # share of the peak at total_steps (linear decay)
+    optimizer.rewarm_step = 0  # of a run made longer: the learning rate warms up again from here
     optimizer.muon_learning_rate = 0.02
     optimizer.muon_momentum = 0.95
     optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss
@@ -194,7 +202,7 @@ class RunSettings:
       total_steps: updates of the run.
       log_every, eval_every, eval_batches: as in the config.
       checkpoint_every, keep_checkpoints, keep_every, keep_best: as in the config.
-      max_skipped_updates: as in the config.
+      max_skipped_updates, spikes: as in the config.
       objective: examples and losses.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
@@ -212,6 +220,7 @@ class RunSettings:
     keep_every: int
     keep_best: int
     max_skipped_updates: int
+    spikes: SpikeSettings
     objective: Objective
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
@@ -276,6 +285,7 @@ def parse(config: ConfigDict) -> RunSettings:
     return RunSettings(
         total_steps=config.total_steps,
         **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
+        spikes=parse_spikes(config),
         objective=objective,
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,

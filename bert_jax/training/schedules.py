@@ -6,6 +6,7 @@ To add one, write a function of `OptimizerSettings` and register it in `SCHEDULE
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
 
 from bert_jax.common.errors import UserError
@@ -41,4 +42,16 @@ def make_schedule(settings: OptimizerSettings) -> optax.Schedule:
             f"config.warmup_steps is {settings.warmup_steps} and config.total_steps is "
             f"{settings.total_steps}: warm up over fewer steps than the run has"
         )
-    return SCHEDULES[settings.schedule](settings)
+    schedule = SCHEDULES[settings.schedule](settings)
+    return rewarmed(schedule, settings) if settings.rewarm_step else schedule
+
+
+def rewarmed(schedule: optax.Schedule, settings: OptimizerSettings) -> optax.Schedule:
+    """`schedule`, which from `rewarm_step` on warms up from 0 again over `warmup_steps`."""
+    begin = settings.rewarm_step
+    rise = optax.linear_schedule(0.0, 1.0, max(settings.warmup_steps, 1))
+
+    def learning_rate(step):
+        return schedule(step) * jnp.where(step < begin, 1.0, rise(step - begin))
+
+    return learning_rate

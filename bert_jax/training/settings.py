@@ -20,6 +20,7 @@ class OptimizerSettings:
     weight_decay: float
     clip_norm: float
     final_lr_fraction: float
+    rewarm_step: int
     muon_learning_rate: float
     muon_momentum: float
 
