@@ -73,9 +73,8 @@ def train(
                 return train_locked(
                     config, settings, directory, mesh, stop_requests, clock, changes
                 )
-            except (
-                SpikeError
-            ) as spike:  # it resumes before the spike, without the batches that led there
+            except SpikeError as spike:
+                # As any resume, before the spike; without the batches that led there.
                 rollback.go_back(directory / workdir.CHECKPOINTS, settings.spikes, spike)
                 clock.switch("starting")
 

@@ -37,7 +37,8 @@ def check(old: RunSettings, new: RunSettings, step: int, steps: Sequence[int]) -
         ]
         raise UserError(
             f"the phases end at the steps {borders[0]}, and now at {borders[1]}: steps before "
-            f"the checkpoint {step} would have other batches. Give config.stream.phases shares `until` "
+            f"the checkpoint {step} would have other batches. Give config.stream.phases shares "
+            "`until` "
             "and fields that leave these steps as they were; what comes after them may change"
         )
     if old.total_steps == new.total_steps:

@@ -81,8 +81,8 @@ def pairs_at_chance(train: Sequence[Record], heldout: Record | None, facts: Fact
         return None
     return (
         f"the labels of the sentence pairs are predicted at chance ({np.mean(accuracy):.1%}). "
-        "Likely causes: documents of one sentence each, sentences that were split wrongly or shuffled "
-        "(look at inspect_batches), or a learning rate too high for post-norm"
+        "Likely causes: documents of one sentence each, sentences that were split wrongly or "
+        "shuffled (look at inspect_batches), or a learning rate too high for post-norm"
     )
 
 
@@ -139,9 +139,9 @@ def slow_input(train: Sequence[Record], heldout: Record | None, facts: Facts) ->
     if train[-1]["step"] < SLOW_STEPS or len(waits) < 5 or np.mean(waits[-5:]) < 0.2:
         return None
     return (
-        f"{np.mean(waits[-5:]):.0%} of the time is spent waiting for batches. Likely causes: other "
-        "programs on this machine's cores, a token store on a slow network disk (copy it to a local "
-        "one: config.corpus.directory), very many short documents a row"
+        f"{np.mean(waits[-5:]):.0%} of the time is spent waiting for batches. Likely causes: "
+        "other programs on this machine's cores, a token store on a slow network disk (copy it to "
+        "a local one: config.corpus.directory), very many short documents a row"
     )
 
 
