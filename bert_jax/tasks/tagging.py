@@ -157,10 +157,10 @@ class Tagging(Task):
             found[-1]["probabilities"] = [0.0] * len(words)
         lengths = np.diff(rows.offsets)
         for unit, example in enumerate(rows.example):
-            words = outputs["words"][unit, : lengths[unit]]
-            at = np.flatnonzero(words != IGNORED)
+            of_row = outputs["words"][unit, : lengths[unit]]
+            at = np.flatnonzero(of_row != IGNORED)
             for position in at:
-                word = words[position]
+                word = of_row[position]
                 tag = self.labels[outputs["tags"][unit, position]]
                 found[example]["tags"][word] = tag
                 share = round(float(outputs["share"][unit, position]), 6)
