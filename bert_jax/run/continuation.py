@@ -52,9 +52,9 @@ def check(old: RunSettings, new: RunSettings, step: int, steps: Sequence[int]) -
         raise UserError(
             f"config.total_steps was {old.total_steps} and is now {new.total_steps}: at step "
             f"{step} the learning rate would jump from {rates[0]:.3g} to {rates[1]:.3g}. Warm it "
-            "up again "
-            f"over config.warmup_steps with --config.optimizer.rewarm_step={step}, or continue "
-            "from a checkpoint before the learning rate fell, with --from_step=STEP (saved: "
+            f"up again with config.optimizer.restarts=({{'at': {step / new.total_steps:.6g}, "
+            "'warmup_steps': ...},), or continue from a checkpoint before the learning rate fell, "
+            "with --from_step=STEP (saved: "
             f"{', '.join(map(str, steps))})"
         )
 

@@ -77,7 +77,7 @@ class Reporter:
         before = json.loads(memory or "{}")
         self._skipped_in_a_row = before.get("skipped_in_a_row", 0)
         self._watch = SpikeWatch(settings.spikes, before.get("phase", 0), before.get("losses", ()))
-        facts = Facts(settings.training.optimizer.warmup_steps, entropy)
+        facts = Facts(settings.training.optimizer.sections[0].warmup_steps, entropy)
         self._health = Health(facts, metrics.read_all(directory) if is_writer else ())
         self._input: Any = None  # the last batch
         self._is_compiling = False
