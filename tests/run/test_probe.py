@@ -9,17 +9,17 @@ from tests.runs import records, tiny, train
 
 
 def test_the_probe_is_logged_beside_the_loss(corpus, tmp_path):
+    data = str(sentiment(tmp_path / "train.tsv"))
     fields = {
-        "total_steps": 4,
-        "warmup_steps": 1,
-        "probe.every": 2,
-        "probe.train": str(sentiment(tmp_path / "train.tsv")),
+        "probe.every": 10,
+        "probe.train": data,
+        "probe.validation": data,
         "probe.text": "sentence",
     }
     run = train(tiny(corpus, **fields), tmp_path / "run")
     probes = [record for record in records(run.workdir) if record["split"] == "probe"]
-    assert [record["step"] for record in probes] == [2, 4]
-    assert all(record["accuracy"] >= 0.8 for record in probes)  # the words alone tell
+    assert [record["step"] for record in probes] == [10, 20]
+    assert all(record["accuracy"] >= 0.8 for record in probes)
 
 
 def test_a_probe_without_data_is_refused(corpus):
