@@ -38,7 +38,8 @@ SQUAD = {
         }
     ]
 }
-CONLL = "".join(f"{w}\t{t}\n" for w, t in zip(ADA.split(), "I-PER I-PER O O O O O I-LOC O".split()))
+IOB1 = ["I-PER", "I-PER", "O", "O", "O", "O", "O", "I-LOC", "O"]
+CONLL = "".join(f"{w}\t{t}\n" for w, t in zip(ADA.split(), IOB1, strict=True))
 
 
 def lines(rows):
