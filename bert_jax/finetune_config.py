@@ -196,7 +196,7 @@ def _check(config: ConfigDict) -> None:
 def _tasks(config: ConfigDict) -> tuple[Task, ...]:
     if not config.tasks:
         return (_task(config, config.task, {}),)
-    tasks = []
+    tasks: list[Task] = []
     for entry in config.tasks:
         given = dict(entry)
         name = given.pop("name", "")

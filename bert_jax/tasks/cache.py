@@ -29,7 +29,8 @@ def cached(directory: Path, key: dict[str, Any], make: Callable[[], Rows]) -> Ro
     directory.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     with unfinished.open("wb") as file:
-        np.savez(file, **_arrays(rows))
+        arrays: dict[str, Any] = _arrays(rows)
+        np.savez(file, **arrays)
     os.replace(unfinished, path)
     return rows
 

@@ -90,12 +90,17 @@ class TaskModel(nnx.Module):
         """
         self.encoder = Encoder(config, rngs=rngs)
         made = {name: make(config, rngs=rngs) for name, make in heads.items() if make}
-        self.heads = nnx.Dict(made) if made else None
+        self.heads: Any = nnx.Dict(made) if made else None
 
     def hidden(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "B L D"]:
         """The encoder's output for rows [B, L]."""
-        names = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
-        return self.encoder(*(batch[name] for name in names), key)
+        return self.encoder(
+            batch["input_ids"],
+            batch["token_type_ids"],
+            batch["position_ids"],
+            batch["segment_ids"],
+            key,
+        )
 
 
 def pooled(hidden: Float[Array, "B L D"], batch: Batch, pooling: str) -> Float[Array, "B D"]:

@@ -6,6 +6,7 @@ of a multiple choice. A long document is several units (windows) of one example.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -132,7 +133,7 @@ class RowBuilder:
             of both one after another.
         """
         cls, sep = [self._vocabulary.cls_id], [self._vocabulary.sep_id]
-        parts = [cls, first, sep] if second is None else [cls, first, sep, second, sep]
+        parts: list[Any] = [cls, first, sep] if second is None else [cls, first, sep, second, sep]
         ids = np.concatenate(parts).astype(np.int32)
         self._ids.append(ids)
         self._second_at.append(len(first) + 2)
