@@ -158,6 +158,12 @@ def encoder_to_torch(encoder: Params, config: ModelConfig) -> Tensors:
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
+def pooler_to_torch(params: Params, config: ModelConfig) -> Tensors:
+    """The pooler of a model with a next-sentence head, as `BertModel` holds it."""
+    pooler = part_to_torch({"nsp_head": {"pooler": params["nsp_head"]["pooler"]}}, config)
+    return {name.removeprefix("bert."): value for name, value in pooler.items()}
+
+
 def to_torch(params: Params, config: ModelConfig) -> Tensors:
     """Our parameters as the tensors of a PyTorch state dict, float32."""
     _expect_equal(set(flatten(params)), {row.ours for row in rows(config)})
