@@ -36,9 +36,9 @@ def cached(directory: Path, key: dict[str, Any], make: Callable[[], Rows]) -> Ro
 
 
 def file_digest(path: str) -> str:
-    """A hash of a file's content; of no file, nothing."""
-    if not path:
-        return ""
+    """A hash of a file's content; of no file, its name."""
+    if not Path(path).is_file():
+        return path
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
