@@ -87,6 +87,18 @@ def test_a_task_from_data_to_predictions(name, finished, tmp_path, capsys):
         assert [ours.get(key) for key in keys] == [line.get(key) for key in keys]
 
 
+def test_sentence_transformers_encode_as_the_similarity_task_does(finished, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    (tmp_path / "a.jsonl").write_text(lines(PAIRS))
+    fields = {"data.text_pair": "text_pair", "total_steps": 2}
+    config = tiny("similarity", finished.workdir, tmp_path / "a.jsonl", **fields)
+    directory = finetune(config, tmp_path / "run")
+    model = library.SentenceTransformer(str(directory / "hf"), device="cpu")
+    first, second = (model.encode([row[name] for row in PAIRS]) for name in ("text", "text_pair"))
+    kept = [json.loads(line)["score"] for line in (directory / "predictions.jsonl").open()]
+    assert (first * second).sum(axis=1) == pytest.approx(kept, abs=1e-4)
+
+
 def test_several_tasks_share_an_encoder(finished, tmp_path):
     (tmp_path / "a.jsonl").write_text(lines(TOPICS))
     (tmp_path / "b.jsonl").write_text(lines(PAIRS))
