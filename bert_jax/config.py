@@ -23,6 +23,7 @@ from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
 from bert_jax.training.optimizer_settings import parse_optimizer
 from bert_jax.training.settings import MeshSettings, TrainingSettings
+from bert_jax.training.spikes import SpikeSettings, parse_spikes
 
 COUNTS = ("log_every", "eval_batches", "keep_checkpoints", "max_skipped_updates")
 COUNTS_OR_NONE = ("keep_every", "keep_best")
@@ -72,6 +73,12 @@ def default_config() -> ConfigDict:
     config.keep_best = 0  # so many are kept of those with the lowest held-out loss; 0: none
     # Updates whose loss or gradient is not finite are skipped; so many in a row stop the run.
     config.max_skipped_updates = 20
+    # After a spike of the loss, the run goes back and leaves out the batches that led there.
+    config.spikes = spikes = ConfigDict()
+    spikes.threshold = 20.0  # robust deviations (of 1 % of the median, at least); 0: off
+    spikes.window = 128  # steps before it, of the same phase; none is found before so many
+    spikes.left_out = 16  # batches that are left out, the spike's and those before it
+    spikes.rollbacks = 3  # so many in a run; the next spike stops it
 
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
@@ -195,6 +202,18 @@ def default_config() -> ConfigDict:
     optimizer.average_last = 0.0  # the run ends with the mean of so many last steps; 0: of none
     optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss
 
+    # Labelled texts on which the frozen encoder is probed (bert_jax/run/probe.py)
+    config.probe = probe = ConfigDict()
+    probe.every = 0  # steps; 0: never
+    probe.task = "classification"  # classification | regression
+    probe.train = ""  # csv, tsv, jsonl or parquet, as config.data of a fine-tuning
+    probe.validation = ""  # empty: a tenth of train
+    probe.text = "text"  # columns
+    probe.text_pair = ""
+    probe.label = "label"
+    probe.limit = 2000  # training examples
+    probe.max_length = 128
+
     config.mesh = mesh = ConfigDict()
     mesh.data = -1  # replicas of the parameters; -1: all devices that are left
     mesh.fsdp = 1  # devices that share one copy of the parameters
@@ -220,6 +239,21 @@ def modern(model: ConfigDict) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProbeSettings:
+    """The fields of `config.probe`."""
+
+    every: int
+    task: str
+    train: str
+    validation: str
+    text: str
+    text_pair: str
+    label: str
+    limit: int
+    max_length: int
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSettings:
     """A config, parsed and checked.
 
@@ -229,13 +263,14 @@ class RunSettings:
       log_every, eval_batches: as in the config.
       eval_every, checkpoint_every: steps.
       keep_checkpoints, keep_every, keep_best: as in the config.
-      max_skipped_updates: as in the config.
+      max_skipped_updates, spikes: as in the config.
       objective: examples and losses.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
       model: the fields of `config.model`.
       training: seed, objective, optimizer and mesh.
+      probe: labelled texts to probe the encoder on.
     """
 
     total_steps: int
@@ -247,12 +282,14 @@ class RunSettings:
     keep_every: int
     keep_best: int
     max_skipped_updates: int
+    spikes: SpikeSettings
     objective: Objective
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
     stream: StreamSettings
     model: Mapping[str, Any]
     training: TrainingSettings
+    probe: ProbeSettings
 
     def store_directory(self, workdir: Path) -> Path:
         """Where the token store of the run in `workdir` is."""
@@ -303,6 +340,7 @@ def parse(config: ConfigDict) -> RunSettings:
     return RunSettings(
         total_steps=config.total_steps,
         **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
+        spikes=parse_spikes(config),
         **{name: steps(name, config[name], config.total_steps, least=1) for name in INTERVALS},
         objective=objective,
         corpus=corpus_settings.from_config(config),
@@ -310,6 +348,7 @@ def parse(config: ConfigDict) -> RunSettings:
         stream=StreamSettings(config.seed, objective, parse_phases(config)),
         model=config.model.to_dict(),
         training=training,
+        probe=_parse_probe(config.probe),
     )
 
 
@@ -326,6 +365,20 @@ def _with_length(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     config.total_steps = STEPS_UNTIL_MEASURED
     return config
+
+
+def _parse_probe(config: ConfigDict) -> ProbeSettings:
+    if config.every < 0 or config.max_length < 4 or config.limit < 0:
+        raise UserError(
+            "config.probe.every and config.probe.limit must be 0 or more, and "
+            "config.probe.max_length 4 or more"
+        )
+    if config.every and not config.train:
+        raise UserError(
+            f"config.probe.every is {config.every} and config.probe.train is empty: name a file "
+            "with labelled texts"
+        )
+    return ProbeSettings(**config.to_dict())
 
 
 def load_config(path: str, arg: str = "") -> ConfigDict:
