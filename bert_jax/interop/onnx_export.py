@@ -76,7 +76,9 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
         def forward(self, *inputs: Any) -> Any:
             return model(**dict(zip(names, inputs, strict=True)))[output]
 
-    traced = Traced().eval()  # without dropout
+    traced = Traced()
+    traced.model = model
+    traced.eval()  # without dropout
     length = min(16, config.max_position_embeddings)
     example = tuple(torch.ones((2, length), dtype=torch.int64) for _ in names)
     axes = {
