@@ -195,6 +195,18 @@ def default_config() -> ConfigDict:
     optimizer.average_last = 0.0  # the run ends with the mean of so many last steps; 0: of none
     optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss
 
+    # Labelled texts on which the frozen encoder is probed (bert_jax/run/probe.py)
+    config.probe = probe = ConfigDict()
+    probe.every = 0  # steps; 0: never
+    probe.task = "classification"  # classification | regression
+    probe.train = ""  # csv, tsv, jsonl or parquet, as config.data of a fine-tuning
+    probe.validation = ""  # empty: a tenth of train
+    probe.text = "text"  # columns
+    probe.text_pair = ""
+    probe.label = "label"
+    probe.limit = 2000  # training examples
+    probe.max_length = 128
+
     config.mesh = mesh = ConfigDict()
     mesh.data = -1  # replicas of the parameters; -1: all devices that are left
     mesh.fsdp = 1  # devices that share one copy of the parameters
@@ -220,6 +232,21 @@ def modern(model: ConfigDict) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProbeSettings:
+    """The fields of `config.probe`."""
+
+    every: int
+    task: str
+    train: str
+    validation: str
+    text: str
+    text_pair: str
+    label: str
+    limit: int
+    max_length: int
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSettings:
     """A config, parsed and checked.
 
@@ -236,6 +263,7 @@ class RunSettings:
       stream: seed, objective and phases.
       model: the fields of `config.model`.
       training: seed, objective, optimizer and mesh.
+      probe: labelled texts to probe the encoder on.
     """
 
     total_steps: int
@@ -253,6 +281,7 @@ class RunSettings:
     stream: StreamSettings
     model: Mapping[str, Any]
     training: TrainingSettings
+    probe: ProbeSettings
 
     def store_directory(self, workdir: Path) -> Path:
         """Where the token store of the run in `workdir` is."""
@@ -310,6 +339,7 @@ def parse(config: ConfigDict) -> RunSettings:
         stream=StreamSettings(config.seed, objective, parse_phases(config)),
         model=config.model.to_dict(),
         training=training,
+        probe=_parse_probe(config.probe),
     )
 
 
@@ -326,6 +356,20 @@ def _with_length(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     config.total_steps = STEPS_UNTIL_MEASURED
     return config
+
+
+def _parse_probe(config: ConfigDict) -> ProbeSettings:
+    if config.every < 0 or config.max_length < 4 or config.limit < 0:
+        raise UserError(
+            "config.probe.every and config.probe.limit must be 0 or more, and "
+            "config.probe.max_length 4 or more"
+        )
+    if config.every and not config.train:
+        raise UserError(
+            f"config.probe.every is {config.every} and config.probe.train is empty: name a file "
+            "with labelled texts"
+        )
+    return ProbeSettings(**config.to_dict())
 
 
 def load_config(path: str, arg: str = "") -> ConfigDict:

@@ -5,9 +5,11 @@ saves checkpoints, and at the end exports a Hugging Face folder. The same comman
 that was interrupted; a run is a function of its config, its corpus and the step alone.
 """
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -18,6 +20,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
@@ -147,6 +150,8 @@ def train_locked(
         most=settings.eval_batches,
     )
 
+    probe = make_probe(settings, models[-1], store, mesh)
+
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(settings, directory, mesh, models[0], first_step, clock)
     reporter.start(config_hash(config), changes)
@@ -169,6 +174,9 @@ def train_locked(
                     with reporter.pause(figures, "evaluation"):
                         totals = held_out.totals(mesh, steps, state.params)
                         held_out_loss = reporter.evaluation(done, "heldout", totals)
+                if probe and (done % settings.probe.every == 0 or is_last):
+                    with reporter.pause(figures, "evaluation"):
+                        reporter.probe(done, probe.scores(state.params))
                 if is_last:
                     reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
@@ -197,6 +205,23 @@ def say_if_not_exportable(model: ModelConfig) -> None:
         architecture(model)
     except UserError as error:
         console.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
+
+
+def make_probe(
+    settings: RunSettings, model: ModelConfig, store: TokenStore, mesh: jax.sharding.Mesh
+) -> Any:
+    """The task that the encoder is probed on, or None.
+
+    Raises:
+      UserError: its data cannot be used.
+    """
+    if not settings.probe.every:
+        return None
+    from bert_jax.run.probe import Probe  # scikit-learn takes a second
+
+    tokenizer = load_tokenizer(store.tokenizer_directory)
+    model = dataclasses.replace(model, rows="padded")
+    return Probe(settings.probe, model, tokenizer, mesh, settings.training.seed)
 
 
 def prepare(settings: RunSettings, directory: Path) -> TokenStore:
