@@ -11,6 +11,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.training import digests
 
 DAMAGED = ".damaged"  # ends the names of checkpoints that were set aside
+LATER = ".later"  # ends those of checkpoints after the one that a run went back to
 METRICS = "metrics"  # Orbax's item with the held-out loss, read of all checkpoints at the start
 
 
@@ -74,6 +75,14 @@ def set_aside_damaged(directory: Path) -> None:
             )
 
 
+def set_aside_after(directory: Path, step: int) -> None:
+    """Rename the checkpoints after `step` to `<step>.later`, and say so."""
+    for later in saved_steps(directory):
+        if later > step:
+            name = _set_aside(directory / str(later), LATER).name
+            console.say(f"Note: the checkpoint of step {later} is now {directory / name}")
+
+
 def choose(directory: Path, step: int | None) -> int:
     """The step to load: `step`, or that of the newest whole checkpoint.
 
@@ -103,7 +112,7 @@ def choose(directory: Path, step: int | None) -> int:
     return step
 
 
-def _set_aside(path: Path) -> Path:
-    target = path.with_name(path.name + DAMAGED)
+def _set_aside(path: Path, ending: str = DAMAGED) -> Path:
+    target = path.with_name(path.name + ending)
     shutil.rmtree(target, ignore_errors=True)
     return path.rename(target)
