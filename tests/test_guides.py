@@ -16,7 +16,8 @@ from tests.runs import ROOT, pages
 GUIDES = ("first-run.md", "own-text.md")
 # What makes a guide's run short; its other flags are as written.
 SHORT = {
-    "total_steps": 4,
+    "total_steps": 20,
+    "global_batch_size": 8,
     "corpus.source": "text:data/*.txt",
     "corpus.heldout_fraction": 0.2,
     "corpus.workers": 1,
