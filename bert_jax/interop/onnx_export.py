@@ -6,6 +6,7 @@ output, activations are rounded as they come. PyTorch's own (`torch.ao.quantizat
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,6 +79,7 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
 
     traced = Traced()
     traced.model = model
+    traced.eval()  # without dropout
     length = min(16, config.max_position_embeddings)
     example = tuple(torch.ones((2, length), dtype=torch.int64) for _ in names)
     axes = {
@@ -86,17 +88,20 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
     }
     (folder / FOLDER).mkdir()
     path = folder / FOLDER / FLOAT
-    torch.onnx.export(
-        traced,
-        example,
-        path,
-        input_names=names,
-        output_names=[output],
-        dynamic_shapes=((axes,) * len(names),),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it lists what is not installed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own ways
+        torch.onnx.export(
+            traced,
+            example,
+            path,
+            input_names=names,
+            output_names=[output],
+            dynamic_shapes=((axes,) * len(names),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     if int8:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
