@@ -37,6 +37,7 @@ FREE_TO_CHANGE = (
     "keep_every",
     "keep_best",
     "max_skipped_updates",
+    "tracker",
     "spikes.threshold",
     "spikes.window",
     "spikes.left_out",
