@@ -14,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
+from bert_jax.common.bucket import home
 from bert_jax.common.errors import UserError
 from bert_jax.corpus import settings as corpus_settings
 from bert_jax.model import ModelConfig
@@ -221,6 +222,11 @@ class RunSettings:
 
     def store_directory(self, workdir: Path) -> Path:
         """Where the token store of the run in `workdir` is."""
+        if self.corpus_directory is None and not isinstance(home(workdir), Path):
+            raise UserError(
+                f"--workdir={home(workdir)}: the token store needs a file system, for its memory "
+                "maps. Set config.corpus.directory to a directory that all hosts share"
+            )
         return self.corpus_directory or workdir / "corpus"
 
     def model_config(

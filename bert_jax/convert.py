@@ -42,7 +42,7 @@ def define_flags() -> None:
 
 def export() -> None:
     """Write the folder, check it, print what it holds and how to load it."""
-    directory = Path(FLAGS.workdir)
+    directory = command_line.workdir()
     out = Path(FLAGS.out) if FLAGS.out else directory / HUGGING_FACE
     run = load_run(directory, FLAGS.step)
     tokenizer = load_tokenizer(run.tokenizer_directory)

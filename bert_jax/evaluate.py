@@ -5,8 +5,6 @@ each source of a mixture. The masks are always the same, so figures of runs on o
 be compared if objective and last sequence length are equal.
 """
 
-from pathlib import Path
-
 import jax
 from absl import flags
 
@@ -35,7 +33,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    run = workdir.load_run(Path(FLAGS.workdir), FLAGS.step)
+    run = workdir.load_run(command_line.workdir(), FLAGS.step)
     settings = run.settings
     store = TokenStore.open(settings.store_directory(run.workdir))
     workdir.expect_same_tokenizer(run.tokenizer_directory, store.tokenizer_directory)

@@ -6,7 +6,6 @@ standard input.
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 from absl import flags
@@ -28,7 +27,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    run = load_run(Path(FLAGS.workdir), FLAGS.step)
+    run = load_run(command_line.workdir(), FLAGS.step)
     tokenizer = load_tokenizer(run.tokenizer_directory)
     mask = tokenizer.piece(tokenizer.vocabulary.mask_id)
     params = jax.device_put(run.params)

@@ -13,7 +13,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax.common import command_line, compile_cache, console, memory, processes
+from bert_jax.common import bucket, command_line, compile_cache, console, memory, processes
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.build import build_store
@@ -50,6 +50,7 @@ def train(config: ConfigDict, directory: Path) -> None:
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
         agreement.expect_shared_workdir(directory)
+        bucket.pull(directory)
         workdir.check(directory, config)
         train_locked(config, settings, directory, mesh, stop_requests)
 
@@ -63,6 +64,7 @@ def train_locked(
 ) -> None:
     """`train`, while this process holds the lock of `directory`."""
     phases = settings.stream.phases
+    place = bucket.home(directory)  # of checkpoints; the other files are uploaded from `directory`
 
     # --- The corpus: a token store, made now if it is not there yet.
     store = prepare(settings, directory)
@@ -70,8 +72,9 @@ def train_locked(
     check_predictions(stream, store.vocabulary)
     order = workdir.token_order(directory, settings, store)
     if jax.process_index() == 0:
-        saved.set_aside_damaged(directory / workdir.CHECKPOINTS)
+        saved.set_aside_damaged(place / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store, order)
+        bucket.push(directory)
 
     # --- The model, its optimizer and the compiled steps; phases may differ in the rotary base.
     models = settings.models(store.vocabulary.size, order)
@@ -87,7 +90,7 @@ def train_locked(
     # --- The state: the newest checkpoint, or the first step. What process 0 reads holds for all,
     # so that all take the same branch.
     checkpoints = Checkpoints(
-        directory / workdir.CHECKPOINTS,
+        place / workdir.CHECKPOINTS,
         settings.keep_checkpoints,
         settings.keep_every,
         settings.keep_best,
@@ -97,18 +100,18 @@ def train_locked(
             checkpoints.latest_step() or 0,
             finish.is_finished(directory, settings.total_steps),
         ),
-        f"read {directory}",
+        f"read {place}",
     )
     if first_step == settings.total_steps and is_finished:
-        console.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
+        console.say(f"The run in {place} is finished ({first_step} steps); nothing to do.")
         return finish.say_next_steps(directory)
     if first_step:
-        console.say(f"Continuing at step {first_step} of {settings.total_steps} in {directory}.")
+        console.say(f"Continuing at step {first_step} of {settings.total_steps} in {place}.")
         now = identity(store, stream, first_step)
         expect_same(checkpoints.stream(first_step), now, store, first_step)
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
-        console.say(f"Starting a run of {settings.total_steps} steps in {directory}.")
+        console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
         state = steps_of_phase[0].init()
 
     # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
@@ -149,6 +152,7 @@ def train_locked(
                 is_stop = stop_requests.is_stop(done) and not is_last
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:
                     with reporter.pause(figures):
+                        bucket.push(directory)  # so that the metrics are never older
                         checkpoints.save(state, identity(store, stream, done), held_out_loss)
                 if is_stop:
                     reporter.close()

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from bert_jax.common import platforms
+from bert_jax.common import bucket, platforms
 from bert_jax.common.errors import UserError
 from bert_jax.common.renamed import RENAMED_FIELDS
 
@@ -38,9 +38,8 @@ def define_config() -> None:
 
 
 def define_workdir(help: str, required: bool = False) -> None:
-    """Define `--workdir`, which is a directory of a mounted file system."""
+    """Define `--workdir`, a directory of a mounted file system or gs://bucket/directory."""
     flags.DEFINE_string("workdir", None, help, required=required)
-    define_as_local("workdir")
 
 
 def define_as_local(flag: str) -> None:
@@ -68,9 +67,9 @@ def config() -> ConfigDict:
 
 
 def workdir() -> Path:
-    """The run's directory as the command line gives it."""
+    """The run's directory as the command line gives it; for gs:// a new local copy."""
     if FLAGS.workdir:
-        return Path(FLAGS.workdir)
+        return bucket.opened(FLAGS.workdir)
     file, _, arg = config_flags.get_config_filename(FLAGS["config"]).partition(":")
     return Path("runs") / "-".join(filter(None, [Path(file).stem, arg]))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bert_jax.common import console, processes
+from bert_jax.common import bucket, console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
@@ -28,6 +28,8 @@ def finish(directory: Path, store: TokenStore) -> None:
 
     A failed check of the export becomes a warning in the report: the run itself is complete.
     """
+    if jax.process_index() != 0:
+        bucket.pull(directory)  # what process 0 wrote since
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
 
     def write() -> None:
@@ -36,6 +38,7 @@ def finish(directory: Path, store: TokenStore) -> None:
         show_predictions(run, held_out)
         report.write(directory, warnings)
         workdir.mark_finished(directory, run.step, warnings)
+        bucket.push(directory)
         say_next_steps(directory)
 
     # The others wait here, and not at their end: the runtime kills who waits there for 300 s.
@@ -129,7 +132,8 @@ def say_next_steps(directory: Path) -> None:
     if evaluations:
         last = evaluations[-1]
         console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
-    folder = directory / HUGGING_FACE
+    place = bucket.home(directory)
+    folder = place / HUGGING_FACE
     mask = mask_text(load_tokenizer(directory / TOKENIZER))
     lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
     if folder.is_dir():
@@ -137,10 +141,10 @@ def say_next_steps(directory: Path) -> None:
     else:
         lines = "The run was not exported, so there are no lines for PyTorch."
     console.say(
-        f"Learning curves: {directory / 'report.html'}\n"
+        f"Learning curves: {place / 'report.html'}\n"
         f"Next:\n"
-        f"    python -m bert_jax.fill_mask --workdir={directory} --text='... {mask} ...'\n"
-        f"    python -m bert_jax.evaluate --workdir={directory}\n"
+        f"    python -m bert_jax.fill_mask --workdir={place} --text='... {mask} ...'\n"
+        f"    python -m bert_jax.evaluate --workdir={place}\n"
         f"{lines}"
     )
     for warning in (workdir.read_finished(directory) or {"warnings": []})["warnings"]:

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.common import console
 from bert_jax.common.atomic import write_text
+from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
 from bert_jax.config import RunSettings, default_config, parse
@@ -44,7 +45,6 @@ from bert_jax.training.saved import saved_steps
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
-CHECKPOINTS = "checkpoints"
 HUGGING_FACE = "hf"
 FINISHED = "finished.json"
 TOKEN_ORDER = "token_order.npy"
@@ -128,7 +128,7 @@ def claim(
       UserError: the run there began with another tokenizer.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    steps = saved_steps(workdir / CHECKPOINTS)
+    steps = saved_steps(home(workdir) / CHECKPOINTS)
     if not steps:
         shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)
     if steps[-1:] != [config.total_steps]:
@@ -169,7 +169,7 @@ def open_store(workdir: Path, settings: RunSettings, directory: Path) -> TokenSt
 
 def has_checkpoints(workdir: Path) -> bool:
     """Whether a run in `workdir` saved at least one checkpoint."""
-    return bool(saved_steps(workdir / CHECKPOINTS))
+    return bool(saved_steps(home(workdir) / CHECKPOINTS))
 
 
 def mark_finished(workdir: Path, step: int, warnings: list[str]) -> None:
@@ -222,7 +222,7 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     settings = parse(load_config(workdir))
     size = Vocabulary.load(workdir / TOKENIZER).size
     _, abstract_params = abstract(settings.model_config(size))
-    step, params = restore_params(workdir / CHECKPOINTS, step, abstract_params)
+    step, params = restore_params(home(workdir) / CHECKPOINTS, step, abstract_params)
     phase = settings.stream.phase_before(step)
     model = settings.model_config(size, phase, token_order(workdir, settings))
     # Inputs may have any length, and the devices may be others than those of the training.
