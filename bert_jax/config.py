@@ -31,7 +31,7 @@ COUNTS = (
     "keep_checkpoints",
     "max_skipped_updates",
 )
-COUNTS_OR_NONE = ("keep_every", "keep_best")
+COUNTS_OR_NONE = ("keep_every", "keep_best", "watchdog_factor", "watchdog_minimum")
 
 
 class TextOrMore(FieldReference):
@@ -62,6 +62,10 @@ def default_config() -> ConfigDict:
     config.keep_best = 0  # so many are kept of those with the lowest held-out loss; 0: none
     # Updates whose loss or gradient is not finite are skipped; so many in a row stop the run.
     config.max_skipped_updates = 20
+    # No step for so many times the median step, and for at least the minimum: all stacks are
+    # written to the workdir, and the processes exit to be started again. 0: never.
+    config.watchdog_factor = 100
+    config.watchdog_minimum = 600.0  # seconds
 
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
@@ -195,7 +199,7 @@ class RunSettings:
       total_steps: updates of the run.
       log_every, eval_every, eval_batches: as in the config.
       checkpoint_every, keep_checkpoints, keep_every, keep_best: as in the config.
-      max_skipped_updates: as in the config.
+      max_skipped_updates, watchdog_factor, watchdog_minimum: as in the config.
       objective: examples and losses.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
@@ -213,6 +217,8 @@ class RunSettings:
     keep_every: int
     keep_best: int
     max_skipped_updates: int
+    watchdog_factor: int
+    watchdog_minimum: float
     objective: Objective
     corpus: corpus_settings.Settings
     corpus_directory: Path | None

@@ -20,8 +20,10 @@ from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
-from bert_jax.run import agreement, finish, workdir
+from bert_jax.run import agreement, finish, goodput, workdir
+from bert_jax.run.goodput import Clock
 from bert_jax.run.progress import Reporter
+from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
@@ -34,8 +36,13 @@ from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.step import compile_steps
 
 
-def train(config: ConfigDict, directory: Path) -> None:
+def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> None:
     """Train what `config` describes in `directory`, or continue there.
+
+    Args:
+      config: of the run.
+      directory: of the run.
+      clock: of this process; None: it begins now.
 
     Raises:
       UserError: the config, the corpus or the directory is invalid; the message gives the fix.
@@ -51,8 +58,8 @@ def train(config: ConfigDict, directory: Path) -> None:
     with workdir.lock(directory), StopRequests() as stop_requests:
         agreement.expect_shared_workdir(directory)
         bucket.pull(directory)
-        workdir.check(directory, config)
-        train_locked(config, settings, directory, mesh, stop_requests)
+        changes = workdir.check(directory, config)
+        train_locked(config, settings, directory, mesh, stop_requests, clock or Clock(), changes)
 
 
 def train_locked(
@@ -61,13 +68,16 @@ def train_locked(
     directory: Path,
     mesh: jax.sharding.Mesh,
     stop_requests: StopRequests,
+    clock: Clock,
+    changes: list[Change],
 ) -> None:
     """`train`, while this process holds the lock of `directory`."""
     phases = settings.stream.phases
     place = bucket.home(directory)  # of checkpoints; the other files are uploaded from `directory`
 
     # --- The corpus: a token store, made now if it is not there yet.
-    store = prepare(settings, directory)
+    with clock.spending("preparing"):
+        store = prepare(settings, directory)
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
     check_predictions(stream, store.vocabulary)
     order = workdir.token_order(directory, settings, store)
@@ -131,10 +141,13 @@ def train_locked(
     held_out = pipeline.evaluation_batches(evaluation)
 
     # --- The loop: batch, step, log, evaluate, save.
-    reporter = Reporter(settings, directory, mesh, models[0], first_step)
-    with stop_requests.during_steps():
+    reporter = Reporter(settings, directory, mesh, models[0], first_step, clock)
+    reporter.start(config_hash(config), changes)
+    if jax.process_index() == 0:
+        workdir.write_config(directory, config)
+    with stop_requests.during_steps(), reporter.watching():
         for phase, steps in zip(phases, steps_of_phase, strict=True):
-            reporter.begin_phase()
+            reporter.begin_phase(phase, first_step)
             if phase.stop > first_step:
                 console.say(f"Compiling the step for rows of {phase.sequence_length} tokens.")
             for step in range(max(phase.start, first_step), phase.stop):
@@ -146,17 +159,22 @@ def train_locked(
                 reporter.train(done, phase, figures)
                 is_last = done == settings.total_steps
                 if done % settings.eval_every == 0 or is_last:
-                    with reporter.pause(figures):
+                    with reporter.pause(figures, "evaluation"):
                         totals = evaluate(mesh, steps, state.params, evaluation, held_out)
                         held_out_loss = reporter.evaluation(done, "heldout", totals)
+                if is_last:
+                    reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:
-                    with reporter.pause(figures):
+                    with reporter.pause(figures, "saving"):
                         bucket.push(directory)  # so that the metrics are never older
                         checkpoints.save(state, identity(store, stream, done), held_out_loss)
+                    reporter.saved(done, held_out_loss)
                 if is_stop:
+                    reporter.event(done, "stop")
                     reporter.close()
                     checkpoints.close()
+                    bucket.push(directory)
                     console.say(f"Saved at step {done}; the same command continues from there.")
                     raise SystemExit(EXIT_STATUS)
     reporter.close()
@@ -206,12 +224,14 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    clock = Clock(goodput.process_start())
     if flags.FLAGS.distributed:
-        sharding.start_distributed()
+        with clock.spending("waiting"):
+            sharding.start_distributed()
     else:
         command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
-    train(command_line.config(), command_line.workdir())
+    train(command_line.config(), command_line.workdir(), clock)
 
 
 if __name__ == "__main__":

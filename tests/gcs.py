@@ -151,6 +151,13 @@ def _handler(objects):
                 return self.answer(
                     200, {"done": True, "resource": about} if "/rewriteTo/" in path else about
                 )
+            if match := re.fullmatch(r"/storage/v1/b/([^/]+)/o/(.+)/moveTo/o/(.+)", path):
+                bucket, source, target = match[1], unquote(match[2]), unquote(match[3])
+                if (bucket, source) not in objects.content:
+                    return self.answer(404, {"error": {"code": 404, "message": "no source"}})
+                about = objects.put(bucket, target, objects.content[bucket, source][1], query)
+                del objects.content[bucket, source]
+                return self.answer(200, about)
             return self.answer(404, {"error": {"code": 404, "message": path}})
 
         def upload(self, bucket, data, query):
@@ -207,13 +214,19 @@ def _handler(objects):
     return Handler
 
 
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Says nothing: clients close connections before they have read all."""
+
+
 class Server:
     """The server, on a free port, in `with`; `url` is its address, `objects` what it holds."""
 
     def __enter__(self):
         self.objects = Objects()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.objects))
-        self._server.daemon_threads = True
+        self._server = _QuietServer(("127.0.0.1", 0), _handler(self.objects))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self

@@ -8,7 +8,6 @@ changed. So all code but this module and the checkpoints' sees an ordinary direc
 import atexit
 import functools
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -46,14 +45,10 @@ def opened(workdir: str) -> Path:
     """The directory to work in: `workdir` itself or, for gs://, a new local copy of it.
 
     Raises:
-      UserError: it is another URL, or gcsfs is not installed.
+      UserError: gcsfs is not installed.
     """
-    if not re.match(r"[A-Za-z][\w+.-]*:/", workdir):
+    if not workdir.startswith("gs://"):
         return Path(workdir)
-    if not re.match(r"gs://[^/]+/.", workdir):
-        raise UserError(
-            f"--workdir={workdir}: give a path of a mounted file system, or gs://BUCKET/DIRECTORY"
-        )
     _file_system()
     copy = Path(tempfile.mkdtemp(prefix="bert_jax-"))
     atexit.register(shutil.rmtree, copy, ignore_errors=True)

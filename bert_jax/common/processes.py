@@ -68,6 +68,13 @@ def read(key: str) -> str | None:
         return None
 
 
+def take_all(prefix: str) -> dict[str, str]:
+    """What was published under keys that begin with `prefix`, by the rest of the key; removed."""
+    found = _client().key_value_dir_get(prefix)
+    _client().key_value_delete(prefix)
+    return {key.removeprefix(prefix): value for key, value in found}
+
+
 def exchange(value: str, what: str) -> list[str]:
     """The values of all processes, by their index. Every process must call it.
 

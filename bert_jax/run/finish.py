@@ -15,7 +15,7 @@ from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import hugging_face, parity
 from bert_jax.interop.tokenizer_check import lines_of
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.run import metrics, report, workdir
+from bert_jax.run import goodput, metrics, report, workdir
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
 LINES_COMPARED = 2000  # of held-out text, between the run's tokenizer and the exported one
@@ -132,12 +132,17 @@ def say_next_steps(directory: Path) -> None:
     if evaluations:
         last = evaluations[-1]
         console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
+    if seconds := goodput.total(metrics.read_events(directory)):
+        console.say(f"Where the time went: {goodput.describe(seconds)}.")
     place = bucket.home(directory)
     folder = place / HUGGING_FACE
     mask = mask_text(load_tokenizer(directory / TOKENIZER))
-    lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
+    is_here = isinstance(place, Path)
+    code = pytorch_lines(folder if is_here else Path(HUGGING_FACE), mask)
+    lines = "\n".join(f"    {line}".rstrip() for line in code.splitlines())
     if folder.is_dir():
-        lines = f"and from PyTorch, with the folder {folder}:\n\n{lines}"
+        what = f"with the folder {folder}" if is_here else f"after gcloud storage cp -r {folder} ."
+        lines = f"and from PyTorch, {what}:\n\n{lines}"
     else:
         lines = "The run was not exported, so there are no lines for PyTorch."
     console.say(

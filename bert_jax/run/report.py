@@ -88,7 +88,7 @@ def learning_curves(records: Records) -> str:
 
 
 def _table(records: Records) -> str:
-    names = list(dict.fromkeys(name for record in records for name in record))
+    names = list(dict.fromkeys(name for record in records for name in record if name != "time"))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = "".join(
         "<tr>" + "".join(f"<td>{_cell(record.get(name, ''))}</td>" for name in names) + "</tr>"

@@ -1,8 +1,9 @@
 """The `config.json` of a run: written, read, and compared when the run continues."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -20,6 +21,8 @@ FREE_TO_CHANGE = (
     "keep_every",
     "keep_best",
     "max_skipped_updates",
+    "watchdog_factor",
+    "watchdog_minimum",
     "corpus.directory",
     "corpus.workers",
     "mesh.data",
@@ -33,6 +36,31 @@ FREE_TO_CHANGE = (
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}
 # Fields whose values may be dicts, which `flatten` does not enter.
 _MAY_BE_DICTS = ("corpus.options", "stream.weights")
+
+
+class Change(NamedTuple):
+    """A config field whose value is not that of the run so far."""
+
+    field: str
+    old: Any
+    new: Any
+
+
+def changes(saved: Mapping[str, Any], config: ConfigDict) -> list[Change]:
+    """The fields in which `config` differs from the resolved values of a run's `config.json`."""
+    # A field that is missing was added later, and the run had its default.
+    default, new = (flatten(json.loads(to_json(c))) for c in (default_config(), config))
+    old = default | flatten_saved(saved)
+    return [
+        Change(name, old.get(name), new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def config_hash(config: ConfigDict) -> str:
+    """A short hash of all fields."""
+    return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
 
 
 def from_dict(values: Mapping[str, Any]) -> ConfigDict:

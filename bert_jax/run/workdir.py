@@ -32,14 +32,14 @@ from bert_jax.common.atomic import write_text
 from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
-from bert_jax.config import RunSettings, default_config, parse
+from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.sources import changed_files
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.store.arrays import write_array
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model.heads import HEADS
-from bert_jax.run.saved_config import flatten, flatten_saved, from_dict, is_same_run, to_json
+from bert_jax.run.saved_config import Change, changes, from_dict, is_same_run, to_json
 from bert_jax.training.checkpoint import restore_params
 from bert_jax.training.saved import saved_steps
 
@@ -66,35 +66,34 @@ def lock(workdir: Path) -> Iterator[None]:
         return
     workdir.mkdir(parents=True, exist_ok=True)
     refusal = (
-        f"--workdir={workdir} is in use by another run: wait until that ends, stop it, or give "
-        "this one another --workdir"
+        f"--workdir={home(workdir)} is in use by another run: wait until that ends, stop it, or "
+        "give this one another --workdir"
     )
-    with exclusive(workdir / LOCK, refusal):
+    with exclusive(home(workdir) / LOCK, refusal):
         yield
 
 
-def check(workdir: Path, config: ConfigDict) -> None:
-    """Raise if the directory has checkpoints of an incompatible config.
+def check(workdir: Path, config: ConfigDict) -> list[Change]:
+    """The fields that a run which continues in the directory changes; none for a new run.
 
     Raises:
-      UserError: the message shows the fields that differ.
+      UserError: one of them may not change; the message shows all that may not.
     """
     path = workdir / CONFIG
     if not path.exists() or not has_checkpoints(workdir):
-        return
-    # A field that is missing was added later, and the run had its default.
-    default, new = (flatten(json.loads(to_json(c))) for c in (default_config(), config))
-    old = default | flatten_saved(_read_config(path))
+        return []
+    found = changes(_read_config(path), config)
     different = [
-        f"{name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
-        for name in sorted(old.keys() | new.keys())
-        if not is_same_run(name, old.get(name), new.get(name))
+        f"{name} was {json.dumps(old)} and is now {json.dumps(new)}"
+        for name, old, new in found
+        if not is_same_run(name, old, new)
     ]
     if different:
         raise UserError(
             f"--workdir={workdir} holds a run with another config: {'; '.join(different)}. "
             "Use another --workdir, or the config that the run began with"
         )
+    return found
 
 
 def token_order(
@@ -122,7 +121,7 @@ def token_order(
 def claim(
     workdir: Path, config: ConfigDict, store: TokenStore, order: tuple[int, ...] = ()
 ) -> None:
-    """Write the config, the tokenizer and the `token_order` of a run that starts or continues.
+    """Write the tokenizer and the `token_order` of a run that starts or continues.
 
     Raises:
       UserError: the run there began with another tokenizer.
@@ -138,6 +137,10 @@ def claim(
         unfinished = workdir / f"{TOKEN_ORDER}.unfinished"
         write_array(unfinished, np.array(order))
         os.replace(unfinished, workdir / TOKEN_ORDER)
+
+
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Write `config.json`; once a change of it is in `metrics.jsonl`, so that none is lost."""
     path, text = workdir / CONFIG, to_json(config)
     if not path.exists() or path.read_text() != text:
         write_text(path, text)

@@ -1,6 +1,8 @@
 """What a run reports: means of sums, records that survive an interruption, curves."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -42,6 +44,29 @@ def test_a_resumed_run_drops_what_was_written_beyond_its_checkpoint(tmp_path, ca
         file.write('{"step": 8, "spl')  # cut short by a kill
     write(tmp_path, 4, range(5, 11))
     assert [record["step"] for record in metrics.read(tmp_path)] == list(range(1, 11))
+
+
+def test_a_resumed_run_keeps_what_happened_to_its_processes_and_drops_what_it_makes_again(
+    tmp_path, capsys
+):
+    writers = metrics.Writers(tmp_path, total_steps=10, first_step=0)
+    for name in metrics.EVENTS:
+        writers.event(6, name, {"of": 1})
+    writers.event(3, "phase", {"of": 1})
+    with pytest.raises(ValueError, match="is not in EVENTS"):
+        writers.event(3, "else", {})
+    writers.close()
+    metrics.Writers(tmp_path, total_steps=10, first_step=4).close()
+    names = [event["event"] for event in metrics.read_events(tmp_path)]
+    assert set(names) == {*metrics.LASTING, "phase"}
+    assert metrics.read(tmp_path) == []
+    assert metrics.comparable(tmp_path) == [{"step": 3, "event": "phase", "of": 1}]
+
+
+def test_the_documentation_describes_every_event():
+    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    described = set(re.findall(r"^\| `(\w+)` \| (?:run|process) \|", page, re.MULTILINE))
+    assert described == set(metrics.EVENTS)
 
 
 DAMAGED = [

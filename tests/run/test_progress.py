@@ -21,8 +21,9 @@ def reporter(tmp_path):
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
     reporter = Reporter(settings, tmp_path, mesh, settings.model_config(100), 0)
-    reporter.begin_phase()
-    return reporter, settings.stream.phases[0]
+    phase = settings.stream.phases[0]
+    reporter.begin_phase(phase, 0)
+    return reporter, phase
 
 
 def figures(is_skipped: bool) -> StepFigures:
