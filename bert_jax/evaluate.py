@@ -3,14 +3,22 @@
 Prints losses and accuracies over the whole split (training evaluates a part of it), and those of
 each source of a mixture. The masks are always the same, so figures of runs on one token store can
 be compared if objective and last sequence length are equal.
+
+With `--pairs=FILE.jsonl` it scores minimal pairs instead: in what share of them the model finds
+`sentence_good` more likely than `sentence_bad`, by their pseudo-log-likelihoods. `--workdir` may
+then be a folder of `transformers`, too.
 """
+
+from pathlib import Path
 
 import jax
 from absl import flags
 
 from bert_jax.common import command_line, memory
 from bert_jax.corpus.store import TokenStore
-from bert_jax.run import metrics, workdir
+from bert_jax.inference import minimal_pairs
+from bert_jax.inference.pseudo_likelihood import MASKINGS, pseudo_log_likelihoods
+from bert_jax.run import metrics, pretrained, workdir
 from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.training import sharding
 from bert_jax.training.evaluation import ALL, evaluate
@@ -31,8 +39,43 @@ def define_flags() -> None:
         "Documents that were not trained on, or those that were",
     )
 
+    flags.DEFINE_string(
+        "pairs",
+        None,
+        "Score minimal pairs: a file with an object a line, with sentence_good and sentence_bad",
+    )
+    flags.DEFINE_enum(
+        "masking",
+        "token",
+        MASKINGS,
+        "Of --pairs. What is masked as a token is scored: it alone; also the rest of its word; all "
+        "of its word",
+    )
+
 
 def main() -> None:
+    if FLAGS.pairs:
+        score_pairs(Path(FLAGS.pairs))
+    else:
+        evaluate_split()
+
+
+def score_pairs(path: Path) -> None:
+    """Print the share of minimal pairs that the model gets right; a tie counts as wrong."""
+    pairs = minimal_pairs.read(path)
+    model = pretrained.load(FLAGS.workdir, FLAGS.step)
+    sentences = [sentence for pair in pairs for sentence in pair]
+    scores = pseudo_log_likelihoods(
+        jax.device_put(model.params), model.model, model.tokenizer, sentences, FLAGS.masking
+    )
+    right = int((scores[::2] > scores[1::2]).sum())
+    print(f"{model.path}, {path}: {len(pairs):,} pairs, masking {FLAGS.masking}")
+    print(f"  right            {right:,}")
+    print(f"  accuracy         {right / len(pairs):.4f}")
+
+
+def evaluate_split() -> None:
+    """Print the losses and metrics over the split."""
     run = workdir.load_run(command_line.workdir(), FLAGS.step)
     settings = run.settings
     store = TokenStore.open(settings.store_directory(run.workdir))

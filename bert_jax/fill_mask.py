@@ -1,7 +1,7 @@
 """Predict masked words: `python -m bert_jax.fill_mask --workdir=DIR --text='Paris is [MASK].'`.
 
 Prints the most probable tokens for each [MASK] of each `--text`; without `--text`, for each line of
-standard input.
+standard input. `--workdir` is a run of ours, or a folder of `transformers`.
 """
 
 import sys
@@ -12,27 +12,25 @@ from absl import flags
 
 from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
-from bert_jax.run.workdir import load_run
+from bert_jax.run import pretrained
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    command_line.define_workdir("The run to load", required=True)
+    command_line.define_workdir("The run, or folder of transformers, to load", required=True)
     flags.DEFINE_integer("step", None, "Step of the checkpoint to load. Default: the newest")
     flags.DEFINE_multi_string("text", [], "A text with [MASK] in it")
     flags.DEFINE_integer("top", 5, "Number of predictions for each [MASK]", lower_bound=1)
 
 
 def main() -> None:
-    run = load_run(command_line.workdir(), FLAGS.step)
-    tokenizer = load_tokenizer(run.tokenizer_directory)
-    mask = tokenizer.piece(tokenizer.vocabulary.mask_id)
-    params = jax.device_put(run.params)
+    model = pretrained.load(FLAGS.workdir, FLAGS.step)
+    mask = model.mask
+    params = jax.device_put(model.params)
     for texts in [FLAGS.text] if FLAGS.text else _typed_lines(mask):
-        filled = fill_mask(params, run.model, tokenizer, texts, FLAGS.top)
+        filled = fill_mask(params, model.model, model.tokenizer, texts, FLAGS.top)
         for text, predictions in zip(texts, filled, strict=True):
             print(readable(text, predictions, mask), flush=True)
 

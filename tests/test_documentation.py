@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bert_jax import finetune_config
 from bert_jax.config import default_config
 from bert_jax.run.saved_config import flatten
 
@@ -42,8 +43,8 @@ def test_commands_exist(page):
 
 
 def test_config_fields_exist(page):
-    config = default_config()
-    fields = flatten(config.to_dict())
+    config = finetune_config.default_config().to_dict() | default_config().to_dict()
+    fields = flatten(finetune_config.default_config().to_dict()) | flatten(config)
     for name in re.findall(r"\bconfig\.([a-z_]+(?:\.[a-z0-9_]+)?)\b", page[1]):
         if name not in ("json", "py", "field"):  # files, and --config.field=value
             assert name in fields or name in config, name

@@ -16,7 +16,8 @@ LAYERS = (
     {"stream", "inference", "interop"},
     {"training"},
     {"tasks"},
-    {"config"},  # the only top-level module that is not a command
+    {"config"},  # with finetune_config the only top-level modules that are no commands
+    {"finetune_config"},
     {"performance"},
     {"run"},
 )

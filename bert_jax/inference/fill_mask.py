@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.inference.rows import pad_rows, round_up
 from bert_jax.model import ModelConfig, Params, abstract
 
 MAX_ROWS = 16  # texts in one batch
@@ -114,27 +115,14 @@ def _batch(
     rows: list[Int[np.ndarray, "_"]], tokenizer: Tokenizer, config: ModelConfig
 ) -> dict[str, Int[np.ndarray, "..."]]:
     """One batch (`bert_jax.stream.rows`) of `rows`, its sizes rounded up to powers of two."""
-    vocabulary = tokenizer.vocabulary
-    positions = [np.flatnonzero(row == vocabulary.mask_id) for row in rows]
-    length = min(_round_up(max(map(len, rows)), 32), config.max_position_embeddings)
-    predictions = _round_up(max(map(len, positions)), 4)
-    shape = (_round_up(len(rows), 1), length)
-    batch = {
-        "input_ids": np.full(shape, vocabulary.pad_id, np.int32),
-        "token_type_ids": np.zeros(shape, np.int32),
-        "position_ids": np.broadcast_to(np.arange(length, dtype=np.int32), shape),
-        "segment_ids": np.zeros(shape, np.int32),
-        "masked_positions": np.zeros((shape[0], predictions), np.int32),
-    }
-    for index, (row, masked) in enumerate(zip(rows, positions, strict=True)):
-        batch["input_ids"][index, : len(row)] = row
-        batch["segment_ids"][index, : len(row)] = 1
+    positions = [np.flatnonzero(row == tokenizer.vocabulary.mask_id) for row in rows]
+    length = min(round_up(max(map(len, rows)), 32), config.max_position_embeddings)
+    predictions = round_up(max(map(len, positions)), 4)
+    batch = pad_rows(rows, tokenizer.vocabulary.pad_id, length, round_up(len(rows), 1))
+    batch["masked_positions"] = np.zeros((len(batch["input_ids"]), predictions), np.int32)
+    for index, masked in enumerate(positions):
         batch["masked_positions"][index, : len(masked)] = masked
     return batch
-
-
-def _round_up(size: int, least: int) -> int:
-    return max(least, 1 << (size - 1).bit_length())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

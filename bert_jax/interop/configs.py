@@ -68,6 +68,15 @@ def architecture(config: ModelConfig) -> Architecture:
     return "BertForPreTraining" if config.next_sentence else "BertForMaskedLM"
 
 
+def encoder_architecture(config: ModelConfig) -> str:
+    """The class of the encoder alone.
+
+    Raises:
+      UserError: as `architecture` does.
+    """
+    return "ModernBertModel" if architecture(config).startswith("Modern") else "BertModel"
+
+
 def to_hugging_face(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     """The values of `config.json`; those of ModernBERT also under the names of transformers 4."""
     name = architecture(config)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import jax
+import ml_dtypes
+import numpy as np
 from safetensors.numpy import save_file
 
 from bert_jax.common.errors import UserError
@@ -17,6 +20,13 @@ from bert_jax.interop.tensor_files import BIN, SAFETENSORS, Tensors, import_torc
 from bert_jax.model import ModelConfig, Params
 
 Format = Literal["safetensors", "bin"]
+Kind = Literal["pretraining", "encoder"]
+Dtype = Literal["float32", "float16", "bfloat16"]
+_NUMPY: dict[str, Any] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}
 MANIFEST = "export.json"  # what an export wrote, so that the next one may replace it
 
 
@@ -27,8 +37,12 @@ def export(
     out: Path,
     format: Format = "safetensors",
     lines: Iterable[str] = (),
+    *,
+    kind: Kind = "pretraining",
+    dtype: Dtype = "float32",
+    write_more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes `config.json`, the weights in float32 and the tokenizer's files into the folder `out`.
+    """Writes `config.json`, the weights and the tokenizer's files into the folder `out`.
 
     Args:
       params: the parameters, as `bert_jax.model.initialize` gives them.
@@ -37,6 +51,9 @@ def export(
       out: written in full or not at all; replaces an earlier export that was not changed since.
       format: "safetensors", or "bin" for a PyTorch state dict, which needs torch.
       lines: real text, on which the exported tokenizer must give the same ids as the run's.
+      kind: "pretraining", with the heads that the model has, or "encoder", without.
+      dtype: of the weights in the file.
+      write_more: writes further files into the folder before it is put in place.
 
     Raises:
       UserError: no class of transformers computes what the model computes, `out` holds other files,
@@ -50,7 +67,13 @@ def export(
             f"the tokenizer in {tokenizer_directory} has {vocabulary.size} tokens and the model "
             f"{model_config.vocab_size}: they are not of one run"
         )
-    values = configs.to_hugging_face(model_config, vocabulary)
+    values = configs.to_hugging_face(model_config, vocabulary) | {"dtype": dtype}
+    tensors = names.to_torch(params, model_config)
+    if kind == "encoder":
+        values["architectures"] = [configs.encoder_architecture(model_config)]
+        tensors = names.encoder_to_torch(params["encoder"], model_config)
+        if model_config.next_sentence:
+            tensors |= names.pooler_to_torch(params, model_config)
     save_weights = {"safetensors": _save_safetensors, "bin": _save_bin}[format]
 
     def write(folder: Path) -> None:
@@ -62,18 +85,29 @@ def export(
             token_types=model_config.token_types > 0,
             lines=lines,
         )
-        save_weights(names.to_torch(params, model_config), folder)
+        save_weights(tensors, folder, dtype)
+        if write_more:
+            write_more(folder)
 
     _write_folder(out, write)
 
 
-def _save_safetensors(tensors: Tensors, folder: Path) -> None:
-    save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
+def rounded(params: Params, dtype: Dtype) -> Params:
+    """The parameters as they come back from a file of `dtype`, in float32."""
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf, np.float32).astype(_NUMPY[dtype]).astype(np.float32), params
+    )
 
 
-def _save_bin(tensors: Tensors, folder: Path) -> None:
+def _save_safetensors(tensors: Tensors, folder: Path, dtype: Dtype = "float32") -> None:
+    cast = {name: value.astype(_NUMPY[dtype]) for name, value in tensors.items()}
+    save_file(cast, folder / SAFETENSORS, metadata={"format": "pt"})
+
+
+def _save_bin(tensors: Tensors, folder: Path, dtype: Dtype) -> None:
     torch = import_torch("--format=bin")
-    state = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
+    kind = getattr(torch, dtype)
+    state = {name: torch.from_numpy(value.copy()).to(kind) for name, value in tensors.items()}
     state |= {copy: state[original] for copy, original in TIED.items() if original in state}
     torch.save(state, folder / BIN)
 
@@ -119,7 +153,11 @@ def _expect_replaceable(out: Path) -> None:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

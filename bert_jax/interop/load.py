@@ -15,6 +15,7 @@ from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.interop import configs, names, spellings
 from bert_jax.interop.folder_tokenizer import open_folder_tokenizer
 from bert_jax.interop.tensor_files import Tensors, read_tensors
+from bert_jax.interop.tensorflow_checkpoint import is_google_folder, read_google_folder
 from bert_jax.model import ModelConfig, Params
 from bert_jax.model.heads import HEADS
 
@@ -41,7 +42,9 @@ class Imported:
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a model of `transformers`, and not a run of ours."""
+    """Whether a folder holds a model of `transformers` or of Google's, and not a run of ours."""
+    if is_google_folder(folder):
+        return True
     try:
         return "model_type" in json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError, TypeError):
@@ -52,7 +55,7 @@ def load_folder(folder: Path, *, allow_pickle: bool = False) -> Imported:
     """The encoder and the tokenizer of a folder.
 
     Args:
-      folder: of `transformers`.
+      folder: of `transformers`, or with a checkpoint of Google's.
       allow_pickle: whether to read weights that are pickles.
 
     Raises:
@@ -61,13 +64,14 @@ def load_folder(folder: Path, *, allow_pickle: bool = False) -> Imported:
     """
     encoder = load_params(folder, allow_pickle=allow_pickle)
     tokenizer = open_folder_tokenizer(folder)
-    _expect_ids(_read_config(folder), tokenizer, folder)
-    model, params, notes = _without_unused_rows(encoder, tokenizer, folder)
+    pad_id = None if is_google_folder(folder) else _read_config(folder).get("pad_token_id")
+    _expect_ids(encoder.model, pad_id, tokenizer, folder)
+    model, params, notes = _without_unused_rows(encoder, tokenizer)
     return Imported(model, params, tokenizer, notes)
 
 
 def load_params(folder: Path, *, allow_pickle: bool = False) -> Encoder:
-    """The encoder of a folder that `transformers` or `hugging_face.export` wrote.
+    """The encoder of a folder that `transformers`, Google or `hugging_face.export` wrote.
 
     A masked-language head that the folder does not have is drawn at random, always the same; the
     heads of fine-tuned models are left out. The notes say so.
@@ -76,19 +80,19 @@ def load_params(folder: Path, *, allow_pickle: bool = False) -> Encoder:
       UserError: the folder holds no encoder that we have, or a part of it is missing, damaged or of
         another shape than its config says.
     """
+    if is_google_folder(folder):
+        tensors, values = read_google_folder(folder)
+        return _assemble(spellings.from_tensorflow(tensors), values, folder)
     values = _read_config(folder)
     family = configs.family(values)
     tensors = spellings.from_pytorch(read_tensors(folder, allow_pickle=allow_pickle), family)
     table = "bert.embeddings.position_embeddings.weight"
     if table in tensors:
         tensors[table] = tensors[table][configs.first_position(values) :]
-    try:
-        return assemble(tensors, values)
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from error
+    return _assemble(tensors, values, folder)
 
 
-def assemble(tensors: Tensors, values: Mapping[str, Any]) -> Encoder:
+def _assemble(tensors: Tensors, values: Mapping[str, Any], folder: Path) -> Encoder:
     """The encoder that tensors, under the names of the table, and a `config.json` describe."""
     has_pairs = "cls.seq_relationship.weight" in tensors
     config = configs.from_hugging_face(values, next_sentence=has_pairs)
@@ -108,7 +112,10 @@ def assemble(tensors: Tensors, values: Mapping[str, Any]) -> Encoder:
         notes.append("the masked-language head is new: the folder has none")
         tensors = {name: value for name, value in tensors.items() if name not in head}
         tensors |= _new_head(config)
-    return Encoder(config, names.from_torch(tensors, config), tuple(notes))
+    try:
+        return Encoder(config, names.from_torch(tensors, config), tuple(notes))
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -152,19 +159,18 @@ def _new_head(config: ModelConfig) -> Tensors:
     return names.part_to_torch({"mlm_head": params}, config)
 
 
-def _expect_ids(values: Mapping[str, Any], tokenizer: Tokenizer, folder: Path) -> None:
+def _expect_ids(model: ModelConfig, pad_id: int | None, tokenizer: Tokenizer, folder: Path) -> None:
     """Raise if the tokenizer is not that of the model.
 
     Raises:
       UserError: it has more tokens than the model, or another id for padding.
     """
     vocabulary = tokenizer.vocabulary
-    if vocabulary.size > values["vocab_size"]:
+    if vocabulary.size > model.vocab_size:
         raise UserError(
             f"the tokenizer in {folder} has {vocabulary.size} tokens and the model has "
-            f"{values['vocab_size']}: it is not the checkpoint's; put the right one there"
+            f"{model.vocab_size}: it is not the checkpoint's; put the right one there"
         )
-    pad_id = values.get("pad_token_id")
     if pad_id is not None and pad_id != vocabulary.pad_id:
         raise UserError(
             f"the tokenizer in {folder} pads with the id {vocabulary.pad_id} and config.json says "
@@ -172,7 +178,7 @@ def _expect_ids(values: Mapping[str, Any], tokenizer: Tokenizer, folder: Path) -
         )
 
 
-def _without_unused_rows(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> Encoder:
+def _without_unused_rows(encoder: Encoder, tokenizer: Tokenizer) -> Encoder:
     """The encoder for the ids of its tokenizer alone: some tables are padded to a round size."""
     model, params, notes = encoder
     size = tokenizer.vocabulary.size

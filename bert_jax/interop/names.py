@@ -117,6 +117,53 @@ def rows(config: ModelConfig) -> list[Row]:
     return [*MODERNBERT, *norms, *(row.at(i) for i in layers for row in MODERNBERT_LAYER)]
 
 
+def encoder_rows(config: ModelConfig) -> list[Row]:
+    """The rows of the encoder alone, without pretraining heads."""
+    return [row for row in rows(config) if row.ours.startswith("encoder/")]
+
+
+# The head of a task: its parts in our tree, and in the classes BertFor... and ModernBertFor...
+TASK_HEAD = {
+    "post": {"dense": "bert.pooler.dense"},
+    "pre": {"dense": "head.dense", "norm": "head.norm"},
+}
+
+
+def task_to_torch(
+    encoder: Params, head: Params, config: ModelConfig, classifier: str = "classifier"
+) -> Tensors:
+    """An encoder and the head of a task as the tensors of a PyTorch state dict, float32.
+
+    Args:
+      encoder: its parameters.
+      head: with `classifier` and, as far as the class has them, `dense` and `norm`.
+      config: of the encoder.
+      classifier: what the class calls the last linear map.
+    """
+    parts = {name: theirs for name, theirs in TASK_HEAD[config.norm].items() if name in head}
+    table = encoder_rows(config)
+    for name, theirs in (parts | {"classifier": classifier}).items():
+        has_bias = "bias" in head[name]
+        make = _norm if name == "norm" else _linear
+        table += make(f"head/{name}", theirs, bias=has_bias)
+    ours = flatten({"encoder": encoder, "head": head})
+    _expect_equal(set(ours), {row.ours for row in table})
+    return _tensors(ours, table)
+
+
+def encoder_to_torch(encoder: Params, config: ModelConfig) -> Tensors:
+    """An encoder alone as `BertModel` and `ModernBertModel` hold it, float32."""
+    prefix = "bert." if config.norm == "post" else "model."
+    tensors = _tensors(flatten({"encoder": encoder}), encoder_rows(config))
+    return {name.removeprefix(prefix): value for name, value in tensors.items()}
+
+
+def pooler_to_torch(params: Params, config: ModelConfig) -> Tensors:
+    """The pooler of a model with a next-sentence head, as `BertModel` holds it."""
+    pooler = part_to_torch({"nsp_head": {"pooler": params["nsp_head"]["pooler"]}}, config)
+    return {name.removeprefix("bert."): value for name, value in pooler.items()}
+
+
 def to_torch(params: Params, config: ModelConfig) -> Tensors:
     """Our parameters as the tensors of a PyTorch state dict, float32."""
     _expect_equal(set(flatten(params)), {row.ours for row in rows(config)})
@@ -126,10 +173,12 @@ def to_torch(params: Params, config: ModelConfig) -> Tensors:
 def part_to_torch(params: Params, config: ModelConfig) -> Tensors:
     """`to_torch` for a part of the parameters, such as one head."""
     ours = flatten(params)
+    return _tensors(ours, [row for row in rows(config) if row.ours in ours])
+
+
+def _tensors(ours: Mapping[str, Any], table: Iterable[Row]) -> Tensors:
     tensors = {}
-    for row in rows(config):
-        if row.ours not in ours:
-            continue
+    for row in table:
         value = np.asarray(ours[row.ours], np.float32)
         for name, part in zip(row.theirs, _to_parts(value, row), strict=True):
             tensors[name] = np.ascontiguousarray(part)

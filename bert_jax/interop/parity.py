@@ -4,13 +4,15 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 from packaging.version import Version
 
 from bert_jax.common.errors import UserError
@@ -19,6 +21,7 @@ from bert_jax.model import ModelConfig, Outputs, Params, abstract
 
 # Largest difference of a logit in float32: absolute up to a logit of 1, relative above.
 TOLERANCE = 1e-4
+TEXTS = 8  # real texts that are compared at most
 OLDEST = "5.20"  # release of transformers that the comparison is tested with
 
 NumpyBatch = dict[str, np.ndarray]  # the arrays of a `model.Batch`
@@ -58,10 +61,21 @@ class Comparison(NamedTuple):
         return self.difference <= TOLERANCE * max(1.0, self.largest)
 
 
-def verify(folder: Path, params: Params, config: ModelConfig) -> float:
+def verify(
+    folder: Path,
+    params: Params,
+    config: ModelConfig,
+    texts: Sequence[Int[np.ndarray, "_"]] = (),
+) -> float:
     """The largest difference of the exported files' logits from ours, in float32.
 
-    Compared on random ids, in rows with padding and in rows of several documents.
+    Compared on random ids, in rows with padding and in rows of several documents, and on texts.
+
+    Args:
+      folder: that was exported.
+      params: the parameters, as the file has them.
+      config: the encoder.
+      texts: ids of real texts, with special tokens around them; some of them are compared.
 
     Raises:
       NotComparedError: torch or transformers is missing, broken or too old.
@@ -69,6 +83,8 @@ def verify(folder: Path, params: Params, config: ModelConfig) -> float:
     """
     require_libraries()
     batches = [padded_batch(config), packed_batch(config)]
+    if texts:
+        batches.append(text_batch(config, texts))
     try:
         model = load(folder, config)
         theirs = [torch_logits(model, config, batch) for batch in batches]
@@ -94,6 +110,37 @@ def verify(folder: Path, params: Params, config: ModelConfig) -> float:
                 "report this as a bug"
             )
     return max(comparison.difference for comparison in comparisons)
+
+
+def verify_encoder(folder: Path, params: Params, config: ModelConfig) -> float:
+    """The largest difference of the hidden states of an exported encoder from ours, in float32.
+
+    Raises:
+      NotComparedError: torch or transformers is missing, broken or too old.
+      UserError: the difference is more than rounding.
+    """
+    require_libraries()
+    import torch
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    batch = padded_batch(config)
+    is_text = batch["segment_ids"] > 0
+    model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).float().eval()
+    with torch.no_grad():
+        theirs = model(**_padded_inputs(config, batch)).last_hidden_state.numpy()
+    ours = np.asarray(our_hidden(config, params, batch))
+    found = Comparison(
+        difference=float(np.abs(ours - theirs)[is_text].max()),
+        largest=float(np.abs(theirs[is_text]).max()),
+    )
+    if not found.is_close:
+        raise UserError(
+            f"the hidden states of {folder} under transformers differ from ours by "
+            f"{found.difference:.2g}, which is more than rounding: do not use it, and report this "
+            "as a bug"
+        )
+    return found.difference
 
 
 def _version() -> str:
@@ -154,6 +201,17 @@ def packed_batch(config: ModelConfig) -> NumpyBatch:
     return _batch(config, rows, positions)
 
 
+def text_batch(config: ModelConfig, texts: Sequence[Int[np.ndarray, "_"]]) -> NumpyBatch:
+    """Rows of the first texts, one each, with padding."""
+    length = _length(config)
+    texts = [ids[:length] for ids in texts[:TEXTS]]
+    rows = np.array([[1] * len(ids) + [0] * (length - len(ids)) for ids in texts])
+    batch = _batch(config, rows, np.broadcast_to(np.arange(length), rows.shape))
+    for row, ids in zip(batch["input_ids"], texts, strict=True):
+        row[: len(ids)] = ids
+    return batch
+
+
 def _length(config: ModelConfig) -> int:
     """Tokens of a row: longer than a local window, so that the window matters."""
     return min(config.max_position_embeddings, max(64, 2 * config.local_attention), 512)
@@ -180,14 +238,37 @@ def our_logits(config: ModelConfig, params: Params, batch: NumpyBatch) -> Output
     We do not compute on the CPU instead, because a process may have no CPU backend
     (JAX_PLATFORMS=cuda). The XLA backend of attention obeys the precision, the kernels may not.
     """
+    return _in_float32(_forward, config, params, batch)
+
+
+def our_hidden(config: ModelConfig, params: Params, batch: NumpyBatch) -> Float[Array, "B L D"]:
+    """Our hidden states in full float32, as `our_logits` computes logits."""
+    return _in_float32(_hidden, config, params, batch)
+
+
+def _in_float32(forward: Any, config: ModelConfig, params: Params, batch: NumpyBatch) -> Any:
     config = dataclasses.replace(config, compute_dtype="float32", attention_backend="xla")
     with jax.default_matmul_precision("highest"):
-        return _forward(config, params, batch)
+        return forward(config, params, batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(config: ModelConfig, params: Params, batch: Any) -> Outputs:
     return nnx.merge(abstract(config)[0], params)(batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _hidden(config: ModelConfig, params: Params, batch: Any) -> Float[Array, "B L D"]:
+    return nnx.merge(abstract(config)[0], params).hidden(batch).astype(jnp.float32)
+
+
+def _padded_inputs(config: ModelConfig, batch: NumpyBatch) -> dict[str, Any]:
+    """A batch with one text a row as users pass it, with a mask of the padding."""
+    import torch
+
+    names = ("input_ids", "position_ids", *(("token_type_ids",) if config.token_types else ()))
+    inputs = {name: torch.tensor(batch[name].astype(np.int64)) for name in names}
+    return inputs | {"attention_mask": torch.tensor((batch["segment_ids"] > 0).astype(np.int64))}
 
 
 def torch_logits(model: Any, config: ModelConfig, batch: NumpyBatch) -> TorchLogits:
@@ -199,22 +280,17 @@ def torch_logits(model: Any, config: ModelConfig, batch: NumpyBatch) -> TorchLog
     import torch
 
     segment_ids = batch["segment_ids"]
-    inputs: dict[str, Any] = {
-        name: torch.tensor(batch[name].astype(np.int64)) for name in ("input_ids", "position_ids")
-    }
-    if config.token_types:
-        inputs["token_type_ids"] = torch.tensor(batch["token_type_ids"].astype(np.int64))
-    if segment_ids.max() <= 1:
-        mask: Any = torch.tensor((segment_ids > 0).astype(np.int64))
-    else:
+    inputs = _padded_inputs(config, batch)
+    if segment_ids.max() > 1:
         same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-        mask = _additive(torch, same)
+        mask: Any = _additive(torch, same)
         if model.config.model_type == "modernbert":
             column = np.arange(segment_ids.shape[1])
             near = np.abs(column[:, None] - column[None, :]) <= model.config.local_attention // 2
             mask = {"full_attention": mask, "sliding_attention": _additive(torch, same & near)}
+        inputs["attention_mask"] = mask
     with torch.no_grad():
-        outputs = model(**inputs, attention_mask=mask)
+        outputs = model(**inputs)
     if not config.next_sentence:
         return outputs.logits.numpy(), None
     return outputs.prediction_logits.numpy(), outputs.seq_relationship_logits.numpy()

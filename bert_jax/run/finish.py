@@ -12,13 +12,11 @@ from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.fill_mask import fill_mask, readable
-from bert_jax.interop import hugging_face, parity
-from bert_jax.interop.tokenizer_check import lines_of
+from bert_jax.interop import parity
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.run import goodput, metrics, report, workdir
+from bert_jax.run import exports, goodput, metrics, report, workdir
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
-LINES_COMPARED = 2000  # of held-out text, between the run's tokenizer and the exported one
 SHOWN = 4  # sentences with a masked word
 LENGTHS = range(9, 25)  # tokens of a sentence: enough context, short enough to read
 
@@ -34,7 +32,7 @@ def finish(directory: Path, store: TokenStore) -> None:
 
     def write() -> None:
         held_out = store.split("heldout")
-        warnings = export(run, directory / HUGGING_FACE, held_out)
+        warnings = export(run, directory / HUGGING_FACE)
         show_predictions(run, held_out)
         report.write(directory, warnings)
         workdir.mark_finished(directory, run.step, warnings)
@@ -45,25 +43,18 @@ def finish(directory: Path, store: TokenStore) -> None:
     processes.of_first(write, f"export the run to {directory / HUGGING_FACE}")
 
 
-def export(run: Run, folder: Path, split: Split) -> list[str]:
-    """Export a run to `folder`, compare its logits, and return the warnings.
-
-    Args:
-      run: to export.
-      folder: to write.
-      split: whose lines the exported tokenizer is compared on.
-    """
+def export(run: Run, folder: Path) -> list[str]:
+    """Export a run to `folder`, compare its logits, and return the warnings."""
+    settings = exports.Settings()
     try:
-        lines = lines_of(split, load_tokenizer(run.tokenizer_directory))
-        hugging_face.export(
-            run.params, run.model, run.tokenizer_directory, folder, lines=lines[:LINES_COMPARED]
-        )
+        lines = exports.heldout_lines(run)
+        exports.export(run, folder, settings, lines)
     except UserError as error:  # no class of transformers computes some encoders
         console.say(f"\nNot exported: {error}")
         return []
     console.say(f"\nExported {folder}.")
     try:
-        difference = parity.verify(folder, run.params, run.model)
+        difference = exports.verify(run, folder, settings, lines)
     except parity.NotComparedError as error:
         console.say(f"Its logits were not compared with transformers: {error}.")
     except UserError as error:

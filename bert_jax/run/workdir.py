@@ -11,6 +11,7 @@
 * `hf/`, the last checkpoint as a Hugging Face folder
 * `report.html`, the learning curves
 * `finished.json`, written last: the step at which the run was exported and reported, and warnings
+* `imported.json`, where the encoder is from, if `convert import` made the directory
 * `lock`, while a process trains here
 """
 
@@ -47,6 +48,7 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer"
 HUGGING_FACE = "hf"
 FINISHED = "finished.json"
+IMPORTED = "imported.json"
 TOKEN_ORDER = "token_order.npy"
 LOCK = "lock"
 SHOWN_FILES = 5  # changed source files that a message names
@@ -77,9 +79,15 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
     """The fields that a run which continues in the directory changes; none for a new run.
 
     Raises:
-      UserError: one of them may not change; the message shows all that may not.
+      UserError: one of them may not change; the message shows all that may not. Or the directory
+        holds an encoder that was imported, which has no optimizer state to continue with.
     """
     path = workdir / CONFIG
+    if (workdir / IMPORTED).exists():
+        raise UserError(
+            f"--workdir={workdir} holds an imported encoder: train from it in another --workdir, "
+            f"with --config.init_from={workdir} (configs/continue_pretraining.py does)"
+        )
     if not path.exists() or not has_checkpoints(workdir):
         return []
     found = changes(_read_config(path), config)
@@ -231,6 +239,14 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     # Inputs may have any length, and the devices may be others than those of the training.
     model = dataclasses.replace(model, attention_backend="auto", rows="packed")
     return Run(workdir, settings, model, step, params)
+
+
+def imported_from(workdir: Path) -> str | None:
+    """What `convert import` made the directory from; None: a run trained there."""
+    try:
+        return json.loads((workdir / IMPORTED).read_text())["from"]
+    except FileNotFoundError:
+        return None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

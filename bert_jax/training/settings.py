@@ -22,6 +22,9 @@ class OptimizerSettings:
     final_lr_fraction: float
     muon_learning_rate: float
     muon_momentum: float
+    # Fine-tuning: (regex, factor) by parameter name; the first that matches the beginning of a name
+    # multiplies its updates. 0 freezes it, weight decay included; a name that none matches keeps 1.
+    rate_factors: tuple[tuple[str, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,28 @@ from bert_jax.interop.hugging_face import export
 PAGE = Path(__file__).parents[2] / "docs" / "pytorch.md"
 
 
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_attention_is_shown(family, redrawn, tokenizer_directory, tmp_path, monkeypatch):
+    for name in ("torch", "transformers", "bertviz"):
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    export(redrawn(family), family, tokenizer_directory, Path("hf"))
+    names: dict = {}
+    for block in blocks()[:1]:
+        exec(block, names)
+    exec("import torch\nfrom transformers import AutoModel", names)
+    for block in blocks():
+        if "attentions" in block:
+            exec(block, names)
+    assert len(names["attentions"]) == family.num_hidden_layers
+    assert "head_view" in Path("attention.html").read_text()
+    assert Path("attention.png").stat().st_size > 5000
+
+
 def test_the_lines_of_the_page_run_in_order(
     family, redrawn, tokenizer_directory, tmp_path, monkeypatch, capsys
 ):
@@ -18,8 +40,9 @@ def test_the_lines_of_the_page_run_in_order(
     monkeypatch.chdir(tmp_path)
     export(redrawn(family), family, tokenizer_directory, Path("hf"))
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(block, names)
+    for block in blocks():
+        if "attentions" not in block:
+            exec(block, names)
     assert capsys.readouterr().out.count("%  ") == 5
     assert names["embeddings"].shape == (2, 16)
     assert names["trainer"].state.global_step == 6

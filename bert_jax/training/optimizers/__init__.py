@@ -9,7 +9,7 @@ import optax
 
 from bert_jax.common.errors import UserError
 from bert_jax.training.optimizers.adamw import adamw
-from bert_jax.training.optimizers.base import Optimizer
+from bert_jax.training.optimizers.base import Optimizer, scaled_by_name
 from bert_jax.training.optimizers.muon import muon
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.settings import OptimizerSettings
@@ -31,6 +31,9 @@ def make_optimizer(settings: OptimizerSettings) -> Optimizer:
             f"config.optimizer.name is {settings.name!r}: choose {' or '.join(OPTIMIZERS)}"
         )
     optimizer = OPTIMIZERS[settings.name](settings, make_schedule(settings))
+    if settings.rate_factors:
+        scale = scaled_by_name(settings.rate_factors)
+        optimizer = optimizer._replace(update=optax.chain(optimizer.update, scale))
     if settings.clip_norm:
         clip = optax.clip_by_global_norm(settings.clip_norm)
         return optimizer._replace(update=optax.chain(clip, optimizer.update))

@@ -1,0 +1,107 @@
+"""Sentence vectors: `python -m bert_jax.embed --workdir=DIR --input=FILE --out=x.npy`.
+
+Writes a vector for each line of a text file, in its order: `.npy`, an array [lines, width], or
+`.parquet` with the columns `text` and `vector`. `--workdir` is a run of ours, or a folder of
+`transformers`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import flags
+
+from bert_jax.common import command_line
+from bert_jax.common.errors import UserError
+from bert_jax.inference.embed import POOLINGS, embed
+from bert_jax.run import pretrained
+
+FLAGS = flags.FLAGS
+SUFFIXES = (".npy", ".parquet")
+
+
+def define_flags() -> None:
+    """Define the command's flags."""
+    command_line.define_workdir("The run, or folder of transformers, to load", required=True)
+    flags.DEFINE_integer("step", None, "Step of the checkpoint to load. Default: the newest")
+    flags.DEFINE_string("input", None, "A text file, one text a line", required=True)
+    flags.DEFINE_string("out", None, "The file to write: x.npy or x.parquet", required=True)
+    flags.DEFINE_enum("pooling", "mean", POOLINGS, "mean of a text's tokens, or the first token")
+    flags.DEFINE_bool("normalize", False, "Divide each vector by its length")
+    flags.DEFINE_integer("max_length", 512, "Tokens of a text; longer ones are cut", lower_bound=3)
+    flags.DEFINE_integer("batch_size", 64, "Texts of a batch", lower_bound=1)
+    flags.DEFINE_bool("allow_pickle", False, "Read weights that are pickles (pytorch_model.bin)")
+
+
+def main() -> None:
+    source, out = Path(FLAGS.input), Path(FLAGS.out)
+    if not source.is_file():
+        raise UserError(f"--input={source} is missing: there is no such file")
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"--out={out}: end it in {' or '.join(SUFFIXES)}")
+    if not out.parent.is_dir():
+        raise UserError(f"--out={out}: there is no directory {out.parent}")
+    count = sum(1 for _ in _lines(source))
+    if not count:
+        raise UserError(f"--input={source} has no lines")
+    model = pretrained.load(FLAGS.workdir, FLAGS.step, allow_pickle=FLAGS.allow_pickle)
+    vectors = embed(
+        jax.device_put(model.params),
+        model.model,
+        model.tokenizer,
+        _lines(source),
+        pooling=FLAGS.pooling,
+        normalize=FLAGS.normalize,
+        max_length=FLAGS.max_length,
+        batch_size=FLAGS.batch_size,
+    )
+    write = _write_npy if out.suffix == ".npy" else _write_parquet
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    try:
+        write(unfinished, vectors, (count, model.model.hidden_size), source)
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"Wrote {out}: {count:,} vectors of {model.model.hidden_size} numbers.")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of the file; an empty one has a vector, too, so that numbers stay the same."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"--input={path} is not UTF-8: save it as UTF-8") from error
+
+
+def _write_npy(
+    path: Path, vectors: Iterator[np.ndarray], shape: tuple[int, int], source: Path
+) -> None:
+    del source
+    array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    done = 0
+    for part in vectors:
+        array[done : done + len(part)] = part
+        done += len(part)
+    array.flush()
+
+
+def _write_parquet(
+    path: Path, vectors: Iterator[np.ndarray], shape: tuple[int, int], source: Path
+) -> None:
+    width, texts = shape[1], _lines(source)
+    schema = pa.schema([("text", pa.string()), ("vector", pa.list_(pa.float32(), width))])
+    with pq.ParquetWriter(path, schema) as writer:
+        for part in vectors:
+            column = pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), width)
+            lines = pa.array([next(texts) for _ in part])
+            writer.write_table(pa.table([lines, column], schema=schema))
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,64 @@
+"""The files that make an exported encoder a model of sentence-transformers (version 6)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+POOLINGS = ("mean", "cls")
+
+
+def write_modules(
+    folder: Path, *, width: int, pooling: str, normalize: bool, max_length: int
+) -> None:
+    """Write `modules.json` and the modules' configs beside the encoder's files.
+
+    Args:
+      folder: holds the encoder.
+      width: of its hidden states.
+      pooling: one of `POOLINGS`.
+      normalize: whether vectors are divided by their length.
+      max_length: tokens of a text; longer ones are cut.
+    """
+    modules: list[tuple[str, str, dict[str, Any] | None]] = [
+        ("", "base.modules.transformer.Transformer", None),
+        (
+            "1_Pooling",
+            "sentence_transformer.modules.pooling.Pooling",
+            {"embedding_dimension": width, "pooling_mode": pooling, "include_prompt": True},
+        ),
+    ]
+    if normalize:
+        output = "sentence_embedding"
+        names = {"module_input_name": output, "module_output_name": output}
+        modules.append(("2_Normalize", "base.modules.normalize.Normalize", names))
+    listed = [
+        {
+            "idx": index,
+            "name": str(index),
+            "path": path,
+            "type": f"sentence_transformers.{class_name}",
+        }
+        for index, (path, class_name, _) in enumerate(modules)
+    ]
+    for path, _, values in modules:
+        if values is not None:
+            (folder / path).mkdir()
+            _write(folder / path / "config.json", values)
+    _write(folder / "modules.json", listed)
+    _write(folder / "sentence_bert_config.json", {"transformer_task": "feature-extraction"})
+    _write(
+        folder / "config_sentence_transformers.json",
+        {
+            "model_type": "SentenceTransformer",
+            "prompts": {},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    )
+    tokenizer = folder / "tokenizer_config.json"
+    values = json.loads(tokenizer.read_text(encoding="utf-8"))
+    _write(tokenizer, values | {"model_max_length": max_length})
+
+
+def _write(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,101 @@
+"""Predict with a fine-tuned model: `python -m bert_jax.predict --workdir=DIR --input=FILE
+--out=FILE`.
+
+The input has the columns of the training data; labels are not needed. The output is JSON lines, one
+an example, with probabilities; large inputs are read, predicted and written part by part.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from bert_jax.common import command_line
+from bert_jax.common.errors import UserError
+from bert_jax.run import finetuned
+from bert_jax.tasks.batches import RowBatches
+from bert_jax.tasks.data import Record, stream
+from bert_jax.tasks.evaluation import compile_forward, predict
+from bert_jax.training import sharding
+from bert_jax.training.settings import MeshSettings
+
+FLAGS = flags.FLAGS
+PART = 2048  # examples that are in memory together
+ROWS_PER_DEVICE = 32
+
+
+def define_flags() -> None:
+    command_line.define_workdir("The fine-tuning to load", required=True)
+    flags.DEFINE_string("input", None, "The file with the examples", required=True)
+    flags.DEFINE_string("out", None, "The file to write, JSON lines", required=True)
+    flags.DEFINE_string("task", "", "Which task, where the fine-tuning has several")
+    for name in ("workdir", "input", "out"):
+        command_line.define_as_local(name)
+
+
+def main() -> None:
+    out = Path(FLAGS.out)
+    if out.exists() and out.samefile(FLAGS.input):
+        raise UserError(f"--out={out} is the input: name another file")
+    count = write(out, predictions(Path(FLAGS.workdir), FLAGS.input, FLAGS.task))
+    print(f"Wrote {out}: {count:,} predictions.")
+
+
+def predictions(directory: Path, path: str, name: str = "") -> Iterator[dict[str, Any]]:
+    """The predictions for the examples of a file, in order.
+
+    Raises:
+      UserError: the model or the file cannot be used.
+    """
+    model = finetuned.load(directory, name)
+    mesh = sharding.make_mesh(MeshSettings())
+    forward = compile_forward(model.task, model.model, mesh)
+    params = jax.device_put(model.params, sharding.parameter_shardings(mesh, model.params))
+    records = stream(path, model.task.settings.data, "input")
+    number = 0
+    while part := list(itertools.islice(records, PART)):
+        for prediction in _of_part(model, forward, params, part, mesh):
+            record = part[number % PART]
+            yield {"id": finetuned.name_of_example(record, number)} | prediction
+            number += 1
+
+
+def _of_part(
+    model: finetuned.Finetuned, forward: Any, params: Any, part: list[Record], mesh: Any
+) -> list[dict[str, Any]]:
+    rows = model.task.features(part, model.tokenizer)
+    # The lengths are those of every part, so that later parts compile nothing.
+    batches = RowBatches(
+        rows,
+        model.tokenizer.vocabulary,
+        ROWS_PER_DEVICE * mesh.size,
+        seed=0,
+        shapes=model.settings.shapes,
+        longest=model.task.settings.max_length,
+    )
+    return predict(model.task, forward, params, batches, rows, part, mesh)
+
+
+def write(out: Path, lines: Iterator[dict[str, Any]]) -> int:
+    """Write JSON lines as they come, into a file that has its name when it is complete."""
+    unfinished = out.with_name(out.name + ".unfinished")
+    count = 0
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
+        unfinished.rename(out)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return count
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,125 @@
+"""Labelled data: readers by format, and the splits of a task.
+
+To add a format, write a function of (path, DataSettings) that gives records, and register it here.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bert_jax.common.errors import UserError
+from bert_jax.tasks.data.columns import conll, conllu
+from bert_jax.tasks.data.records import DataSettings, Record
+from bert_jax.tasks.data.squad import squad
+from bert_jax.tasks.data.tables import csv, jsonl, parquet, tsv
+
+FORMATS: dict[str, Callable[[Path, DataSettings], Iterator[Record]]] = {
+    "csv": csv,
+    "tsv": tsv,
+    "jsonl": jsonl,
+    "parquet": parquet,
+    "conll": conll,
+    "conllu": conllu,
+    "squad": squad,
+}
+_SUFFIXES = {"json": "squad", "bio": "conll", "iob": "conll", "txt": "conll", "pq": "parquet"}
+
+
+def stream(path: str, settings: DataSettings, field: str) -> Iterator[Record]:
+    """The records of a file, one by one.
+
+    Args:
+      path: of the file.
+      settings: how it is written.
+      field: of the config, or the flag, that named it, for messages.
+
+    Raises:
+      UserError: it is missing, or not what its format says.
+    """
+    name = f"--{field}={path}" if field == "input" else f"config.data.{field}={path}"
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"{name}: there is no such file")
+    suffix = file.suffix.lower().lstrip(".")
+    format = settings.format if settings.format != "auto" else _SUFFIXES.get(suffix, suffix)
+    if format not in FORMATS:
+        raise UserError(
+            f"{name}: its name does not say how it is written; set config.data.format to one of "
+            f"{', '.join(FORMATS)}"
+        )
+    try:
+        yield from FORMATS[format](file, settings)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text (byte {error.start}): convert it") from error
+
+
+def read(path: str, settings: DataSettings, field: str) -> list[Record]:
+    """All records of a file, as `stream` gives them.
+
+    Raises:
+      UserError: as `stream`; there is none, or an id is there twice.
+    """
+    records = list(stream(path, settings, field))
+    if not records:
+        raise UserError(f"config.data.{field}={path} holds no example")
+    _expect_distinct_ids(records, path)
+    return records
+
+
+def splits(settings: DataSettings) -> dict[str, list[Record]]:
+    """The records of `train`, `validation` and, where a file is given, `test`.
+
+    Without a validation file, a share of the training examples is taken: those whose text's hash is
+    low, so that the same texts are held out however the file is ordered or grows.
+
+    Raises:
+      UserError: a file cannot be read, or nothing is left of a split.
+    """
+    if not settings.train:
+        raise UserError("config.data.train is empty: name the file with the training examples")
+    found = {"train": read(settings.train, settings, "train")}
+    if settings.validation:
+        found["validation"] = read(settings.validation, settings, "validation")
+    else:
+        held = [_share(record) < settings.validation_fraction for record in found["train"]]
+        found["validation"] = [
+            r for r, is_held in zip(found["train"], held, strict=True) if is_held
+        ]
+        found["train"] = [r for r, is_held in zip(found["train"], held, strict=True) if not is_held]
+        if not found["validation"] or not found["train"]:
+            raise UserError(
+                f"config.data.validation is empty, and a share of "
+                f"{settings.validation_fraction} of {settings.train} leaves no example in one of "
+                "the splits: name a validation file, or change config.data.validation_fraction"
+            )
+    if settings.test:
+        found["test"] = read(settings.test, settings, "test")
+    if settings.limit and len(found["train"]) > settings.limit:
+        kept = sorted(found["train"], key=_share)[: settings.limit]
+        chosen = {id(record) for record in kept}
+        found["train"] = [record for record in found["train"] if id(record) in chosen]
+    return found
+
+
+def _share(record: Record) -> float:
+    """A number in [0, 1) that depends on the content of a record alone."""
+    text = "\x1f".join(f"{key}={record.values[key]}" for key in sorted(record.values, key=str))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _expect_distinct_ids(records: list[Record], path: str) -> None:
+    seen: dict[str, str] = {}
+    for record in records:
+        name = record.values.get("id")
+        if name is None:
+            return
+        if str(name) in seen:
+            raise UserError(
+                f"{path}: the id {name!r} is there twice ({seen[str(name)]} and {record.where}): "
+                "give each example an id of its own, or rename the column"
+            )
+        seen[str(name)] = record.where
+
+
+__all__ = ["FORMATS", "DataSettings", "Record", "read", "splits", "stream"]

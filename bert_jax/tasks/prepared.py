@@ -1,0 +1,93 @@
+"""The data of a fine-tuning: the records of each task's splits and their tokenized rows."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.stream import randomness
+from bert_jax.tasks.base import EVALUATE, TRAIN, Task
+from bert_jax.tasks.batches import RowBatches
+from bert_jax.tasks.cache import cached, file_digest
+from bert_jax.tasks.data import Record
+from bert_jax.tasks.rows import Rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A task with its data.
+
+    Attributes:
+      records, rows: by split: `train`, `validation` and, where there is one, `test`.
+      fingerprint: of everything that the rows depend on.
+    """
+
+    task: Task
+    tokenizer: Tokenizer
+    records: dict[str, list[Record]]
+    rows: dict[str, Rows]
+    fingerprint: str
+
+    @property
+    def reported(self) -> str:
+        """The split whose figures are the result."""
+        return "test" if "test" in self.records else "validation"
+
+    def batches(self, split: str, batch_size: int, seed: int, shapes: int) -> RowBatches:
+        """The batches of a split."""
+        vocabulary = self.tokenizer.vocabulary
+        return RowBatches(self.rows[split], vocabulary, batch_size, seed, shapes)
+
+
+def prepare(
+    task: Task, records: dict[str, list[Record]], tokenizer: Tokenizer, cache: Path
+) -> Prepared:
+    """Find the labels in the training examples and tokenize all splits, once.
+
+    Raises:
+      UserError: an example is not usable; the message says where it is.
+    """
+    task.learn(records["train"])
+    data = task.settings.data
+    key = {
+        "version": 1,
+        "task": type(task).__name__,
+        "settings": dataclasses.asdict(task.settings),
+        "state": task.state(),
+        "tokenizer": tokenizer.fingerprint,
+        "files": [file_digest(path) for path in (data.train, data.validation, data.test)],
+    }
+
+    rows = {
+        split: cached(
+            cache,
+            key | {"split": split},
+            functools.partial(
+                task.features, found, tokenizer, TRAIN if split == "train" else EVALUATE
+            ),
+        )
+        for split, found in records.items()
+    }
+    fingerprint = str(randomness.key(0, str(sorted(key.items()))).tolist())
+    return Prepared(task, tokenizer, records, rows, fingerprint)
+
+
+class TaskOrder:
+    """Which task each step trains, and which of its batches: a function of the seed alone."""
+
+    def __init__(self, examples: list[int], exponent: float, steps: int, seed: int):
+        """Args:
+        examples: of each task.
+        exponent: tasks are drawn in proportion to examples ** exponent.
+        steps: of the run.
+        seed: of the draws.
+        """
+        shares = np.array(examples, float) ** exponent
+        bounds = np.cumsum(shares / shares.sum())
+        random = randomness.bits(seed, "finetune/tasks", 0, steps, 1)[:, 0] / 2.0**32
+        self.task = np.minimum(np.searchsorted(bounds, random, side="right"), len(examples) - 1)
+        is_task = self.task[:, None] == np.arange(len(examples))
+        before = np.cumsum(is_task, axis=0) - is_task
+        self.batch = before[np.arange(steps), self.task]

@@ -1,0 +1,150 @@
+"""Similarity of two texts as the cosine of their vectors, so that texts can be embedded alone.
+
+`config.similarity` says what it learns from:
+
+* regression: pairs with a score; the squared error of the cosine (Sentence-BERT,
+  https://arxiv.org/abs/1908.10084)
+* contrastive: pairs that are similar, the other pairs of a batch as negatives, and hard negatives
+  where the data has them (supervised SimCSE, https://arxiv.org/abs/2104.08821)
+* unsupervised: texts alone; a text is its own pair, with another dropout (unsupervised SimCSE)
+
+Validation and test are always pairs with scores.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from bert_jax.common.errors import UserError
+from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.interop.task_heads import TaskHead
+from bert_jax.model import Batch, ModelConfig, Params, Totals
+from bert_jax.tasks.base import EVALUATE, PREDICT, TRAIN, Prediction, Task, TaskSettings
+from bert_jax.tasks.data import Record
+from bert_jax.tasks.heads import TaskModel, flat_rows, pooled
+from bert_jax.tasks.regression import correlations, number
+from bert_jax.tasks.rows import RowBuilder, Rows
+
+MODES = ("regression", "contrastive", "unsupervised")
+
+
+class Similarity(Task):
+    """Vectors are the mean of the tokens, or [CLS] (`config.pooling`), without a head."""
+
+    metrics = ("spearman", "pearson")
+
+    def __init__(self, settings: TaskSettings):
+        super().__init__(settings)
+        self.mode = settings.similarity
+        if self.mode not in MODES:
+            raise UserError(f"config.similarity is {self.mode!r}: choose {' or '.join(MODES)}")
+        if not settings.data.text_pair:
+            raise UserError("config.data.text_pair is empty: name the column of the second text")
+        self.low, self.high = 0.0, 1.0
+        self.in_batch = self.mode != "regression"
+
+    def learn(self, records: Sequence[Record]) -> None:
+        if self.mode != "regression":
+            return
+        scores = [self.gold(record) for record in records]
+        self.low, self.high = min(scores), max(scores)
+        if self.low == self.high:
+            raise UserError(f"{self.settings.data.train}: all scores are {self.low}")
+
+    def check_model(self, model: ModelConfig) -> None:
+        if self.mode == "unsupervised" and not model.dropout + model.attention_dropout:
+            raise UserError(
+                "config.similarity is 'unsupervised' and the encoder has no dropout, so that a "
+                "text and its pair are the same: set config.model.dropout to 0.1"
+            )
+
+    def gold(self, record: Record) -> float:
+        return number(record, self.settings.data.label)
+
+    def features(
+        self, records: Sequence[Record], tokenizer: Tokenizer, purpose: str = PREDICT
+    ) -> Rows:
+        data = self.settings.data
+        columns = [(data.text, "text"), (data.text_pair, "text_pair")]
+        if purpose == TRAIN and self.mode == "unsupervised":
+            columns = [columns[0]] * 2
+        elif purpose == TRAIN and self.mode == "contrastive" and data.text_negative:
+            columns.append((data.text_negative, "text_negative"))
+        encoded = {
+            name: tokenizer.encode([record.text(name, field) for record in records])
+            for name, field in dict(columns).items()
+        }
+        is_scored = purpose == EVALUATE or (purpose == TRAIN and self.mode == "regression")
+        builder = RowBuilder(tokenizer.vocabulary, self.settings.max_length, len(columns))
+        for index, record in enumerate(records):
+            for name, _ in columns:
+                builder.add(index, encoded[name][index][: self.settings.max_length - 2])
+            if is_scored:
+                share = (self.gold(record) - self.low) / (self.high - self.low)
+                builder.label(labels=share)
+        return builder.build({"labels": np.float32})
+
+    def head(self) -> None:
+        return None
+
+    def _vectors(
+        self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None
+    ) -> Float[Array, "B G D"]:
+        """Unit vectors of the texts of each unit."""
+        units, group, _ = batch["input_ids"].shape
+        flat = flat_rows(batch)
+        vectors = pooled(model.hidden(flat, key), flat, self.settings.pooling)
+        norms = jnp.sqrt(jnp.maximum((vectors**2).sum(axis=-1, keepdims=True), 1e-12))
+        return (vectors / norms).reshape(units, group, -1)
+
+    def totals(self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
+        vectors, weight = self._vectors(model, batch, key), batch["weight"]
+        if self.mode == "regression":
+            cosine = (vectors[:, 0] * vectors[:, 1]).sum(axis=-1)
+            losses = jnp.square(cosine - batch["labels"])
+            return {self.name: Totals((losses * weight).sum(), {}, weight.sum())}
+        others = jnp.concatenate(jnp.unstack(vectors[:, 1:], axis=1))  # G - 1 blocks of B
+        logits = vectors[:, 0] @ others.T / self.settings.temperature
+        is_pair = jnp.tile(weight > 0, vectors.shape[1] - 1)  # padding is no negative
+        logs = jax.nn.log_softmax(jnp.where(is_pair, logits, -1e9))
+        losses = -jnp.diagonal(logs)
+        right = (jnp.diagonal(logs) >= logs.max(axis=1)).astype(jnp.float32)
+        metrics = {"accuracy": (right * weight).sum()}
+        return {self.name: Totals((losses * weight).sum(), metrics, weight.sum())}
+
+    def outputs(self, model: TaskModel, batch: Batch) -> dict[str, Array]:
+        vectors = self._vectors(model, batch, None)
+        return {"cosine": (vectors[:, 0] * vectors[:, 1]).sum(axis=-1)}
+
+    def predictions(
+        self, outputs: dict[str, np.ndarray], rows: Rows, records: Sequence[Record]
+    ) -> list[Prediction]:
+        return [{"score": float(value)} for value in outputs["cosine"]]
+
+    def constant(self, training: Sequence[Record], records: Sequence[Record]) -> list[Prediction]:
+        return [{"score": 0.0}] * len(records)
+
+    def score(
+        self, predictions: Sequence[Prediction], records: Sequence[Record]
+    ) -> dict[str, float]:
+        gold = np.array([self.gold(record) for record in records])
+        return correlations(gold, np.array([prediction["score"] for prediction in predictions]))
+
+    def wrongness(self, prediction: Prediction, record: Record) -> float:
+        """Of scores on two scales: where the data's is taken as a share of its range."""
+        share = (self.gold(record) - self.low) / (self.high - self.low)
+        return abs(prediction["score"] - share)
+
+    def exported(self, head: Params | None) -> tuple[TaskHead, Params | None]:
+        return TaskHead("Model", {}), None
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"low": self.low, "high": self.high}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.low, self.high = state["low"], state["high"]
