@@ -16,22 +16,21 @@ from ml_collections import ConfigDict, FieldReference
 
 from bert_jax.common.bucket import home
 from bert_jax.common.errors import UserError
+from bert_jax.common.lengths import seconds, steps
 from bert_jax.corpus import settings as corpus_settings
 from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import Phase, parse_phases
 from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
-from bert_jax.training.settings import MeshSettings, OptimizerSettings, TrainingSettings
+from bert_jax.training.optimizer_settings import parse_optimizer
+from bert_jax.training.settings import MeshSettings, TrainingSettings
 
-COUNTS = (
-    "log_every",
-    "eval_every",
-    "eval_batches",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "max_skipped_updates",
-)
+COUNTS = ("log_every", "eval_batches", "keep_checkpoints", "max_skipped_updates")
 COUNTS_OR_NONE = ("keep_every", "keep_best", "watchdog_factor", "watchdog_minimum")
+INTERVALS = ("eval_every", "checkpoint_every")  # steps, or a share of the run
+# The length of a run that is given in time, before its speed is measured: for commands that only
+# look at its batches or its step.
+STEPS_UNTIL_MEASURED = 1000
 
 
 class TextOrMore(FieldReference):
@@ -49,14 +48,26 @@ def default_config() -> ConfigDict:
     """All fields of a run with their defaults."""
     config = ConfigDict()
     config.seed = 0
+    # A run is as long as its steps, or, where total_steps is 0, as its budget: the time that its
+    # training may take, as 5m, 40s, 8h. The step is measured on the run's devices before it begins;
+    # total_steps is then recorded in the run's config.json.
     config.total_steps = 1000
-    config.warmup_steps = 100
+    config.budget = ""
+    # Here and in eval_every, checkpoint_every and optimizer.decay_steps, a number below 1 is a
+    # share of total_steps.
+    config.warmup_steps = 100.0
     config.global_batch_size = 32
     config.learning_rate = 1e-3  # the peak, reached after warmup_steps
+    # A trained encoder to begin with: the --workdir of a run, workdir@step, or a folder of
+    # transformers
+    config.init_from = ""
+    # What is taken from it: params | optimizer (the parameters and the optimizer's moments; both
+    # begin at step 0) | all (the step too: the run branches off there)
+    config.init_state = "params"
     config.log_every = 20
-    config.eval_every = 500
+    config.eval_every = 500.0
     config.eval_batches = 100  # at most, of held-out examples, evenly spread over the split
-    config.checkpoint_every = 500
+    config.checkpoint_every = 500.0
     config.keep_checkpoints = 3  # the newest ones; older ones are deleted, except by the next two
     config.keep_every = 0  # checkpoints of steps that this divides are kept for good; 0: none
     config.keep_best = 0  # so many are kept of those with the lowest held-out loss; 0: none
@@ -141,7 +152,9 @@ def default_config() -> ConfigDict:
     model.global_every = 3  # with local_attention: every n-th layer stays global
     model.rope_theta = 160_000.0  # of the global layers
     model.local_rope_theta = 10_000.0  # of the local layers
-    model.compute_dtype = "float32"  # of the matrix products; parameters stay float32
+    # Of the matrix products; parameters stay float32. float32 | bfloat16 | auto: bfloat16 where the
+    # device computes it fast, recorded as such when the run begins
+    model.compute_dtype = "float32"
     # auto: the device's best | xla | cudnn, pallas (NVIDIA GPUs) | splash (TPUs)
     model.attention_backend = "auto"
     # What the backward pass recomputes, to save memory: none | dots (all but the products of the
@@ -152,20 +165,52 @@ def default_config() -> ConfigDict:
     # (rare tokens in narrower tails; cannot be exported) | sampled (in training; evaluated exactly)
     model.head = "blocked"
     model.sampled_negatives = 8192  # sampled: tokens in each step's sample
+    model.label_smoothing = 0.0  # in training: share of the label that all tokens get alike
+    model.z_loss = 0.0  # in training: factor of the squared logarithm of the normalizer
     model.adaptive_cutoffs = ()  # adaptive: first ranks of the tails; (): about V / 16 and V / 4
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "adamw"  # adamw | muon (encoder matrices by Muon, the rest by AdamW)
-    optimizer.schedule = "linear"  # of the learning rate, after a linear warm-up
+    # adamw | lamb | stable_adamw | muon, normuon, soap (the encoder's matrices; the rest by AdamW)
+    optimizer.name = "adamw"
+    # Of the learning rate, after a linear warm-up: linear | polynomial | cosine | inverse_sqrt |
+    # transformer (inverse_sqrt with the paper's peak; learning_rate is a factor, 1.0 in the paper)
+    # | wsd (warm-up, stable, decay)
+    optimizer.schedule = "linear"
     optimizer.b1 = 0.9
     optimizer.b2 = 0.999
     optimizer.epsilon = 1e-6
     optimizer.weight_decay = 0.01
     optimizer.clip_norm = 1.0  # of the whole gradient; 0: no clipping
-    optimizer.final_lr_fraction = 0.0  # share of the peak at total_steps (linear decay)
-    optimizer.muon_learning_rate = 0.02
-    optimizer.muon_momentum = 0.95
+    optimizer.final_lr_fraction = 0.0  # share of the peak at total_steps
+    optimizer.decay_steps = 0.1  # wsd: of the decay at the end
+    optimizer.decay_shape = "linear"  # wsd: linear | sqrt (1 - sqrt)
+    optimizer.decay_power = 1.0  # polynomial
+    # Re-warming: dicts with `at` (share of total_steps), where the schedule begins again, with
+    # `warmup_steps` of its own, and `peak` as a share of the learning rates (1.0)
+    optimizer.restarts = ()
+    optimizer.muon_learning_rate = 0.02  # of the matrices, under muon, normuon and soap
+    optimizer.muon_momentum = 0.95  # muon, normuon
+    optimizer.muon_scale = "width"  # size of an update: width | rms (0.2 in any shape)
+    optimizer.normuon_b2 = 0.95
+    optimizer.soap_every = 10  # steps between two renewals of the bases
+    optimizer.lamb_adapts = "matrices"  # tensors with a trust ratio: matrices | all
+    # Factors of the learning rates by parameter name, the first that matches; 0 freezes. All
+    # parameters must be covered: "embedding=0; .*=1", or pairs in a config file
+    optimizer.rates = TextOrMore("")
+    optimizer.average_last = 0.0  # the run ends with the mean of so many last steps; 0: of none
     optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss
+
+    # Labelled texts on which the frozen encoder is probed (bert_jax/run/probe.py)
+    config.probe = probe = ConfigDict()
+    probe.every = 0  # steps; 0: never
+    probe.task = "classification"  # classification | regression
+    probe.train = ""  # csv, tsv, jsonl or parquet, as config.data of a fine-tuning
+    probe.validation = ""  # empty: a tenth of train
+    probe.text = "text"  # columns
+    probe.text_pair = ""
+    probe.label = "label"
+    probe.limit = 2000  # training examples
+    probe.max_length = 128
 
     config.mesh = mesh = ConfigDict()
     mesh.data = -1  # replicas of the parameters; -1: all devices that are left
@@ -192,13 +237,30 @@ def modern(model: ConfigDict) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProbeSettings:
+    """The fields of `config.probe`."""
+
+    every: int
+    task: str
+    train: str
+    validation: str
+    text: str
+    text_pair: str
+    label: str
+    limit: int
+    max_length: int
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSettings:
     """A config, parsed and checked.
 
     Attributes:
-      total_steps: updates of the run.
-      log_every, eval_every, eval_batches: as in the config.
-      checkpoint_every, keep_checkpoints, keep_every, keep_best: as in the config.
+      total_steps: updates of the run; of one that is given in time and not measured yet,
+        STEPS_UNTIL_MEASURED.
+      log_every, eval_batches: as in the config.
+      eval_every, checkpoint_every: steps.
+      keep_checkpoints, keep_every, keep_best: as in the config.
       max_skipped_updates, watchdog_factor, watchdog_minimum: as in the config.
       objective: examples and losses.
       corpus: what the token store depends on.
@@ -206,6 +268,7 @@ class RunSettings:
       stream: seed, objective and phases.
       model: the fields of `config.model`.
       training: seed, objective, optimizer and mesh.
+      probe: labelled texts to probe the encoder on.
     """
 
     total_steps: int
@@ -225,6 +288,7 @@ class RunSettings:
     stream: StreamSettings
     model: Mapping[str, Any]
     training: TrainingSettings
+    probe: ProbeSettings
 
     def store_directory(self, workdir: Path) -> Path:
         """Where the token store of the run in `workdir` is."""
@@ -273,28 +337,51 @@ def parse(config: ConfigDict) -> RunSettings:
     for name in COUNTS_OR_NONE:
         if config[name] < 0:
             raise UserError(f"config.{name} is {config[name]}: set it to 0 (none) or more")
+    config = _with_length(config)
     objective = parse_objective(config)
-    optimizer = OptimizerSettings(
-        total_steps=config.total_steps,
-        warmup_steps=config.warmup_steps,
-        learning_rate=config.learning_rate,
-        **{
-            name: value
-            for name, value in config.optimizer.to_dict().items()
-            if name != "next_sentence_weight"
-        },
-    )
     mesh = MeshSettings(**config.mesh.to_dict())
+    training = TrainingSettings(config.seed, objective, parse_optimizer(config), mesh)
     return RunSettings(
         total_steps=config.total_steps,
         **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
+        **{name: steps(name, config[name], config.total_steps, least=1) for name in INTERVALS},
         objective=objective,
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
         stream=StreamSettings(config.seed, objective, parse_phases(config)),
         model=config.model.to_dict(),
-        training=TrainingSettings(config.seed, objective, optimizer, mesh),
+        training=training,
+        probe=_parse_probe(config.probe),
     )
+
+
+def _with_length(config: ConfigDict) -> ConfigDict:
+    """The config with `total_steps`, also where only its budget is given."""
+    seconds("budget", config.budget)
+    if config.total_steps > 0:
+        return config
+    if config.total_steps < 0 or not config.budget:
+        raise UserError(
+            f"config.total_steps is {config.total_steps} and config.budget is {config.budget!r}: "
+            "set the steps of the run, or total_steps=0 and the time that it may take (5m)"
+        )
+    config = config.copy_and_resolve_references()
+    config.total_steps = STEPS_UNTIL_MEASURED
+    return config
+
+
+def _parse_probe(config: ConfigDict) -> ProbeSettings:
+    if config.every < 0 or config.max_length < 4 or config.limit < 0:
+        raise UserError(
+            "config.probe.every and config.probe.limit must be 0 or more, and "
+            "config.probe.max_length 4 or more"
+        )
+    if config.every and not config.train:
+        raise UserError(
+            f"config.probe.every is {config.every} and config.probe.train is empty: name a file "
+            "with labelled texts"
+        )
+    return ProbeSettings(**config.to_dict())
 
 
 def load_config(path: str, arg: str = "") -> ConfigDict:

@@ -19,9 +19,8 @@ from bert_jax.corpus.store import TokenStore
 from bert_jax.inference import minimal_pairs
 from bert_jax.inference.pseudo_likelihood import MASKINGS, pseudo_log_likelihoods
 from bert_jax.run import metrics, pretrained, workdir
-from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.training import sharding
-from bert_jax.training.evaluation import ALL, evaluate
+from bert_jax.training.evaluation import ALL, HeldOut
 from bert_jax.training.settings import MeshSettings
 from bert_jax.training.step import compile_steps
 
@@ -84,25 +83,22 @@ def evaluate_split() -> None:
     mesh = sharding.make_mesh(MeshSettings())
     steps = compile_steps(settings.training, run.model, mesh)
     params = jax.device_put(run.params, sharding.parameter_shardings(mesh, run.params))
-    evaluation = EvaluationBatches(
+    held_out = HeldOut(
         store,
         FLAGS.split,
         settings.objective,
         settings.stream.phases[-1].sequence_length,
         batch_size=ROWS_PER_DEVICE * mesh.size,
     )
-
-    from bert_jax.stream import pipeline  # imports TensorFlow, which takes seconds
-
-    totals = evaluate(mesh, steps, params, evaluation, pipeline.evaluation_batches(evaluation))
-    print(f"{run.workdir} at step {run.step}, {FLAGS.split}, {len(evaluation)} batches")
+    totals = held_out.totals(mesh, steps, params)
+    print(f"{run.workdir} at step {run.step}, {FLAGS.split}, {len(held_out)} batches")
     for source, of_source in totals.items():
         if source != ALL and len(totals) == 2:
             continue  # the only source
         if source != ALL:
             print(f"{FLAGS.split}/{source}")
         for name, value in metrics.summarize(of_source, settings.objective.loss_weights).items():
-            print(f"  {name:16} {value:.4f}")
+            print(f"  {name:18} {value:.4f}")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def train_seed(
     # --- The compiled steps: one for each task, on one state.
     optimizer = dataclasses.replace(
         settings.optimizer_settings(run.total_steps, run.model),
-        rate_factors=rate_factors(
+        rates=rate_factors(
             run.model,
             head=(settings.head_learning_rate or settings.learning_rate) / settings.learning_rate,
             layer_decay=settings.layer_decay,

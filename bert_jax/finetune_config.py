@@ -16,7 +16,8 @@ from bert_jax.config import default_config as pretraining_config
 from bert_jax.model import ModelConfig
 from bert_jax.tasks import Task, TaskSettings, make_task
 from bert_jax.tasks.data import DataSettings
-from bert_jax.training.settings import MeshSettings, OptimizerSettings
+from bert_jax.training.optimizer_settings import optimizer_settings
+from bert_jax.training.settings import MeshSettings, OptimizerSettings, Section
 
 COUNTS = ("batch_size", "max_length", "seeds", "shapes", "log_every", "n_best", "max_answer_length")
 SHARES = ("head_dropout", "label_smoothing", "warmup_fraction")
@@ -123,12 +124,12 @@ class FinetuneSettings:
 
     def optimizer_settings(self, steps: int, model: ModelConfig) -> OptimizerSettings:
         """The optimizer of a run of so many steps."""
-        del model
-        return OptimizerSettings(
-            total_steps=steps,
-            warmup_steps=min(int(self.warmup_fraction * steps), steps - 1),
-            learning_rate=self.learning_rate,
-            **self.optimizer,
+        warmup_steps = min(int(self.warmup_fraction * steps), steps - 1)
+        return optimizer_settings(
+            self.optimizer,
+            (Section(0, steps, warmup_steps),),
+            self.learning_rate,
+            model.hidden_size,
         )
 
 

@@ -22,6 +22,7 @@ from bert_jax.common.atomic import write_text
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.model import ModelConfig
+from bert_jax.model.compute_dtype import AUTO, fast_dtype
 from bert_jax.performance import flops, hlo, scaling, topology
 from bert_jax.performance.topology import GIB, Slice
 from bert_jax.stream.phases import Phase
@@ -91,6 +92,9 @@ def plan(settings: RunSettings, grid: Slice) -> list[Plan]:
         is not installed.
     """
     devices = topology.devices(grid)
+    if settings.model["compute_dtype"] == AUTO:  # of those devices, not of this machine's
+        dtype = {"compute_dtype": fast_dtype(devices[0])}
+        settings = dataclasses.replace(settings, model={**settings.model, **dtype})
     phases = settings.stream.phases
     mesh = sharding.make_mesh(settings.training.mesh, devices)
     models = settings.models(vocab_size(settings.corpus.tokenizer))

@@ -5,9 +5,11 @@ saves checkpoints, and at the end exports a Hugging Face folder. The same comman
 that was interrupted; a run is a function of its config, its corpus and the step alone.
 """
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -18,19 +20,20 @@ from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
-from bert_jax.run import agreement, finish, goodput, workdir
+from bert_jax.model.compute_dtype import AUTO, fast_dtype
+from bert_jax.run import agreement, budget, finish, goodput, initial, workdir
 from bert_jax.run.goodput import Clock
 from bert_jax.run.progress import Reporter
 from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
-from bert_jax.stream.evaluation import EvaluationBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.sanity import check_predictions
 from bert_jax.training import saved, sharding
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.evaluation import evaluate
+from bert_jax.training.evaluation import HeldOut
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.step import compile_steps
@@ -50,8 +53,13 @@ def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> No
     """
     # --- Check everything that can be checked before any work is done.
     agreement.expect_equal_processes(config)
+    config = workdir.as_begun(directory, config)
+    initial.resolve(config)
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
+    if config.model.compute_dtype == AUTO:
+        config.model.compute_dtype = fast_dtype(mesh.devices.flat[0])
+        settings = parse(config)
     models = settings.models(vocab_size(settings.corpus.tokenizer))
     check(settings.training, settings.stream.phases, models, mesh)
     # The lock is held until the end: a second process would delete what this one writes.
@@ -81,6 +89,11 @@ def train_locked(
     stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
     check_predictions(stream, store.vocabulary)
     order = workdir.token_order(directory, settings, store)
+    if not config.total_steps:  # the run is given in time
+        with clock.spending("preparing"):
+            config.total_steps = budget.measured_steps(config.budget, settings, store, mesh, order)
+        settings = parse(config)
+        phases, stream = settings.stream.phases, TrainBatches(store, settings.stream)
     if jax.process_index() == 0:
         saved.set_aside_damaged(place / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store, order)
@@ -122,14 +135,15 @@ def train_locked(
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
         console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
-        state = steps_of_phase[0].init()
+        state = initial.first_state(config, settings, steps_of_phase[0], store, stream)
+        first_step = int(state.step)
 
     # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
     from bert_jax.stream import pipeline
 
     rows = functools.partial(sharding.process_rows, mesh)
     batches = pipeline.train_batches(stream, first_step, settings.total_steps, rows)
-    evaluation = EvaluationBatches(
+    held_out = HeldOut(
         store,
         "heldout",
         settings.objective,
@@ -138,7 +152,8 @@ def train_locked(
         rows,
         most=settings.eval_batches,
     )
-    held_out = pipeline.evaluation_batches(evaluation)
+
+    probe = make_probe(settings, models[-1], store, mesh)
 
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(settings, directory, mesh, models[0], first_step, clock)
@@ -160,8 +175,11 @@ def train_locked(
                 is_last = done == settings.total_steps
                 if done % settings.eval_every == 0 or is_last:
                     with reporter.pause(figures, "evaluation"):
-                        totals = evaluate(mesh, steps, state.params, evaluation, held_out)
+                        totals = held_out.totals(mesh, steps, state.params)
                         held_out_loss = reporter.evaluation(done, "heldout", totals)
+                if probe and (done % settings.probe.every == 0 or is_last):
+                    with reporter.pause(figures, "evaluation"):
+                        reporter.probe(done, probe.scores(state.params))
                 if is_last:
                     reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
@@ -179,6 +197,8 @@ def train_locked(
                     raise SystemExit(EXIT_STATUS)
     reporter.close()
     checkpoints.close()
+    if config.budget:
+        console.say(budget.took(config.budget, clock.seconds()))
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
     finish.finish(directory, store)
@@ -190,6 +210,23 @@ def say_if_not_exportable(model: ModelConfig) -> None:
         architecture(model)
     except UserError as error:
         console.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
+
+
+def make_probe(
+    settings: RunSettings, model: ModelConfig, store: TokenStore, mesh: jax.sharding.Mesh
+) -> Any:
+    """The task that the encoder is probed on, or None.
+
+    Raises:
+      UserError: its data cannot be used.
+    """
+    if not settings.probe.every:
+        return None
+    from bert_jax.run.probe import Probe  # scikit-learn takes a second
+
+    tokenizer = load_tokenizer(store.tokenizer_directory)
+    model = dataclasses.replace(model, rows="padded")
+    return Probe(settings.probe, model, tokenizer, mesh, settings.training.seed)
 
 
 def prepare(settings: RunSettings, directory: Path) -> TokenStore:

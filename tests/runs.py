@@ -12,6 +12,7 @@ from pydoc_data import topics
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax import train as train_module
@@ -151,6 +152,21 @@ def _free_port():
 def records(workdir):
     """The records without the timings."""
     return [line for line in metrics.comparable(workdir) if "split" in line]
+
+
+def whole_state(workdir, step=20):
+    """Step, parameters and optimizer state of a checkpoint as saved."""
+    import orbax.checkpoint as ocp
+
+    path = workdir / "checkpoints" / str(step) / "default"
+    return ocp.StandardCheckpointer().restore(path.absolute())
+
+
+def assert_same_bytes(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True):
+        name = jax.tree_util.keystr(path)
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), name
 
 
 def as_document(page):

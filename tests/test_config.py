@@ -4,6 +4,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import jax
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -11,14 +12,22 @@ from ml_collections import config_flags
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, load_config, parse
 from bert_jax.corpus.settings import from_config
+from bert_jax.model import abstract
 from bert_jax.run.saved_config import flatten, from_dict, to_json
+from bert_jax.training.optimizers import make_optimizer
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = [
     ("quickstart.py", ""),
     *(("bert.py", size) for size in ("tiny", "mini", "small", "medium", "base", "large")),
-    *(("modernbert.py", size) for size in ("base", "large")),
+    *(("modernbert.py", size) for size in ("base", "large", "base-1024")),
+    ("bert_lamb.py", "base"),
+    ("one_gpu_day.py", ""),
+    *(("small.py", size) for size in ("17m", "32m", "68m")),
+    ("small_data.py", ""),
+    ("multilingual.py", "en=9,de=3,sw=0.2"),
 ]
+FILES = list(dict.fromkeys(file for file, _ in CONFIGS))
 
 
 @pytest.mark.parametrize(("file", "arg"), CONFIGS)
@@ -27,16 +36,39 @@ def test_every_config_survives_json(file, arg):
     assert to_json(from_dict(json.loads(to_json(config)))) == to_json(config)
 
 
-@pytest.mark.parametrize("file", ["bert.py", "modernbert.py"])
+@pytest.mark.parametrize(("file", "arg"), {file: (file, arg) for file, arg in CONFIGS}.values())
+def test_the_run_of_every_config_can_be_built(file, arg):
+    """The phases, the schedule, and the shapes of the model and of the optimizer's state."""
+    config = load_config(str(ROOT / "configs" / file), arg)
+    settings = parse(config)
+    model = settings.models(config.tokenizer.vocab_size)[-1]
+    settings.objective.check_model(model)
+    _, params = abstract(model)
+    optimizer = make_optimizer(settings.training.optimizer)
+    jax.eval_shape(optimizer.update.init, params)
+    assert settings.stream.phases[-1].stop == settings.total_steps
+
+
+def test_the_small_shapes_have_the_parameters_that_their_names_say():
+    for name, millions in (("17m", 17), ("32m", 32), ("68m", 68)):
+        config = load_config(str(ROOT / "configs" / "small.py"), name)
+        _, params = abstract(parse(config).models(config.tokenizer.vocab_size)[0])
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        assert abs(count / 1e6 - millions) < 0.5, name
+
+
+@pytest.mark.parametrize("file", ["bert.py", "modernbert.py", "small.py", "multilingual.py"])
 def test_an_unknown_size_is_refused_with_the_known_ones(file):
-    with pytest.raises(UserError, match="base"):
+    with pytest.raises(UserError, match=r"base|17m|en=3"):
         load_config(str(ROOT / "configs" / file), "huge")
 
 
-@pytest.mark.parametrize("file", ["quickstart.py", "bert.py", "modernbert.py"])
-def test_config_docstrings_tell_paper_and_command(file):
+@pytest.mark.parametrize("file", FILES)
+def test_config_docstrings_tell_paper_command_and_what_to_expect(file):
     text = (ROOT / "configs" / file).read_text()
     assert "Paper:" in text
+    assert "Hardware:" in text
+    assert "measured" in text or "Measured" in text or file == "quickstart.py"
     assert f"Command:   python -m bert_jax.train --config=configs/{file}" in text
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 
-import jax
 import numpy as np
 import pytest
 
@@ -20,7 +19,7 @@ from bert_jax.stream import permutation
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.training import digests
-from tests.runs import ROOT, command, launched, records, tiny, train
+from tests.runs import ROOT, assert_same_bytes, command, launched, records, tiny, train, whole_state
 
 
 def wait_for(condition, process, seconds=240):
@@ -59,21 +58,6 @@ def test_a_run_has_its_directory_alone_and_goes_on_to_the_same_bytes_when_killed
     assert "Continuing at step" in train(tiny(corpus), workdir).said
     assert records(workdir) == records(finished.workdir)
     assert_same_bytes(whole_state(workdir), whole_state(finished.workdir))
-
-
-def whole_state(workdir):
-    """Step, parameters and optimizer state of the last checkpoint as saved."""
-    import orbax.checkpoint as ocp
-
-    path = workdir / CHECKPOINTS / "20" / "default"
-    return ocp.StandardCheckpointer().restore(path.absolute())
-
-
-def assert_same_bytes(one, other):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True):
-        name = jax.tree_util.keystr(path)
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), name
 
 
 def test_a_damaged_checkpoint_is_left_out_and_training_comes_to_the_same_bytes(

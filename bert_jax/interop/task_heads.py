@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
-from bert_jax.interop import configs, names, parity, tokenizers
+from bert_jax.interop import configs, names, parity, sentence_transformers, tokenizers
 from bert_jax.interop.hugging_face import (
     _save_safetensors,
     _write_folder,
@@ -26,11 +26,13 @@ class TaskHead:
       suffix: of its class, after Bert or ModernBert: `ForSequenceClassification`.
       values: for `config.json`, such as `id2label`.
       classifier: the name of its last linear map.
+      pooling: `mean` or `cls`, for encoders that sentence-transformers loads too; empty: not.
     """
 
     suffix: str
     values: Mapping[str, Any]
     classifier: str = "classifier"
+    pooling: str = ""
 
     def architecture(self, config: ModelConfig) -> str:
         """The name of the class for an encoder."""
@@ -87,6 +89,14 @@ def export(
             tokenizer_directory, folder, max_length=max_length, token_types=config.token_types > 0
         )
         _save_safetensors(tensors, folder)
+        if kind.pooling:
+            sentence_transformers.write_modules(
+                folder,
+                width=config.hidden_size,
+                pooling=kind.pooling,
+                normalize=True,
+                max_length=max_length,
+            )
 
     _write_folder(out, write)
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from bert_jax.common.errors import UserError
 from bert_jax.model.attention import BACKENDS, Call, effective_window
+from bert_jax.model.compute_dtype import AUTO, fast_dtype
 
 CHOICES = {
     "position": ("learned", "rotary", "sinusoidal"),
@@ -30,6 +32,8 @@ SIZES = (
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """One encoder: the fields of `config.model`, the size of the vocabulary, and the kind of rows.
+
+    The compute dtype `auto` becomes that of this machine's devices.
 
     Raises:
       UserError: an unknown choice, a size that is not positive, or sizes that do not fit together.
@@ -63,11 +67,15 @@ class ModelConfig:
     head: str = "blocked"
     sampled_negatives: int = 8192
     adaptive_cutoffs: tuple[int, ...] = ()
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
     # The ids from the most frequent to the rarest, for heads that treat them differently; (): the
     # ids themselves are in that order.
     token_order: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self):
+        if self.compute_dtype == AUTO:
+            object.__setattr__(self, "compute_dtype", fast_dtype(jax.local_devices()[0]))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UserError(
@@ -110,6 +118,11 @@ class ModelConfig:
                 f"config.model.global_every is {self.global_every}: set it to 1 or more "
                 "(every n-th layer stays global)"
             )
+        if not 0 <= self.label_smoothing < 1 or self.z_loss < 0:
+            raise UserError(
+                f"config.model.label_smoothing is {self.label_smoothing} and config.model.z_loss "
+                f"{self.z_loss}: choose a share in [0, 1), and 0 or more"
+            )
         self._check_head()
 
     def _check_head(self) -> None:
@@ -117,6 +130,11 @@ class ModelConfig:
 
         if self.head not in HEADS:
             raise UserError(f"config.model.head is {self.head!r}: choose one of {', '.join(HEADS)}")
+        if (self.label_smoothing or self.z_loss) and self.head not in ("full", "blocked"):
+            raise UserError(
+                f"config.model.label_smoothing and z_loss need config.model.head=blocked or full, "
+                f"not {self.head}"
+            )
         HEADS[self.head].check(self)
 
     @property

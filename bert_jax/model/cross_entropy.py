@@ -49,25 +49,59 @@ class Gradients(NamedTuple):
 LossAndGradients = tuple[Summed, Gradients | None]  # None: gradients were not requested
 
 
+class Regularizers(NamedTuple):
+    """What is added to the cross-entropy in training.
+
+    Attributes:
+      smoothing: share of the label's probability that all tokens get alike
+        (https://arxiv.org/abs/1512.00567, section 7).
+      z_loss: factor of the square of the logarithm of the normalizer, which keeps it near 0
+        (https://arxiv.org/abs/2204.02311, section 5).
+    """
+
+    smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+PLAIN = Regularizers()
+
+
 def cross_entropy(
-    logits: Float[Array, "*N V"], labels: Int[Array, "*N"], weights: Float[Array, "*N"]
+    logits: Float[Array, "*N V"],
+    labels: Int[Array, "*N"],
+    weights: Float[Array, "*N"],
+    regularizers: Regularizers = PLAIN,
 ) -> Totals:
     """Summed loss and number of correct predictions of whole logits in float32."""
     label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    losses = jax.nn.logsumexp(logits, axis=-1) - label_logits
+    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    losses = _losses(log_normalizer, label_logits, logits.mean(axis=-1), regularizers)
     # Correct: no other logit exceeds the label's; on CPUs an argmax costs ten times a max.
     correct = (label_logits >= logits.max(axis=-1)).astype(jnp.float32)
     metrics = {"accuracy": (correct * weights).sum()}
     return Totals((losses * weights).sum(), metrics, weights.sum())
 
 
-@jax.custom_vjp
+def _losses(
+    log_normalizer: Float[Array, "*N"],
+    label_logits: Float[Array, "*N"],
+    mean_logits: Float[Array, "*N"],
+    regularizers: Regularizers,
+) -> Float[Array, "*N"]:
+    smoothing, z_loss = regularizers
+    target = (1 - smoothing) * label_logits + smoothing * mean_logits if smoothing else label_logits
+    losses = log_normalizer - target
+    return losses + z_loss * log_normalizer**2 if z_loss else losses
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def blocked_cross_entropy(
     x: Float[Array, "B P D"],
     table: Float[Array, "V D"],
     bias: Float[Array, "V"],
     labels: Int[Array, "B P"],
     weights: Float[Array, "B P"],
+    regularizers: Regularizers = PLAIN,
 ) -> Summed:
     """Cross-entropy of the logits x @ table.T + bias, computed one block at a time.
 
@@ -85,11 +119,13 @@ def blocked_cross_entropy(
       bias: one number for each token of the vocabulary.
       labels: ids of the original tokens.
       weights: 0 where there is nothing to predict; gradients treat them as constants.
+      regularizers: added to the loss.
     """
-    return _sums(x, table, bias, labels, weights, with_gradients=False)[0]
+    return _sums(x, table, bias, labels, weights, regularizers, with_gradients=False)[0]
 
 
-def _backward(gradients: Gradients, cotangent: Summed) -> tuple:
+def _backward(regularizers: Regularizers, gradients: Gradients, cotangent: Summed) -> tuple:
+    del regularizers
     scaled = jax.tree.map(lambda leaf: (leaf * cotangent.loss).astype(leaf.dtype), gradients)
     return (*scaled, None, None)
 
@@ -100,12 +136,18 @@ def _sums(
     bias: Float[Array, "V"],
     labels: Int[Array, "B P"],
     weights: Float[Array, "B P"],
+    regularizers: Regularizers,
     *,
     with_gradients: bool,
 ) -> LossAndGradients:
     table = table.astype(x.dtype)  # before devices exchange it
     mesh = mesh_in_context()
-    on_device = functools.partial(_on_device, platform=platform(), with_gradients=with_gradients)
+    on_device = functools.partial(
+        _on_device,
+        platform=platform(),
+        regularizers=regularizers,
+        with_gradients=with_gradients,
+    )
     if mesh is None:
         return on_device(x, table, bias, labels, weights, vocab_axes=())
     tensor = mesh.shape["tensor"]
@@ -141,6 +183,7 @@ def _on_device(
     labels: Int[Array, "B P"],
     weights: Float[Array, "B P"],
     platform: str,
+    regularizers: Regularizers,
     with_gradients: bool,
     vocab_axes: tuple[str, ...],
 ) -> LossAndGradients:
@@ -149,7 +192,12 @@ def _on_device(
     x, labels, weights = x.reshape(number, -1), labels.reshape(-1), weights.reshape(-1)
     size = _block_size(platform, number, table.shape[0])
     block = functools.partial(
-        _block, table=table, bias=bias, with_gradients=with_gradients, vocab_axes=vocab_axes
+        _block,
+        table=table,
+        bias=bias,
+        regularizers=regularizers,
+        with_gradients=with_gradients,
+        vocab_axes=vocab_axes,
     )
     if size >= number:
         summed, gradients = block(x, labels, weights)
@@ -203,6 +251,7 @@ def _block(
     *,
     table: Float[Array, "V D"],
     bias: Float[Array, "V"],
+    regularizers: Regularizers,
     with_gradients: bool,
     vocab_axes: tuple[str, ...],
 ) -> LossAndGradients:
@@ -219,12 +268,23 @@ def _block(
     normalizer = exponentials.sum(axis=1)
     if vocab_axes:
         normalizer = jax.lax.psum(normalizer, vocab_axes)
-    losses = highest + jnp.log(normalizer) - label_logits
+    log_normalizer = highest + jnp.log(normalizer)
+    smoothing, z_loss = regularizers
+    vocabulary, mean_logits = table.shape[0], logits.sum(axis=1)
+    if smoothing and vocab_axes:
+        vocabulary *= jax.lax.axis_size(vocab_axes)
+        mean_logits = jax.lax.psum(mean_logits, vocab_axes)
+    losses = _losses(log_normalizer, label_logits, mean_logits / vocabulary, regularizers)
     summed = Summed((losses * weights).sum(), (label_logits >= highest).astype(jnp.float32))
     if not with_gradients:
         return summed, None
-    probabilities = exponentials * (weights / normalizer)[:, None]
-    d_logits = probabilities - jnp.where(is_label, weights[:, None], 0.0)
+    share = weights / normalizer
+    if z_loss:
+        share *= 1 + 2 * z_loss * log_normalizer
+    target = jnp.where(is_label, (1 - smoothing) * weights[:, None], 0.0)
+    d_logits = exponentials * share[:, None] - target
+    if smoothing:
+        d_logits -= smoothing / vocabulary * weights[:, None]
     d_x = contract("nv,vd->nd", d_logits, table, x.dtype, jnp.float32)
     if vocab_axes:
         d_x = jax.lax.psum(d_x, vocab_axes)

@@ -1,7 +1,9 @@
 """The mesh and the devices that a computation is traced for, and how activations are sharded."""
 
+from typing import Any
+
 import jax
-from jax.sharding import AbstractDevice, AbstractMesh
+from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Shaped
 
@@ -23,7 +25,7 @@ def platform() -> str:
     return platform_of(jax.sharding.get_abstract_mesh().abstract_device or jax.local_devices()[0])
 
 
-def platform_of(device: jax.Device | AbstractDevice) -> str:
+def platform_of(device: Any) -> str:
     """The kind of a device: cpu, gpu (NVIDIA), rocm or tpu. JAX calls AMD's GPUs gpu too."""
     if device.platform == "rocm" or device.device_kind.startswith(AMD):
         return "rocm"

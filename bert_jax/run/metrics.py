@@ -54,7 +54,7 @@ def summarize(totals: Mapping[str, Totals], loss_weights: Mapping[str, float]) -
 
     Args:
       totals: by the name of the loss; `mlm` becomes `mlm_loss` and `mlm_accuracy`.
-      loss_weights: of each loss in `loss`.
+      loss_weights: of each loss in `loss`; others are reported only.
     """
     figures = {"loss": 0.0}
     for name, (loss, metrics, weight) in totals.items():
@@ -62,7 +62,7 @@ def summarize(totals: Mapping[str, Totals], loss_weights: Mapping[str, float]) -
         figures[f"{name}_loss"] = float(loss) / number
         for metric, value in metrics.items():
             figures[f"{name}_{metric}"] = float(value) / number
-        figures["loss"] += loss_weights[name] * figures[f"{name}_loss"]
+        figures["loss"] += loss_weights.get(name, 0.0) * figures[f"{name}_loss"]
     return figures
 
 

@@ -176,6 +176,12 @@ class Reporter:
                 self._write(step, name, self._summary(of_source))
         return self._summary(totals[ALL])["loss"]
 
+    def probe(self, step: int, scores: Mapping[str, float]) -> None:
+        """Write the scores of the frozen encoder on a task."""
+        self._write(step, "probe", dict(scores))
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        console.say(f"step {step}: probe: {shown}")
+
     def close(self) -> None:
         """Write what is pending and close the files."""
         self._write_pending()

@@ -31,6 +31,15 @@ FREE_TO_CHANGE = (
     "model.attention_backend",
     "model.rematerialization",
     "model.layers",
+    "probe.every",
+    "probe.task",
+    "probe.train",
+    "probe.validation",
+    "probe.text",
+    "probe.text_pair",
+    "probe.label",
+    "probe.limit",
+    "probe.max_length",
 )
 # Values of a field that compute the same function, so that a run may change between them.
 INTERCHANGEABLE = {"model.head": ("full", "blocked")}

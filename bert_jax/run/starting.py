@@ -1,6 +1,7 @@
 """What a fine-tuning starts from: a pretrained encoder, or the architecture of one alone."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def _tokenizer(settings, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     while True:  # a task's texts are fewer than a corpus: as many tokens as they give
         try:
             return train_tokenizer(samples, dataclasses.replace(settings, vocab_size=size))
-        except UserError:
-            if size < 40:
+        except UserError as error:
+            most = re.search(r"gives at most (\d+) tokens", str(error))
+            if not most:
                 raise
-            size = size * 3 // 4
+            size = int(most[1])

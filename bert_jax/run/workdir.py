@@ -39,8 +39,16 @@ from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.store.arrays import write_array
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
+from bert_jax.model.compute_dtype import AUTO
 from bert_jax.model.heads import HEADS
-from bert_jax.run.saved_config import Change, changes, from_dict, is_same_run, to_json
+from bert_jax.run.saved_config import (
+    Change,
+    changes,
+    flatten_saved,
+    from_dict,
+    is_same_run,
+    to_json,
+)
 from bert_jax.training.checkpoint import restore_params
 from bert_jax.training.saved import saved_steps
 
@@ -102,6 +110,26 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
             "Use another --workdir, or the config that the run began with"
         )
     return found
+
+
+def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """A copy of `config` with what the run in `workdir` decided once, at its start.
+
+    That is the step of `config.init_from`, if it names none; the compute dtype, if it is auto; and
+    the number of steps that fit into the budget, if none is given.
+    """
+    config = config.copy_and_resolve_references()
+    path = workdir / CONFIG
+    if not path.exists() or not has_checkpoints(workdir):
+        return config
+    begun = flatten_saved(_read_config(path))
+    if begun.get("init_from", "").rpartition("@")[0] == config.init_from:
+        config.init_from = begun["init_from"]
+    if config.model.compute_dtype == AUTO:
+        config.model.compute_dtype = begun["model.compute_dtype"]
+    if not config.total_steps and begun.get("budget") == config.budget:
+        config.total_steps = begun["total_steps"]
+    return config
 
 
 def token_order(

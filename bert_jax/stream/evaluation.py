@@ -17,7 +17,11 @@ from bert_jax.stream.settings import ExampleSource
 # Fixed, so that evaluations do not depend on the run's seed and masking.
 SEED = 0xE7A1
 MASK_RATE = 0.15
-MASK_REPLACE_PROB, RANDOM_REPLACE_PROB = 0.8, 0.1
+
+# Share of the predictions that are replaced by [MASK], and by a random token. In both ways the
+# positions are the same.
+MIXED = (0.8, 0.1)  # as BERT is trained; the rest is kept
+MASK_ONLY = (1.0, 0.0)  # what fill-mask meets; no bias against models trained on [MASK] alone
 
 
 class _Part(NamedTuple):
@@ -51,6 +55,7 @@ class EvaluationBatches:
         batch_size: int,
         rows_of: RowsOf = all_rows,
         most: int | None = None,
+        replacements: tuple[float, float] = MIXED,
     ):
         """Opens the split.
 
@@ -63,13 +68,14 @@ class EvaluationBatches:
           rows_of: the rows that this process builds.
           most: take at most this many batches of examples, evenly spread over each source; None:
             all. (Each source fills up its last batch.)
+          replacements: MIXED or MASK_ONLY.
 
         Raises:
           UserError: the split does not have what the objective asks for.
         """
         vocabulary = store.vocabulary
         of_split = store.split(split)
-        self._masker = Masker(vocabulary, "token", MASK_REPLACE_PROB, RANDOM_REPLACE_PROB)
+        self._masker = Masker(vocabulary, "token", *replacements)
         self.sequence_length = sequence_length
         self.batch_size = batch_size
         self.rows = rows_of(batch_size)

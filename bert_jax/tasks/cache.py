@@ -29,15 +29,16 @@ def cached(directory: Path, key: dict[str, Any], make: Callable[[], Rows]) -> Ro
     directory.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     with unfinished.open("wb") as file:
-        np.savez(file, **_arrays(rows))  # type: ignore[arg-type]
+        arrays: dict[str, Any] = _arrays(rows)
+        np.savez(file, **arrays)
     os.replace(unfinished, path)
     return rows
 
 
 def file_digest(path: str) -> str:
-    """A hash of a file's content; of no file, nothing."""
-    if not path:
-        return ""
+    """A hash of a file's content; of no file, its name."""
+    if not Path(path).is_file():
+        return path
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

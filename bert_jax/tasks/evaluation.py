@@ -1,6 +1,7 @@
 """Predictions of a model for all rows of a split: jitted, in batches of a few shapes."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from bert_jax.model import Batch, ModelConfig, Params, abstract
+from bert_jax.model.bert import Build
 from bert_jax.stream.rows import Batch as HostBatch
 from bert_jax.tasks.base import Prediction, Task
 from bert_jax.tasks.batches import RowBatches
@@ -21,11 +23,28 @@ Forward = Callable[[Params, Batch], dict[str, Array]]
 
 def compile_forward(task: Task, model: ModelConfig, mesh: Mesh) -> Forward:
     """The jitted outputs of a task."""
-    structure, _ = abstract(model, task.build)
+    return jitted(task.outputs, model, task.build, mesh)
+
+
+def jitted(
+    outputs: Callable[[Any, Batch], dict[str, Array]],
+    model: ModelConfig,
+    build: Build,
+    mesh: Mesh,
+) -> Forward:
+    """The jitted function of (params, batch) that computes `outputs` of the module.
+
+    Args:
+      outputs: of the module and a batch.
+      model: of the encoder.
+      build: makes the module.
+      mesh: of the devices.
+    """
+    structure, _ = abstract(model, build)
 
     def forward(params: Params, batch: Batch) -> dict[str, Array]:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return task.outputs(nnx.merge(structure, params), batch)
+            return outputs(nnx.merge(structure, params), batch)
 
     replicated = jax.NamedSharding(mesh, sharding.P())
     return jax.jit(forward, out_shardings=replicated)

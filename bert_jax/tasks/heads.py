@@ -94,9 +94,12 @@ class TaskModel(nnx.Module):
 
     def hidden(self, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, "B L D"]:
         """The encoder's output for rows [B, L]."""
+        types = batch["token_type_ids"]
+        if self.encoder.config.token_types == 1:  # as RoBERTa: both texts are of the same segment
+            types = jnp.zeros_like(types)
         return self.encoder(
             batch["input_ids"],
-            batch["token_type_ids"],
+            types,
             batch["position_ids"],
             batch["segment_ids"],
             key,

@@ -31,7 +31,7 @@ def starting_params(random: Params, pretrained: Params | None) -> Params:
 def rate_factors(
     model: ModelConfig, *, head: float, layer_decay: float, freeze: str
 ) -> tuple[tuple[str, float], ...]:
-    """Rules (regex, factor) by parameter name for `OptimizerSettings.rate_factors`.
+    """Rules (regex, factor) by parameter name for `OptimizerSettings.rates`; (): 1 for all.
 
     The learning rate of layer i of n is multiplied by layer_decay ** (n - i), that of the
     embeddings by layer_decay ** (n + 1) (https://arxiv.org/abs/1905.05583, section 5.3.4).
@@ -40,16 +40,18 @@ def rate_factors(
       model: of the encoder.
       head: factor of the heads.
       layer_decay: 1: all layers alike.
-      freeze: regex of parameters that do not change; empty: none.
+      freeze: regex of the beginnings of names of parameters that do not change; empty: none.
     """
-    rules: list[tuple[str, float]] = [(freeze, 0.0)] if freeze else []
+    rules: list[tuple[str, float]] = [(f"^({freeze}).*", 0.0)] if freeze else []
     if head != 1.0:
-        rules.append((r"heads\.", head))
+        rules.append((r"^heads\..*", head))
     if layer_decay != 1.0:
         layers = model.num_hidden_layers
-        rules += [(rf"encoder\.layers\.{i}\.", layer_decay ** (layers - i)) for i in range(layers)]
-        rules.append((r"encoder\.embeddings\.", layer_decay ** (layers + 1)))
-    return tuple(rules)
+        rules += [
+            (rf"^encoder\.layers\.{i}\..*", layer_decay ** (layers - i)) for i in range(layers)
+        ]
+        rules.append((r"^encoder\.embeddings\..*", layer_decay ** (layers + 1)))
+    return (*rules, (".*", 1.0)) if rules else ()
 
 
 def unmatched(regex: str, names: Sequence[str]) -> bool:

@@ -140,7 +140,7 @@ class Similarity(Task):
         return abs(prediction["score"] - share)
 
     def exported(self, head: Params | None) -> tuple[TaskHead, Params | None]:
-        return TaskHead("Model", {}), None
+        return TaskHead("Model", {}, pooling=self.settings.pooling), None
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"low": self.low, "high": self.high}

@@ -157,10 +157,9 @@ class Tagging(Task):
             found[-1]["probabilities"] = [0.0] * len(words)
         lengths = np.diff(rows.offsets)
         for unit, example in enumerate(rows.example):
-            of_row = outputs["words"][unit, : lengths[unit]]
-            at = np.flatnonzero(of_row != IGNORED)
-            for position in at:
-                word = of_row[position]
+            word_at = outputs["words"][unit, : lengths[unit]]
+            for position in np.flatnonzero(word_at != IGNORED):
+                word = word_at[position]
                 tag = self.labels[outputs["tags"][unit, position]]
                 found[example]["tags"][word] = tag
                 share = round(float(outputs["share"][unit, position]), 6)

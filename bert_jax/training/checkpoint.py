@@ -213,6 +213,34 @@ def _absolute(directory: AnyPath) -> AnyPath:
     return directory.absolute() if isinstance(directory, Path) else directory
 
 
+def restore_state(directory: AnyPath, step: int, abstract_state: TrainState) -> TrainState:
+    """The whole state of another run, on the mesh that `abstract_state` is sharded over.
+
+    Args:
+      directory: of all checkpoints of that run.
+      step: of the checkpoint.
+      abstract_state: what it must have.
+
+    Raises:
+      UserError: the checkpoint has other arrays, or arrays of other shapes.
+    """
+    path = directory / str(step) / "default"
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            restored = checkpointer.restore(_absolute(path), _as_dict(abstract_state))
+    except ValueError as error:
+        raise UserError(
+            f"the checkpoint {path.parent} does not fit: its model or its optimizer has other "
+            f"arrays ({str(error).splitlines()[0]})"
+        ) from error
+    return TrainState(**restored)
+
+
+def stream_of(directory: AnyPath, step: int) -> dict[str, str]:
+    """The identity of the stream that was saved with the state of another run at `step`."""
+    return digests.custom_metadata(directory / str(step))
+
+
 def _is_full_disk(error: BaseException) -> bool:
     return any(text in str(error) for text in _FULL)
 

@@ -68,6 +68,12 @@ def damage(directory: AnyPath, under: str = "") -> str | None:
         )
 
 
+def custom_metadata(directory: AnyPath) -> dict[str, Any]:
+    """What the caller of Orbax saved with the checkpoint in `directory`."""
+    kept = json.loads((directory / METADATA).read_bytes()).get("custom_metadata") or {}
+    return {name: value for name, value in kept.items() if name not in MARK}
+
+
 def _facts(path: AnyPath) -> dict[str, int | str]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from bert_jax.model.placement import platform_of
 from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
 from bert_jax.training.optimizers import make_optimizer
+from bert_jax.training.parameter_rules import check_rules
 from bert_jax.training.settings import TrainingSettings
 
 
@@ -37,6 +38,7 @@ def check(
         attention_backends(model, mesh, phase)
     _, params = model_lib.abstract(models[0])
     sharding.parameter_shardings(mesh, params)
+    check_rules("optimizer.rates", settings.optimizer.rates, params)
 
 
 def vocab_size(tokenizer: TokenizerSettings) -> int:

@@ -62,6 +62,7 @@ class Steps:
     """The compiled functions of a run on a mesh."""
 
     init: Callable[[], TrainState]  # the state before the first step, a function of the seed
+    init_from: Callable[[Params], TrainState]  # the same with given parameters
     train: jax.stages.Wrapped  # (TrainState, Batch) -> (TrainState, StepFigures)
     evaluate: Callable[[Params, Batch], TotalsByName]
     abstract_state: TrainState  # shapes, types and shardings: what a checkpoint is restored into
@@ -77,10 +78,12 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
     structure, _ = model_lib.abstract(model, objective.build)
     micro_batches = settings.mesh.micro_batches
 
+    def init_from(params: Params) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.update.init(params))
+
     def init() -> TrainState:
         key = stream_key(settings.seed, "parameters")
-        params = model_lib.initialize(model, key, objective.build)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.update.init(params))
+        return init_from(model_lib.initialize(model, key, objective.build))
 
     shapes = jax.eval_shape(init)
     of_params = sharding.parameter_shardings(mesh, shapes.params)
@@ -146,6 +149,7 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
 
     return Steps(
         init=jax.jit(init, out_shardings=of_state),
+        init_from=jax.jit(init_from, in_shardings=(of_params,), out_shardings=of_state),
         train=jax.jit(
             train,
             in_shardings=(of_state, of_rows),

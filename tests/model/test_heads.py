@@ -12,7 +12,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model import cross_entropy as softmax
-from bert_jax.model.cross_entropy import blocked_cross_entropy, cross_entropy
+from bert_jax.model.cross_entropy import Regularizers, blocked_cross_entropy, cross_entropy
 from bert_jax.model.heads import HEADS
 from bert_jax.model.sampled_softmax import sample_ranks, sampled_cross_entropy
 from tests.architectures import CLASSIC, MODERN
@@ -78,6 +78,40 @@ def test_blocks_have_the_loss_gradient_and_accuracy_of_the_whole(weights, small_
     )
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_smoothing_and_z_loss_are_added_whole_in_blocks_and_over_devices(devices, small_blocks):
+    """With several devices, each has a part of the vocabulary."""
+    given = arguments(vocabulary=96)
+    regularizers = Regularizers(smoothing=0.1, z_loss=0.01)
+    mesh = jax.make_mesh(
+        (1, 1, devices), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3
+    )
+
+    def expected(x, table, bias, labels, weights):
+        logs = jax.nn.log_softmax(x @ table.T + bias)
+        of_label = jnp.take_along_axis(logs, labels[..., None], -1)[..., 0]
+        log_normalizer = jax.nn.logsumexp(x @ table.T + bias, -1)
+        loss = -0.9 * of_label - 0.1 * logs.mean(-1) + 0.01 * log_normalizer**2
+        return (loss * weights).sum()
+
+    def whole(x, table, bias, labels, weights):
+        return cross_entropy(x @ table.T + bias, labels, weights, regularizers).loss
+
+    def blocked(*given):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return blocked_cross_entropy(*given, regularizers).loss
+
+    rows, vocabulary = (jax.NamedSharding(mesh, jax.P(axis)) for axis in ("data", "tensor"))
+    shardings = {"in_shardings": (rows, vocabulary, vocabulary, rows, rows)}
+    found = [
+        jax.jit(jax.value_and_grad(loss, (0, 1, 2)), **each)(*given)
+        for loss, each in ((whole, {}), (blocked, shardings), (expected, {}))
+    ]
+    for leaves in zip(*map(jax.tree.leaves, found), strict=True):
+        for leaf in leaves[:2]:
+            np.testing.assert_allclose(leaf, leaves[2], atol=5e-5, rtol=5e-5)
+
+
 def test_logits_are_never_whole():
     given = arguments(rows=512, vocabulary=4096)
 
@@ -88,6 +122,14 @@ def test_logits_are_never_whole():
     whole = 4 * 512 * PREDICTIONS * 4096
     assert temporary_bytes(full_loss) >= whole
     assert temporary_bytes(blocked_loss) < whole
+
+
+def test_an_evaluation_is_not_smoothed():
+    plain = dataclasses.replace(CLASSIC, head="blocked")
+    smoothed = dataclasses.replace(plain, label_smoothing=0.5, z_loss=0.1)
+    key = jax.random.key(0)
+    assert totals(smoothed, None).loss == totals(plain, None).loss
+    assert totals(smoothed, key).loss > totals(plain, key).loss
 
 
 def test_an_evaluation_computes_no_gradients(small_blocks):

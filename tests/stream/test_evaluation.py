@@ -7,7 +7,7 @@ import pytest
 
 from bert_jax.config import default_config
 from bert_jax.corpus.store import Split
-from bert_jax.stream.evaluation import EvaluationBatches
+from bert_jax.stream.evaluation import MASK_ONLY, MIXED, EvaluationBatches
 from bert_jax.training.objectives import OBJECTIVES
 from tests.stream.tiny_stores import random_shards
 
@@ -69,3 +69,19 @@ def test_an_example_is_masked_alike_in_a_short_and_a_whole_evaluation(mixed):
 
     whole = masks(EvaluationBatches(mixed, "heldout", PACKED, 32, 8))
     assert masks(EvaluationBatches(mixed, "heldout", PACKED, 32, 8, most=4)) <= whole
+
+
+def test_both_kinds_of_masks_are_at_the_same_positions(mixed):
+    of_kinds = [
+        EvaluationBatches(mixed, "heldout", PACKED, 32, 8, replacements=kind).batch(0)
+        for kind in (MIXED, MASK_ONLY)
+    ]
+    for name in ("masked_positions", "masked_labels", "masked_weights"):
+        np.testing.assert_array_equal(of_kinds[0][name], of_kinds[1][name])
+    shares = []
+    for batch in of_kinds:
+        rows, places = np.nonzero(batch["masked_weights"])
+        ids = batch["input_ids"][rows, batch["masked_positions"][rows, places]]
+        shares.append((ids == mixed.vocabulary.mask_id).mean())
+    assert shares[1] == 1.0
+    assert 0.5 < shares[0] < 1.0

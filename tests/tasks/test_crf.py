@@ -43,10 +43,13 @@ def test_likelihood_and_best_tags_equal_the_sum_over_all_sequences(row):
 
     model = crf.Crf(TAGS)
     model.transitions[...] = transitions
-    for tags, score in zip(sequences, scores, strict=True):
-        placed = jnp.full((1, LENGTH), 7).at[0, words].set(jnp.array(tags))
-        likelihood = model.log_likelihood(emissions, placed, mask)[0]
-        np.testing.assert_allclose(likelihood, score - partition, atol=1e-4)
+    placed = np.full((len(sequences), LENGTH), 7)
+    placed[:, words] = sequences
+    tile = (len(sequences), 1)
+    likelihoods = model.log_likelihood(
+        jnp.tile(emissions, (*tile, 1)), jnp.asarray(placed), jnp.tile(mask, tile)
+    )
+    np.testing.assert_allclose(likelihoods, scores - partition, atol=1e-4)
     best = model.decode(emissions, mask)[0]
     assert tuple(np.asarray(best)[words]) == sequences[int(scores.argmax())]
     assert not np.asarray(best)[~np.asarray(mask[0])].any()

@@ -124,3 +124,40 @@ def list_parts(location: str, reading: Reading) -> list[TfdsPart]:
         for start, stop in itertools.pairwise(borders)
         if stop > start
     ]
+
+
+def labelled(location: str, data_dir: str = "") -> Iterator[dict[str, Any]]:
+    """The examples of `NAME[/CONFIG][:VERSION][:SPLIT]` as plain values, for fine-tuning.
+
+    Texts are decoded, and classes have their names.
+
+    Raises:
+      UserError: there is no such data set or split.
+    """
+    import tensorflow_datasets
+
+    match = _LOCATION.fullmatch(location)
+    if not match:
+        raise UserError(f"tfds:{location}: write tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
+    try:
+        builder = tensorflow_datasets.builder(match["name"], data_dir=data_dir or None)
+        builder.download_and_prepare()
+        examples = builder.as_dataset(
+            split=match["split"] or "train",
+            read_config=tensorflow_datasets.ReadConfig(interleave_cycle_length=1),
+        )
+    except Exception as error:  # of the network, the disk, the registry of data sets ...
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"tfds:{location} cannot be loaded ({reason})") from error
+    features = builder.info.features
+    for example in tensorflow_datasets.as_numpy(examples):
+        yield {name: _plain(value, features[name]) for name, value in example.items()}
+
+
+def _plain(value: Any, feature: Any) -> Any:
+    """A text, a class's name (-1, an unknown one, stays a number), or a number."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if hasattr(feature, "int2str") and value >= 0:
+        return feature.int2str(int(value))
+    return value.tolist() if hasattr(value, "tolist") else value

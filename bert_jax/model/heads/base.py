@@ -7,7 +7,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from bert_jax.model.config import ModelConfig
-from bert_jax.model.cross_entropy import Totals, blocked_cross_entropy, cross_entropy
+from bert_jax.model.cross_entropy import (
+    PLAIN,
+    Regularizers,
+    Totals,
+    blocked_cross_entropy,
+    cross_entropy,
+)
 from bert_jax.model.encoder import gelu, linear
 from bert_jax.model.norms import make_norm
 from bert_jax.model.products import contract
@@ -76,17 +82,24 @@ class FullHead(nnx.Module):
           weights: 1 for predictions, 0 for unused entries.
           key: the step's key, for sampled losses; None: the exact loss, as in evaluation.
         """
-        del key
-        return cross_entropy(self.logits(hidden, table), labels, weights)
+        logits = self.logits(hidden, table)
+        return cross_entropy(logits, labels, weights, self.regularizers(key))
+
+    def regularizers(self, key: PRNGKeyArray | None) -> Regularizers:
+        """What is added to the loss in training; nothing in evaluation."""
+        if key is None:
+            return PLAIN
+        return Regularizers(self.config.label_smoothing, self.config.z_loss)
 
 
 class BlockedHead(FullHead):
     """The same function as the full head; the logits of one block of predictions at a time."""
 
     def totals(self, hidden, table, labels, weights, key):
-        del key
         x = self.features(hidden)
-        loss, correct = blocked_cross_entropy(x, table, self.bias[...], labels, weights)
+        loss, correct = blocked_cross_entropy(
+            x, table, self.bias[...], labels, weights, self.regularizers(key)
+        )
         return Totals(loss, {"accuracy": (correct * weights).sum()}, weights.sum())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.readers import tfds
 from bert_jax.tasks.data.columns import conll, conllu
 from bert_jax.tasks.data.records import DataSettings, Record
 from bert_jax.tasks.data.squad import squad
@@ -22,6 +23,7 @@ FORMATS: dict[str, Callable[[Path, DataSettings], Iterator[Record]]] = {
     "conllu": conllu,
     "squad": squad,
 }
+TFDS = "tfds:"  # tfds:glue/sst2:validation, in place of a file
 _SUFFIXES = {"json": "squad", "bio": "conll", "iob": "conll", "txt": "conll", "pq": "parquet"}
 
 
@@ -29,13 +31,17 @@ def stream(path: str, settings: DataSettings, field: str) -> Iterator[Record]:
     """The records of a file, one by one.
 
     Args:
-      path: of the file.
+      path: of the file, or `tfds:NAME[/CONFIG][:VERSION][:SPLIT]`.
       settings: how it is written.
       field: of the config, or the flag, that named it, for messages.
 
     Raises:
       UserError: it is missing, or not what its format says.
     """
+    if path.startswith(TFDS):
+        examples = tfds.labelled(path.removeprefix(TFDS))
+        yield from (Record(values, f"{path}, example {i}") for i, values in enumerate(examples))
+        return
     name = f"--{field}={path}" if field == "input" else f"config.data.{field}={path}"
     file = Path(path)
     if not file.is_file():

@@ -100,3 +100,10 @@ def test_what_is_not_there_is_refused_with_what_is(data_dir):
         tfds.list_parts("tales", reading(data_dir))
     with pytest.raises(UserError, match=r"write tfds:NAME"):
         tfds.list_parts("a:b:c", reading(data_dir))
+
+
+def test_labelled_examples_are_plain_values(data_dir):
+    found = list(tfds.labelled("stories:test", str(data_dir)))
+    assert found == [{"body": "one\ntwo", "year": 1}, {"body": "", "year": 2}]
+    with pytest.raises(UserError, match="tfds:stories:dev cannot be loaded"):
+        next(tfds.labelled("stories:dev", str(data_dir)))

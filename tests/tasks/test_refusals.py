@@ -1,0 +1,97 @@
+"""Bad input to fine-tuning: one clear message each."""
+
+import dataclasses
+
+import pytest
+
+from bert_jax.common.errors import UserError
+from bert_jax.finetune_config import default_config, parse
+from bert_jax.tasks import make_task
+from bert_jax.tasks.base import EVALUATE, TRAIN
+from bert_jax.tasks.data import Record
+
+
+def config(**fields):
+    found = default_config()
+    found.init = "runs/mine"
+    for name, value in fields.items():
+        group, _, field = name.rpartition(".")
+        (found[group] if group else found)[field] = value
+    return found
+
+
+def task(kind, **fields):
+    return parse(config(task=kind, **fields)).tasks[0]
+
+
+def records(*rows):
+    return [Record(row, f"train.jsonl, line {index + 1}") for index, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"init": ""}, r"config\.init is empty"),
+        ({"task": "translation"}, "config.task is 'translation': choose one of classification"),
+        ({"metric": "f2"}, "config.metric is 'f2': classification has accuracy"),
+        ({"epochs": 0.0}, "config.epochs is 0.0"),
+        ({"freeze": "("}, "is no regex"),
+        ({"class_weights": "some"}, "choose none or balanced"),
+        ({"layer_decay": 1.5}, r"a factor in \(0, 1\]"),
+        ({"tasks": ({"name": "a b"},)}, "config.tasks: the name 'a b'"),
+        ({"tasks": ({"name": "a", "epochs": 3},)}, "a has no field epochs"),
+        ({"task": "similarity"}, "config.data.text_pair is empty"),
+    ],
+)
+def test_settings_that_cannot_be(fields, message):
+    with pytest.raises(UserError, match=message):
+        parse(config(**fields))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "message"),
+    [
+        ("classification", [{"text": "a", "label": "x"}] * 2, "one class only"),
+        ("classification", [{"text": "a", "label": ""}], "line 1 has an empty label"),
+        ("classification", [{"text": "a"}], "line 1 has no 'label'"),
+        ("regression", [{"text": "a", "label": "high"}], "line 1: 'label' is 'high', no number"),
+        ("regression", [{"text": "a", "label": 1}] * 2, "nothing to learn"),
+        ("multi_label", [{"text": "a", "label": []}], "empty in all examples"),
+        ("tagging", [{"tokens": ["a", "b"], "tags": ["X"]}], "2 words and 1 tags"),
+        ("tagging", [{"tokens": [], "tags": []}], "the sentence is empty"),
+        ("multiple_choice", [{"text": "a", "choices": "b"}], "no list of candidates"),
+    ],
+)
+def test_training_data_that_cannot_be_learned(kind, rows, message):
+    with pytest.raises(UserError, match=message):
+        task(kind).learn(records(*rows))
+
+
+def test_labels_unseen_in_training_are_named_with_their_place(tokenizer):
+    classes = task("classification")
+    classes.learn(records({"text": "a", "label": "x"}, {"text": "b", "label": "y"}))
+    with pytest.raises(UserError, match=r"line 1: the label 'z' is not one of .*\(x, y\)"):
+        classes.features(records({"text": "a", "label": "z"}), tokenizer, EVALUATE)
+    with pytest.raises(UserError, match="line 1: the text in 'text' is empty"):
+        classes.features(records({"text": " ", "label": "x"}), tokenizer, TRAIN)
+
+
+def test_the_entity_score_needs_entities():
+    tags = task("tagging", metric="entity_f1")
+    with pytest.raises(UserError, match="the tags mark no entities"):
+        tags.learn(records({"tokens": ["a", "b"], "tags": ["X", "Y"]}))
+
+
+def test_numbers_sort_as_numbers():
+    classes = task("classification")
+    classes.learn(records(*({"text": "a", "label": n} for n in (10, 9, 1))))
+    assert classes.labels == ["1", "9", "10"]
+
+
+def test_a_task_keeps_what_it_found():
+    first = task("multi_label")
+    first.learn(records({"text": "a", "label": ["x", "y"]}))
+    first.threshold = 0.25
+    again = make_task("multi_label", dataclasses.replace(first.settings))
+    again.restore(first.state())
+    assert (again.labels, again.threshold) == (["x", "y"], 0.25)
