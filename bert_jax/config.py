@@ -24,6 +24,7 @@ from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
 from bert_jax.training.optimizer_settings import parse_optimizer
 from bert_jax.training.settings import MeshSettings, TrainingSettings
+from bert_jax.training.spikes import SpikeSettings, parse_spikes
 
 COUNTS = ("log_every", "eval_batches", "keep_checkpoints", "max_skipped_updates")
 COUNTS_OR_NONE = ("keep_every", "keep_best", "watchdog_factor", "watchdog_minimum")
@@ -77,6 +78,12 @@ def default_config() -> ConfigDict:
     # written to the workdir, and the processes exit to be started again. 0: never.
     config.watchdog_factor = 100
     config.watchdog_minimum = 600.0  # seconds
+    # After a spike of the loss, the run goes back and leaves out the batches that led there.
+    config.spikes = spikes = ConfigDict()
+    spikes.threshold = 20.0  # robust deviations (of 1 % of the median, at least); 0: off
+    spikes.window = 128  # steps before it, of the same phase; none is found before so many
+    spikes.left_out = 16  # batches that are left out, the spike's and those before it
+    spikes.rollbacks = 3  # so many in a run; the next spike stops it
 
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
@@ -261,7 +268,7 @@ class RunSettings:
       log_every, eval_batches: as in the config.
       eval_every, checkpoint_every: steps.
       keep_checkpoints, keep_every, keep_best: as in the config.
-      max_skipped_updates, watchdog_factor, watchdog_minimum: as in the config.
+      max_skipped_updates, watchdog_factor, watchdog_minimum, spikes: as in the config.
       objective: examples and losses.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
@@ -282,6 +289,7 @@ class RunSettings:
     max_skipped_updates: int
     watchdog_factor: int
     watchdog_minimum: float
+    spikes: SpikeSettings
     objective: Objective
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
@@ -344,6 +352,7 @@ def parse(config: ConfigDict) -> RunSettings:
     return RunSettings(
         total_steps=config.total_steps,
         **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
+        spikes=parse_spikes(config),
         **{name: steps(name, config[name], config.total_steps, least=1) for name in INTERVALS},
         objective=objective,
         corpus=corpus_settings.from_config(config),

@@ -19,6 +19,7 @@ from bert_jax.config import parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
+from bert_jax.run import rollback
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.rows import Batch
 from bert_jax.training.objectives import Objective
@@ -51,7 +52,8 @@ def main() -> None:
         )
     directory = settings.store_directory(command_line.workdir())
     store = build_store(settings.corpus, directory, objective.needs)
-    batches = TrainBatches(store, settings.stream)
+    left_out = rollback.batches(rollback.read(command_line.workdir()))
+    batches = TrainBatches(store, settings.stream, left_out)
     tokenizer = load_tokenizer(store.tokenizer_directory)
     has_colors = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     phase = settings.stream.phase_at(FLAGS.step)

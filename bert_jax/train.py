@@ -5,9 +5,11 @@ saves checkpoints, and at the end exports a Hugging Face folder. The same comman
 that was interrupted; a run is a function of its config, its corpus and the step alone.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
-from bert_jax.run import agreement, budget, finish, goodput, initial, workdir
+from bert_jax.run import agreement, budget, finish, goodput, initial, rollback, workdir
 from bert_jax.run.goodput import Clock
+from bert_jax.run.health import entropy
 from bert_jax.run.progress import Reporter
 from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
@@ -36,16 +39,20 @@ from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.evaluation import HeldOut
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from bert_jax.training.preflight import attention_lines, check, vocab_size
+from bert_jax.training.spikes import SpikeError
 from bert_jax.training.step import compile_steps
 
 
-def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> None:
+def train(
+    config: ConfigDict, directory: Path, clock: Clock | None = None, from_step: int | None = None
+) -> None:
     """Train what `config` describes in `directory`, or continue there.
 
     Args:
       config: of the run.
       directory: of the run.
       clock: of this process; None: it begins now.
+      from_step: go back to this checkpoint, to continue with a changed config.
 
     Raises:
       UserError: the config, the corpus or the directory is invalid; the message gives the fix.
@@ -64,10 +71,23 @@ def train(config: ConfigDict, directory: Path, clock: Clock | None = None) -> No
     check(settings.training, settings.stream.phases, models, mesh)
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
-        agreement.expect_shared_workdir(directory)
         bucket.pull(directory)
-        changes = workdir.check(directory, config)
-        train_locked(config, settings, directory, mesh, stop_requests, clock or Clock(), changes)
+        if from_step is not None and jax.process_index() == 0:
+            workdir.go_back(directory, config, from_step)
+        agreement.expect_shared_workdir(directory)
+        clock = clock or Clock()
+        while True:
+            changes = workdir.check(directory, config)
+            try:
+                return train_locked(
+                    config, settings, directory, mesh, stop_requests, clock, changes
+                )
+            except SpikeError as spike:
+                # As any resume, before the spike; without the batches that led there.
+                settings = parse(config)  # its steps may have been measured
+                rollback.go_back(directory / workdir.CHECKPOINTS, settings.spikes, spike)
+                bucket.push(directory)
+                clock.switch("starting")
 
 
 def train_locked(
@@ -86,7 +106,9 @@ def train_locked(
     # --- The corpus: a token store, made now if it is not there yet.
     with clock.spending("preparing"):
         store = prepare(settings, directory)
-    stream = TrainBatches(store, settings.stream)  # checks that the corpus suits the objective
+    spikes = processes.of_first(lambda: rollback.read(directory), f"read {directory}")
+    # Checks that the corpus suits the objective.
+    stream = TrainBatches(store, settings.stream, rollback.batches(spikes))
     check_predictions(stream, store.vocabulary)
     order = workdir.token_order(directory, settings, store)
     if not config.total_steps:  # the run is given in time
@@ -128,10 +150,12 @@ def train_locked(
     if first_step == settings.total_steps and is_finished:
         console.say(f"The run in {place} is finished ({first_step} steps); nothing to do.")
         return finish.say_next_steps(directory)
+    kept: dict[str, str] = {}
     if first_step:
         console.say(f"Continuing at step {first_step} of {settings.total_steps} in {place}.")
         now = identity(store, stream, first_step)
-        expect_same(checkpoints.stream(first_step), now, store, first_step)
+        kept = checkpoints.stream(first_step)
+        expect_same(kept, now, store, first_step)
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
         console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
@@ -156,11 +180,25 @@ def train_locked(
     probe = make_probe(settings, models[-1], store, mesh)
 
     # --- The loop: batch, step, log, evaluate, save.
-    reporter = Reporter(settings, directory, mesh, models[0], first_step, clock)
+    reporter = Reporter(
+        settings,
+        directory,
+        mesh,
+        models[0],
+        first_step,
+        clock,
+        spikes,
+        kept.get("figures", ""),
+        entropy(store.token_counts),
+    )
     reporter.start(config_hash(config), changes)
     if jax.process_index() == 0:
         workdir.write_config(directory, config)
-    with stop_requests.during_steps(), reporter.watching():
+    with (
+        stop_requests.during_steps(),
+        reporter.watching(),
+        closed_after_a_spike(reporter, checkpoints),
+    ):
         for phase, steps in zip(phases, steps_of_phase, strict=True):
             reporter.begin_phase(phase, first_step)
             if phase.stop > first_step:
@@ -168,6 +206,7 @@ def train_locked(
             for step in range(max(phase.start, first_step), phase.stop):
                 with reporter.waiting_for_data():
                     batch = next(batches)
+                reporter.takes(batch)
                 placed = sharding.place_batch(mesh, batch, phase.global_batch_size)
                 state, figures = steps.train(state, placed)
                 done, held_out_loss = step + 1, None
@@ -186,7 +225,8 @@ def train_locked(
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:
                     with reporter.pause(figures, "saving"):
                         bucket.push(directory)  # so that the metrics are never older
-                        checkpoints.save(state, identity(store, stream, done), held_out_loss)
+                        facts = identity(store, stream, done) | {"figures": reporter.memory()}
+                        checkpoints.save(state, facts, held_out_loss)
                     reporter.saved(done, held_out_loss)
                 if is_stop:
                     reporter.event(done, "stop")
@@ -202,6 +242,19 @@ def train_locked(
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
     finish.finish(directory, store)
+
+
+@contextlib.contextmanager
+def closed_after_a_spike(reporter: Reporter, checkpoints: Checkpoints) -> Iterator[None]:
+    """Records the spike that ends this block, and closes the files, which are opened again."""
+    try:
+        yield
+    except SpikeError as spike:
+        seen = {"loss": spike.loss, "median": spike.median}
+        reporter.event(spike.step, "rollback", **seen)
+        reporter.close()
+        checkpoints.close()
+        raise
 
 
 def say_if_not_exportable(model: ModelConfig) -> None:
@@ -251,7 +304,12 @@ def prepare(settings: RunSettings, directory: Path) -> TokenStore:
 
 
 def define_flags() -> None:
-    """Define `--distributed`."""
+    """Define the command's flags."""
+    flags.DEFINE_integer(
+        "from_step",
+        None,
+        "Go back to this checkpoint, to continue with a changed config; later ones are set aside",
+    )
     flags.DEFINE_bool(
         "distributed",
         False,
@@ -268,7 +326,7 @@ def main() -> None:
     else:
         command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
-    train(command_line.config(), command_line.workdir(), clock)
+    train(command_line.config(), command_line.workdir(), clock, flags.FLAGS.from_step)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,45 @@
 """Dropout from a key that is an argument, never module state.
 
 The random bits of an element are a hash of its index and the key, so that a kernel that computes a
-block of an array can compute the bits of that block alone.
+block of an array can compute the bits of that block alone. Rows are counted in the whole batch: a
+micro-batch drops what the whole batch would drop in its rows.
 """
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
+
+
+class Rows(NamedTuple):
+    """Which rows of a batch an array holds: first, first + stride, ..."""
+
+    first: Any = 0  # int, or a scalar while a program is traced
+    stride: int = 1
+
+
+ALL_ROWS = Rows()
+_rows: contextvars.ContextVar[Rows] = contextvars.ContextVar("rows", default=ALL_ROWS)
+
+
+def rows_in_context() -> Rows:
+    """The rows of the batch that the computation is traced for."""
+    return _rows.get()
+
+
+@contextlib.contextmanager
+def rows_of_batch(rows: Rows) -> Iterator[None]:
+    """Trace the computation in this block for these rows of the batch; the default is all rows."""
+    token = _rows.set(rows)
+    try:
+        yield
+    finally:
+        _rows.reset(token)
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
@@ -32,11 +63,18 @@ def is_kept(bits: UInt32[Array, "..."], rate: float) -> Bool[Array, "..."]:
 
 
 def random_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """32 bits an element: a hash of its index in the flattened array and of the key."""
+    """32 bits an element: a hash of its index in the flattened array and of the key.
+
+    The first axis counts the rows in context.
+    """
+    rows = rows_in_context()
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
+        position = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+        if axis == 0 and rows.stride != 1:
+            position = position * jnp.uint32(rows.stride) + jnp.uint32(rows.first)
         stride = math.prod(shape[axis + 1 :]) % 2**32
-        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+        index += position * jnp.uint32(stride)
     return hashed(index, *jax.random.key_data(key))
 
 

@@ -38,7 +38,7 @@ PROCESS_EVENTS = {
     "resume": "it continues at `step`: lost_steps, lost_seconds (made again), down_seconds",
     "config_change": "a config field has another value from here on: field, old, new",
     "checkpoint": "the state was saved: seconds (that training stood still), held_out_loss",
-    "rollback": "the run goes back after a spike: to (the step), loss, median",
+    "rollback": "a spike of the loss, from which the run goes back: loss, median",
     "goodput": "seconds of this process by kind",
     "stop": "a signal stopped the run, which is saved",
 }

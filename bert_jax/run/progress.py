@@ -2,28 +2,32 @@
 
 import contextlib
 import importlib.metadata
+import json
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array
 
 from bert_jax.common import console
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
-from bert_jax.run import goodput
+from bert_jax.run import goodput, metrics
 from bert_jax.run.goodput import Clock
+from bert_jax.run.health import Facts, Health
 from bert_jax.run.metrics import Writers, summarize
 from bert_jax.run.saved_config import Change
 from bert_jax.run.slow_hosts import Gathering
 from bert_jax.run.watchdog import Watchdog
 from bert_jax.stream.phases import Phase
 from bert_jax.training.evaluation import ALL
+from bert_jax.training.spikes import SpikeWatch
 from bert_jax.training.step import SKIPPED, StepFigures, TotalsByName
 
 VERSIONS = ("bert_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -43,8 +47,23 @@ class Reporter:
         model: ModelConfig,
         first_step: int,
         clock: Clock | None = None,
+        spikes: Sequence[Mapping[str, Any]] = (),
+        memory: str = "",
+        entropy: float = 0.0,
     ):
-        """Continue the records in `directory` after `first_step`."""
+        """Continue the records in `directory` after `first_step`.
+
+        Args:
+          settings: of the run.
+          directory: of the run.
+          mesh: of the devices.
+          model: the encoder, for its cost.
+          first_step: of this process.
+          clock: of this process.
+          spikes: that were left out so far.
+          memory: what `memory` returned when the state at `first_step` was saved.
+          entropy: of the corpus' token frequencies, in nats.
+        """
         self._settings = settings
         self._first_step = first_step
         self._time = clock or Clock()
@@ -53,9 +72,16 @@ class Reporter:
         self._devices = mesh.devices.flatten()
         is_writer = jax.process_index() == 0
         self._writers = Writers(directory, settings.total_steps, first_step) if is_writer else None
-        self._pending: tuple[int, Phase, StepFigures] | None = None
-        self._skipped: list[tuple[int, Array]] = []  # since the last record, on the device
-        self._skipped_in_a_row = 0
+        self._pending: tuple[int, Phase, StepFigures, str] | None = None
+        self._unread: list[tuple[int, Phase, StepFigures]] = []  # of steps, on the device
+        self._skipped: list[int] = []  # steps since the last record whose update was left out
+        self._spikes = {spike["first"] + 1: spike for spike in spikes}  # by the step after
+        before = json.loads(memory or "{}")
+        self._skipped_in_a_row = before.get("skipped_in_a_row", 0)
+        self._watch = SpikeWatch(settings.spikes, before.get("phase", 0), before.get("losses", ()))
+        facts = Facts(settings.training.optimizer.sections[0].warmup_steps, entropy)
+        self._health = Health(facts, metrics.read_all(directory) if is_writer else ())
+        self._input: Any = None  # the last batch
         self._is_compiling = False
         self._watchdog = Watchdog(
             directory,
@@ -87,7 +113,7 @@ class Reporter:
         for field, old, new in changes:
             self.event(step, "config_change", field=field, old=old, new=new)
 
-    def event(self, step: int, name: str, **fields: Any) -> None:
+    def event(self, step: int, name: str, /, **fields: Any) -> None:
         """Write an event of `metrics.EVENTS`, which happened after `step` updates."""
         if self._writers is not None:
             self._writers.event(step, name, fields)
@@ -128,14 +154,28 @@ class Reporter:
         Args:
           figures: of the last step.
           kind: what the time is spent on, one of `goodput.KINDS`.
+
+        Raises:
+          SpikeError, UserError: as `train`; never after something was evaluated or saved.
         """
         jax.block_until_ready(figures)
         self._write_pending()
+        self._read()
         began = time.monotonic()
         with self._time.spending(kind):
             yield
         self._paused = time.monotonic() - began
         self._clock += self._paused
+
+    def memory(self) -> str:
+        """What must be saved with a state, so that a resumed run decides as this one does."""
+        return json.dumps(
+            {
+                "phase": self._watch.phase,
+                "losses": list(self._watch.losses),
+                "skipped_in_a_row": self._skipped_in_a_row,
+            }
+        )
 
     def saved(self, step: int, held_out_loss: float | None) -> None:
         """Write that the state was saved at `step`, in the pause before this call."""
@@ -143,22 +183,34 @@ class Reporter:
         self.event(step, "checkpoint", seconds=round(self._paused, 3), **known)
         self.event(step, "goodput", **self._time.seconds())
 
+    def takes(self, batch: Mapping[str, Any]) -> None:
+        """Note the batch of the next step, for the digest in its record."""
+        self._input = batch
+
     def train(self, step: int, phase: Phase, figures: StepFigures) -> None:
         """Take the figures of a step just dispatched; write those of an earlier one.
 
         Raises:
           UserError: `config.max_skipped_updates` updates in a row were not finite.
+          SpikeError: the loss of a step since the last record is one.
         """
         self._write_pending()
+        if spike := self._spikes.get(step):
+            self.event(
+                step,
+                "skipped",
+                stop=spike["step"],
+                **{name: spike[name] for name in ("first", "loss", "median")},
+            )
         if self._is_compiling:
             jax.block_until_ready(figures)
             self._restart_clock(step)
             self._is_compiling = False
             self._time.switch("steps")
         self._watchdog.step(step)
-        self._skipped.append((step, figures.scalars[SKIPPED]))
+        self._unread.append((step, phase, figures))
         if step % self._settings.log_every == 0 or step == self._settings.total_steps:
-            self._pending = (step, phase, figures)
+            self._pending = (step, phase, figures, self._digest())
 
     def evaluation(self, step: int, split: str, totals: Mapping[str, TotalsByName]) -> float:
         """Write the figures of an evaluation: of all sources, and of each one if there are several.
@@ -191,39 +243,51 @@ class Reporter:
     def _write_pending(self) -> None:
         if self._pending is None:
             return
-        step, phase, figures = self._pending
+        step, phase, figures, of_input = self._pending
         self._pending = None
-        figures = jax.device_get(figures)  # waits until the device has finished that step
+        self._read(step)
+        figures = jax.device_get(figures)
         scalars = {name: float(value) for name, value in figures.scalars.items()}
-        scalars[SKIPPED] = float(self._count_skipped(step, figures))
+        scalars[SKIPPED] = float(len(self._skipped))
+        self._skipped = []
         record = self._summary(figures.totals) | scalars | self._rates(step, phase)
+        record |= {"input": of_input} if of_input else {}
         self._write(step, "train", record)
         self._restart_clock(step)
 
-    def _count_skipped(self, step: int, figures: StepFigures) -> int:
-        """The updates up to `step` that were left out since the last record."""
-        until = [(at, skipped) for at, skipped in self._skipped if at <= step]
-        self._skipped = self._skipped[len(until) :]
-        skipped = []
-        for at, is_skipped in jax.device_get(until):
+    def _read(self, until: int | None = None) -> None:
+        """Read the figures of the steps up to `until` (None: all), and see whether all is well.
+
+        Waits until the device has finished them.
+        """
+        count = sum(until is None or step <= until for step, _, _ in self._unread)
+        read, self._unread = self._unread[:count], self._unread[count:]
+        skipped: list[int] = []
+        for step, phase, figures in jax.device_get(read):
+            loss = self._summary(figures.totals)["loss"]
+            is_skipped = bool(figures.scalars[SKIPPED])
             self._skipped_in_a_row = self._skipped_in_a_row + 1 if is_skipped else 0
             if is_skipped:
-                skipped.append(at)
+                skipped.append(step)
+            self._expect_some_updates(step, loss, float(figures.scalars["grad_norm"]))
+            self._watch.add(step, phase, loss)
         if skipped:
             console.say(
                 f"Warning: the loss or gradient of step {', '.join(map(str, skipped[:5]))}"
                 f"{', ...' if len(skipped) > 5 else ''} was not finite; "
-                f"{len(skipped)} of {len(until)} updates were left out."
+                f"{len(skipped)} of {len(read)} updates were left out."
             )
+        self._skipped += skipped
+
+    def _expect_some_updates(self, step: int, loss: float, grad_norm: float) -> None:
         if self._skipped_in_a_row >= self._settings.max_skipped_updates:
             raise UserError(
                 f"the loss or gradient of the last {self._skipped_in_a_row} steps up to {step} was "
-                f"not finite (loss {self._summary(figures.totals)['loss']:.3g}, gradient norm "
-                f"{float(figures.scalars['grad_norm']):.3g}): lower config.learning_rate, warm up "
-                "longer, set config.optimizer.clip_norm, or compute in float32. These updates were "
-                "left out, so the parameters and the checkpoints are finite"
+                f"not finite (loss {loss:.3g}, gradient norm {grad_norm:.3g}): lower "
+                "config.learning_rate, warm up longer, set config.optimizer.clip_norm, or compute "
+                "in float32. These updates were left out, so the parameters and the checkpoints "
+                "are finite"
             )
-        return len(skipped)
 
     def _summary(self, totals: TotalsByName) -> dict[str, float]:
         return summarize(totals, self._settings.objective.loss_weights)
@@ -248,9 +312,19 @@ class Reporter:
             rates["mfu"] = used / (peak * len(self._devices))
         return rates
 
-    def _write(self, step: int, split: str, figures: dict[str, float]) -> None:
-        if self._writers is not None:
-            self._writers.write(step, split, figures)
+    def _digest(self) -> str:
+        """A short hash of what this process's rows of the last batch hold."""
+        ids = None if self._input is None else self._input.get("input_ids")
+        return "" if ids is None else f"{zlib.crc32(np.ascontiguousarray(ids)):08x}"
+
+    def _write(self, step: int, split: str, figures: dict[str, Any]) -> None:
+        if self._writers is None:
+            return
+        self._writers.write(step, split, figures)
+        for finding in self._health.add({"step": step, "split": split, **figures}):
+            console.say(f"Warning: {finding.text}.")
+            how = {"rests_on_times": True} if finding.rests_on_times else {}
+            self.event(step, "warning", name=finding.name, text=finding.text, **how)
 
     def _restart_clock(self, step: int) -> None:
         self._clock, self._clock_step, self._waited = time.monotonic(), step, 0.0

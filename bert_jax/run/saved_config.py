@@ -11,11 +11,27 @@ from bert_jax.common.errors import UserError
 from bert_jax.common.renamed import RENAMED, RENAMED_FIELDS
 from bert_jax.config import default_config
 
-# Fields that may change when a run continues: they decide where and how it is computed or shown,
-# never the batches, the masks or the update. A change of any other field makes it another run.
+# Fields that may change when a run continues: where and how it is computed and shown, and how it
+# learns from here on. Never the batches and masks of the steps that were made: of the length of the
+# run and its phases, `continuation` allows what leaves those. A change of any other field makes it
+# another run.
 FREE_TO_CHANGE = (
+    "total_steps",
+    "stream.phases",
+    "learning_rate",
+    "warmup_steps",
+    "optimizer.schedule",
+    "optimizer.final_lr_fraction",
+    "optimizer.decay_steps",
+    "optimizer.decay_shape",
+    "optimizer.decay_power",
+    "optimizer.restarts",
+    "optimizer.muon_learning_rate",
+    "model.compute_dtype",
+    "mesh.micro_batches",
     "log_every",
     "eval_every",
+    "eval_batches",
     "checkpoint_every",
     "keep_checkpoints",
     "keep_every",
@@ -23,6 +39,10 @@ FREE_TO_CHANGE = (
     "max_skipped_updates",
     "watchdog_factor",
     "watchdog_minimum",
+    "spikes.threshold",
+    "spikes.window",
+    "spikes.left_out",
+    "spikes.rollbacks",
     "corpus.directory",
     "corpus.workers",
     "mesh.data",

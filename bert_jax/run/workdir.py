@@ -41,6 +41,7 @@ from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
 from bert_jax.model.compute_dtype import AUTO
 from bert_jax.model.heads import HEADS
+from bert_jax.run import continuation
 from bert_jax.run.saved_config import (
     Change,
     changes,
@@ -50,7 +51,7 @@ from bert_jax.run.saved_config import (
     to_json,
 )
 from bert_jax.training.checkpoint import restore_params
-from bert_jax.training.saved import saved_steps
+from bert_jax.training.saved import saved_steps, set_aside_after
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
@@ -83,6 +84,25 @@ def lock(workdir: Path) -> Iterator[None]:
         yield
 
 
+def go_back(workdir: Path, config: ConfigDict, step: int) -> None:
+    """Continue at an earlier checkpoint with a changed config; later ones are set aside.
+
+    With the config that the run has already, nothing is done, so that a command that is started
+    again does not go back again.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    steps = saved_steps(home(workdir) / CHECKPOINTS)
+    if step not in steps:
+        raise UserError(
+            f"--from_step={step}: {home(workdir) / CHECKPOINTS} holds the steps "
+            f"{', '.join(map(str, steps)) or 'of no checkpoint'}"
+        )
+    if changes(_read_config(workdir / CONFIG), config):
+        set_aside_after(home(workdir) / CHECKPOINTS, step)
+
+
 def check(workdir: Path, config: ConfigDict) -> list[Change]:
     """The fields that a run which continues in the directory changes; none for a new run.
 
@@ -109,6 +129,9 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
             f"--workdir={workdir} holds a run with another config: {'; '.join(different)}. "
             "Use another --workdir, or the config that the run began with"
         )
+    if found:
+        steps = saved_steps(home(workdir) / CHECKPOINTS)
+        continuation.check(parse(load_config(workdir)), parse(config), steps[-1], steps)
     return found
 
 

@@ -1,6 +1,6 @@
 """The batch at a step, without TensorFlow: a pure function that can be called anywhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ from jaxtyping import Int64, UInt32
 
 from bert_jax.corpus.store import TokenStore
 from bert_jax.stream import randomness
+from bert_jax.stream.left_out import LeftOut, batch_number, examples_left_out
 from bert_jax.stream.masking import Masker
 from bert_jax.stream.mixture import mixtures
 from bert_jax.stream.permutation import permute
@@ -40,13 +41,21 @@ class TrainBatches:
     permutation of the epoch the row to show. Nothing is stored, so any step costs the same.
     """
 
-    def __init__(self, store: TokenStore, settings: StreamSettings):
+    def __init__(
+        self, store: TokenStore, settings: StreamSettings, left_out: Sequence[LeftOut] = ()
+    ):
         """Opens the train split.
+
+        Args:
+          store: the corpus.
+          settings: of the run.
+          left_out: batches that no step uses, in ascending order.
 
         Raises:
           UserError: the corpus lacks what the objective or the weights need.
         """
         self.settings = settings
+        self._left_out = left_out
         self._maskers = [
             Masker(
                 store.vocabulary,
@@ -81,7 +90,7 @@ class TrainBatches:
     def example_index(self, step: int, rows_of: RowsOf = all_rows) -> Int64[np.ndarray, "B"]:
         """The example that each row at `step` shows, out of `num_examples` of its phase."""
         phase = self.settings.phase_at(step)
-        return self._positions(phase, _count(phase, step, rows_of)).example
+        return self._positions(phase, self._count(phase, step, rows_of)).example
 
     def sources(self, step: int, rows_of: RowsOf = all_rows) -> list[str]:
         """The name of the source that each row at `step` comes from."""
@@ -92,7 +101,7 @@ class TrainBatches:
     def batch(self, step: int, rows_of: RowsOf = all_rows) -> Batch:
         """The rows of the global batch at `step` that this process builds."""
         phase = self.settings.phase_at(step)
-        count = _count(phase, step, rows_of)
+        count = self._count(phase, step, rows_of)
         draw = draw_for(self.settings.seed, phase.first_example + count)
         position = self._positions(phase, count)
         examples = self._examples[phase.sequence_length]
@@ -104,6 +113,13 @@ class TrainBatches:
             phase.max_predictions,
             draw,
         )
+
+    def _count(self, phase: Phase, step: int, rows_of: RowsOf) -> Int64[np.ndarray, "B"]:
+        """The number of each row at `step` among all examples of its phase."""
+        before = examples_left_out(self._left_out, self.settings.phases, phase)
+        number = batch_number(self._left_out, phase, step)
+        first = before + (number - phase.start) * phase.global_batch_size
+        return first + rows_of(phase.global_batch_size)
 
     def _positions(self, phase: Phase, count: Int64[np.ndarray, "B"]) -> _Position:
         source, number = self._mixtures[phase.index].deal(count)
@@ -117,12 +133,6 @@ class TrainBatches:
                 example[rows] = first + permute(position, epoch[rows], size, key)
             first += size
         return _Position(example, epoch)
-
-
-def _count(phase: Phase, step: int, rows_of: RowsOf) -> Int64[np.ndarray, "B"]:
-    """The number of each row at `step` among all examples of its phase."""
-    first = (step - phase.start) * phase.global_batch_size
-    return first + rows_of(phase.global_batch_size)
 
 
 def draw_for(seed: int, counter: Int64[np.ndarray, "B"]) -> Draw:

@@ -11,6 +11,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.training import digests
 
 DAMAGED = ".damaged"  # ends the names of checkpoints that were set aside
+LATER = ".later"  # ends those of checkpoints after the one that a run went back to
 METRICS = "metrics"  # Orbax's item with the held-out loss, read of all checkpoints at the start
 
 
@@ -81,6 +82,14 @@ def set_aside_damaged(directory: AnyPath) -> None:
             )
 
 
+def set_aside_after(directory: AnyPath, step: int) -> None:
+    """Rename the checkpoints after `step` to `<step>.later`, and say so."""
+    for later in saved_steps(directory):
+        if later > step:
+            name = _set_aside(directory / str(later), LATER).name
+            console.say(f"Note: the checkpoint of step {later} is now {directory / name}")
+
+
 def choose(directory: AnyPath, step: int | None) -> int:
     """The step to load: `step`, or that of the newest whole checkpoint.
 
@@ -110,7 +119,7 @@ def choose(directory: AnyPath, step: int | None) -> int:
     return step
 
 
-def _set_aside(path: AnyPath) -> AnyPath:
-    target = path.with_name(path.name + DAMAGED)
+def _set_aside(path: AnyPath, ending: str = DAMAGED) -> AnyPath:
+    target = path.with_name(path.name + ending)
     remove_tree(target)
     return path.rename(target)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from bert_jax import model as model_lib
 from bert_jax.model import Batch, ModelConfig, Params, Totals
+from bert_jax.model.dropout import Rows, rows_of_batch
 from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
 from bert_jax.training.objectives import Objective
@@ -118,8 +119,9 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
 
         def add(total: Any, index: Array) -> tuple[Any, None]:
             part = jax.tree.map(lambda array: array[index], parts)
-            part_key = jax.random.fold_in(key, index)
-            return jax.tree.map(jnp.add, total, gradient(params, part, counts, part_key)), None
+            with rows_of_batch(Rows(index, micro_batches)):  # dropout is that of the whole batch
+                found = gradient(params, part, counts, key)
+            return jax.tree.map(jnp.add, total, found), None
 
         first = jax.tree.map(lambda array: array[0], parts)
         zeros = jax.tree.map(

@@ -1,8 +1,9 @@
 """Which attention probabilities are dropped: one rule for all backends.
 
 A probability [b, n, i, j] of B rows, N heads and L tokens has the index ((b N + n) L + i) L + j
-(modulo 2^32), whichever part of [B, N, L, L] a backend computes at a time and however rows and
-heads are sharded. Its random bits are a hash of that index and the key.
+(modulo 2^32), whichever part of [B, N, L, L] a backend computes at a time, however rows and heads
+are sharded, and into however many micro-batches the B rows are split. Its random bits are a hash of
+that index and the key.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Integer, PRNGKeyArray, UInt32
 
-from bert_jax.model.dropout import hashed
+from bert_jax.model.dropout import hashed, rows_in_context
 from bert_jax.model.placement import ROWS
 
 
@@ -23,13 +24,14 @@ class Dropout:
     Attributes:
       words: the two words of the key, uint32.
       first: b N + n of the first row and head.
-      heads: N of the whole call.
+      row_step: b N + n of a row minus that of the one before it: N, or with m micro-batches, of
+        which each has every m-th row, m N.
       rate: share of the probabilities that are dropped.
     """
 
     words: tuple[UInt32[Array, ""], UInt32[Array, ""]]
     first: UInt32[Array, ""]
-    heads: int = dataclasses.field(metadata={"static": True})
+    row_step: int = dataclasses.field(metadata={"static": True})
     rate: float = dataclasses.field(metadata={"static": True})
 
     @classmethod
@@ -38,11 +40,14 @@ class Dropout:
         if key is None or rate == 0.0:
             return None
         first, second = jax.random.key_data(key)
-        return cls((first, second), jnp.zeros((), jnp.uint32), heads, rate)
+        rows = rows_in_context()
+        first_row = jnp.asarray(rows.first, jnp.uint32) * jnp.uint32(heads)
+        return cls((first, second), first_row, heads * rows.stride, rate)
 
     def of_device(self, rows: int, heads: int) -> "Dropout":
         """The part of a device that holds so many rows and heads; inside `jax.shard_map`."""
-        first = jax.lax.axis_index(ROWS) * rows * self.heads + jax.lax.axis_index("tensor") * heads
+        row, head = jax.lax.axis_index(ROWS) * rows, jax.lax.axis_index("tensor") * heads
+        first = row * self.row_step + head
         return dataclasses.replace(self, first=self.first + first.astype(jnp.uint32))
 
     def bits(

@@ -48,7 +48,7 @@ def attend(
     if dropout is None:
         options, seed = Options(interpret, query.shape[2], 0.0), jnp.zeros(4, jnp.uint32)
     else:
-        options = Options(interpret, dropout.heads, dropout.rate)
+        options = Options(interpret, dropout.row_step, dropout.rate)
         seed = jnp.stack([*dropout.words, dropout.first, jnp.zeros_like(dropout.first)])
     return _flash(query, key, value, visible_ranges(segment_ids, window), seed, options)
 

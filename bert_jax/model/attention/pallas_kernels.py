@@ -24,12 +24,12 @@ class Options(NamedTuple):
 
     Attributes:
       interpret: run step by step on a CPU, for tests.
-      heads: N of the whole call, of which a device may have a part.
+      row_step: of `dropped.Dropout`.
       rate: share of the probabilities that are dropped; 0: none.
     """
 
     interpret: bool
-    heads: int
+    row_step: int
     rate: float
 
 
@@ -157,9 +157,9 @@ def _kept(options: Options, seed_ref: Any, length: int) -> Any:
     """A function of query and key positions: which probabilities this program keeps; None: all."""
     if not options.rate:
         return None
-    row = pl.program_id(1) * options.heads + pl.program_id(2)
+    row = pl.program_id(1) * options.row_step + pl.program_id(2)
     words = seed_ref[0], seed_ref[1]
-    dropout = Dropout(words, seed_ref[2], options.heads, options.rate)
+    dropout = Dropout(words, seed_ref[2], options.row_step, options.rate)
 
     def kept(
         query_positions: Int[Array, "Q"], key_positions: Int[Array, "K"]

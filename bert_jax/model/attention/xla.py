@@ -69,7 +69,8 @@ def dense(
     if dropout is not None:
         batch, heads = query.shape[0], query.shape[-2]
         blocks = (1,) * (query.ndim - 4)
-        row = jnp.arange(batch * heads).reshape(batch, *blocks, heads, 1, 1)  # B *C N L M
+        row = jnp.arange(batch)[:, None] * dropout.row_step + jnp.arange(heads)
+        row = row.reshape(batch, *blocks, heads, 1, 1)  # B *C N L M
         bits = dropout.bits(
             row, query_positions[..., None, :, None], key_positions[..., None, None, :], length
         )

@@ -1,0 +1,83 @@
+"""Changes of the config of a run that continues: the future may change, the past may not."""
+
+import json
+import shutil
+
+import pytest
+
+from bert_jax.common.errors import UserError
+from bert_jax.config import default_config, parse
+from bert_jax.run import continuation
+from bert_jax.run.saved_config import Change, changes, is_same_run, to_json
+from tests.runs import metrics, tiny, train
+
+
+def settings(**fields):
+    config = default_config()
+    config.total_steps, config.warmup_steps = 1000, 100
+    for name, value in fields.items():
+        group, _, field = name.rpartition("__")
+        (config[group] if group else config)[field] = value
+    return parse(config)
+
+
+RESTART = ({"at": 0.5, "warmup_steps": 100},)
+PHASES = ({"until": 0.9, "sequence_length": 64}, {"until": 1.0})
+
+
+def test_a_longer_run_must_say_how_its_learning_rate_goes_on():
+    old = settings()
+    jump = r"the learning rate would jump from 0 to 0\.000526\. .*restarts=\(\{'at': 0\.5, "
+    with pytest.raises(UserError, match=rf"{jump}.*--from_step=STEP \(saved: 500, 1000\)"):
+        continuation.check(old, settings(total_steps=2000), 1000, [500, 1000])
+    again = settings(total_steps=2000, optimizer__restarts=RESTART)
+    continuation.check(old, again, 1000, [500, 1000])
+    continuation.check(old, settings(total_steps=1200), 500, [500])  # a small rise
+    continuation.check(old, settings(total_steps=600), 500, [500])  # shorter
+    with pytest.raises(UserError, match="is 400, and the run is at step 500 already"):
+        continuation.check(old, settings(total_steps=400), 500, [500])
+
+
+def test_phases_may_change_after_the_checkpoint_only():
+    old = settings(stream__phases=PHASES)
+    with pytest.raises(UserError, match=r"end at the steps \[900, 1000\] .* now at \[1080, 1200\]"):
+        continuation.check(old, settings(total_steps=1200, stream__phases=PHASES), 950, [950])
+    continuation.check(old, settings(total_steps=1200, stream__phases=PHASES), 800, [800])
+    same = ({**PHASES[0], "until": 0.75}, PHASES[1])
+    again = ({"at": 950 / 1200, "warmup_steps": 50},)
+    longer = settings(total_steps=1200, stream__phases=same, optimizer__restarts=again)
+    continuation.check(old, longer, 950, [950])
+    rate = {"stream__final_mask_rate": 0.3}  # changes over the whole run
+    with pytest.raises(UserError, match="would have other batches"):
+        continuation.check(settings(**rate), settings(total_steps=1200, **rate), 500, [500])
+
+
+def test_what_changes_is_listed_and_some_of_it_is_another_run():
+    old, new = default_config(), default_config()
+    new.seed, new.learning_rate, new.mesh.micro_batches = 1, 5.0, 2
+    found = changes(json.loads(to_json(old)), new)
+    assert found == [
+        Change("learning_rate", 1e-3, 5.0),
+        Change("mesh.micro_batches", 1, 2),
+        Change("seed", 0, 1),
+    ]
+    assert [change.field for change in found if not is_same_run(*change)] == ["seed"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_made_longer_and_says_what_changed(corpus, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    config = tiny(corpus)
+    config.total_steps, config.learning_rate = 24, 2e-4
+    config.optimizer.restarts = ({"at": 20 / 24, "warmup_steps": 2},)
+    phases = [dict(phase) for phase in config.stream.phases]
+    phases[0]["until"] = 18 / 24
+    config.stream.phases = tuple(phases)
+    said = train(config, workdir).said
+    assert "Continuing at step 20 of 24" in said
+    changed = {e["field"] for e in metrics.read_events(workdir) if e["event"] == "config_change"}
+    assert changed == {"total_steps", "learning_rate", "optimizer.restarts", "stream.phases"}
+    later = [record for record in metrics.read(workdir) if record["step"] > 20]
+    rates = [record["learning_rate"] for record in later if record["split"] == "train"]
+    assert rates[0] == 0.0 < rates[1]
