@@ -47,6 +47,7 @@ FLAGS = flags.FLAGS
 TRACKS = {
     "cpu": {"layers": 4, "width": 256, "rows": 32},
     "gpu": {"layers": 12, "width": 768, "rows": 256},
+    "tiny": {"layers": 1, "width": 64, "rows": 4},  # to see that the script runs
 }
 LENGTH = 128
 TIMED = 12  # steps of a trial run that the schedule is laid out by

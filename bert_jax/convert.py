@@ -24,7 +24,7 @@ from bert_jax.corpus.tokenizers.load import open_tokenizer
 from bert_jax.corpus.tokenizers.text_files import read_utf8
 from bert_jax.interop import hugging_face, parity, vocabulary_change
 from bert_jax.interop.extension import extend
-from bert_jax.interop.folder_tokenizer import open_folder_tokenizer
+from bert_jax.interop.folder_tokenizer import open_folder_tokenizer, open_wordpiece
 from bert_jax.interop.sentence_transformers import POOLINGS
 from bert_jax.run import exports, imported, pretrained
 from bert_jax.run.workdir import HUGGING_FACE, Run, load_run
@@ -98,8 +98,8 @@ def _new_tokenizer(old: Tokenizer) -> Tokenizer | None:
             return open_folder_tokenizer(path)
         if not path.is_file():
             raise UserError(f"--vocabulary={path} is missing: there is no such file")
-        if path.name == "vocab.txt":
-            return open_folder_tokenizer(path.parent)
+        if path.suffix == ".txt":
+            return open_wordpiece(path)
         return open_tokenizer(path, lowercase=False)
     return None
 

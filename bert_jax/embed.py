@@ -33,7 +33,6 @@ def define_flags() -> None:
     flags.DEFINE_bool("normalize", False, "Divide each vector by its length")
     flags.DEFINE_integer("max_length", 512, "Tokens of a text; longer ones are cut", lower_bound=3)
     flags.DEFINE_integer("batch_size", 64, "Texts of a batch", lower_bound=1)
-    flags.DEFINE_bool("allow_pickle", False, "Read weights that are pickles (pytorch_model.bin)")
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
     count = sum(1 for _ in _lines(source))
     if not count:
         raise UserError(f"--input={source} has no lines")
-    model = pretrained.load(FLAGS.workdir, FLAGS.step, allow_pickle=FLAGS.allow_pickle)
+    model = pretrained.load(FLAGS.workdir, FLAGS.step)
     vectors = embed(
         jax.device_put(model.params),
         model.model,

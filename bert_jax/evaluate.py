@@ -37,7 +37,6 @@ def define_flags() -> None:
         ["heldout", "train"],
         "Documents that were not trained on, or those that were",
     )
-
     flags.DEFINE_string(
         "pairs",
         None,

@@ -25,7 +25,7 @@ def open_folder_tokenizer(folder: Path) -> Tokenizer:
     """
     openers: dict[str, Callable[[Path], Tokenizer]] = {
         hugging_face.FILE: _open_json,
-        VOCABULARY: _open_wordpiece,
+        VOCABULARY: open_wordpiece,
         BYTE_LEVEL[1]: _open_byte_level,
         sentencepiece.MODEL: _open_sentencepiece,
         "spiece.model": _open_sentencepiece,
@@ -47,8 +47,11 @@ def _open_sentencepiece(path: Path) -> Tokenizer:
     return sentencepiece.SentencePieceTokenizer.open(path)
 
 
-def _open_wordpiece(path: Path) -> Tokenizer:
-    """A `vocab.txt`; without a word on case, it is of lower case if no token has an upper one."""
+def open_wordpiece(path: Path) -> Tokenizer:
+    """A `vocab.txt`, with the case that the `tokenizer_config.json` beside it says.
+
+    Where there is none, the vocabulary is of lower case if no token has an upper-case letter.
+    """
     values = _config(path.parent)
     pieces = path.read_text(encoding="utf-8", errors="replace").split("\n")
     has_upper = any(piece != piece.lower() for piece in pieces if not piece.startswith("["))

@@ -78,6 +78,7 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
 
     traced = Traced()
     traced.model = model
+    traced.eval()  # without dropout
     length = min(16, config.max_position_embeddings)
     example = tuple(torch.ones((2, length), dtype=torch.int64) for _ in names)
     axes = {

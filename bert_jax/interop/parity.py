@@ -202,11 +202,12 @@ def packed_batch(config: ModelConfig) -> NumpyBatch:
 
 
 def text_batch(config: ModelConfig, texts: Sequence[Int[np.ndarray, "_"]]) -> NumpyBatch:
-    """Rows of the first texts, one each, with padding."""
+    """Rows of the first texts, one each and of segment 0, with padding."""
     length = _length(config)
     texts = [ids[:length] for ids in texts[:TEXTS]]
     rows = np.array([[1] * len(ids) + [0] * (length - len(ids)) for ids in texts])
     batch = _batch(config, rows, np.broadcast_to(np.arange(length), rows.shape))
+    batch["token_type_ids"][:] = 0
     for row, ids in zip(batch["input_ids"], texts, strict=True):
         row[: len(ids)] = ids
     return batch

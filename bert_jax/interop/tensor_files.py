@@ -34,8 +34,9 @@ def read_tensors(folder: Path, *, allow_pickle: bool = False) -> Tensors:
             continue
         if name == BIN and not allow_pickle:
             raise UserError(
-                f"{files[0]} is a pickle, which can run code as it is read: convert it to "
-                "safetensors, or allow it with --allow_pickle if you trust where it is from"
+                f"{files[0]} is a pickle, which can run code as it is read: get the model as "
+                "safetensors, or, if you trust where it is from, make a workdir of it with "
+                "`python -m bert_jax.convert import --allow_pickle`"
             )
         read = _read_safetensors if name == SAFETENSORS else _read_bin
         tensors: Tensors = {}

@@ -69,12 +69,13 @@ def resolve(config: ConfigDict) -> None:
             f"({workdir.CONFIG} is missing); name the --workdir of a run, workdir@step, or a "
             "folder of transformers"
         )
+    is_import = workdir.imported_from(source.directory) is not None
+    if (source.is_folder or is_import) and config.init_state != "params":
+        raise UserError(
+            f"config.init_from={config.init_from} was trained elsewhere and has parameters alone: "
+            f"set config.init_state to params, not {config.init_state}"
+        )
     if source.is_folder:
-        if config.init_state != "params":
-            raise UserError(
-                f"config.init_from={config.init_from} is a folder of transformers, which has "
-                f"parameters alone: set config.init_state to params, not {config.init_state}"
-            )
         return
     try:
         step = processes.of_first(

@@ -272,7 +272,13 @@ def load_config(workdir: Path) -> ConfigDict:
     path = workdir / CONFIG
     if not path.is_file():
         raise UserError(f"--workdir={workdir}: {path} is missing, so no run was begun there")
-    return from_dict(_read_config(path))
+    values = _read_config(path)
+    if "model_type" in values:
+        raise UserError(
+            f"--workdir={workdir} is a folder of transformers, and this needs a run: make one of "
+            f"it with `python -m bert_jax.convert import --from={workdir} --workdir=DIR`"
+        )
+    return from_dict(values)
 
 
 def load_run(workdir: Path, step: int | None = None) -> Run:

@@ -28,7 +28,7 @@ def test_attention_is_shown(family, redrawn, tokenizer_directory, tmp_path, monk
         if "attentions" in block:
             exec(block, names)
     assert len(names["attentions"]) == family.num_hidden_layers
-    assert "head_view" in Path("attention.html").read_text()
+    assert "[CLS]" in Path("attention.html").read_text()
     assert Path("attention.png").stat().st_size > 5000
 
 

@@ -32,6 +32,11 @@ def test_import_and_export_give_back_the_same_bytes(folder, tmp_path):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
+def test_a_folder_of_transformers_is_no_run(folder):
+    with pytest.raises(UserError, match=r"is a folder of transformers.*convert import --from="):
+        workdir.load_run(folder)
+
+
 def test_words_can_be_added_to_the_vocabulary(folder, tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("zymurgy\nquux-9\nthe\n\n")

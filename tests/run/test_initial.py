@@ -25,12 +25,13 @@ def test_parameters_begin_a_run_at_step_0_and_the_checkpoint_is_recorded(
 ):
     """With a learning rate of 0, the parameters stay."""
     config = tiny(corpus, **kept, learning_rate=0.0, total_steps=5, warmup_steps=0, seed=3)
-    config.optimizer.name = "adamw"
+    config.model.compute_dtype = "auto"
     said = train(config, tmp_path / "run").said
     assert "Starting a run of 5 steps" in said
     assert f"begins with {finished.workdir}@20" in said
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["init_from"] == f"{finished.workdir}@20"
+    assert recorded["model"]["compute_dtype"] in ("float32", "bfloat16")
     ours, theirs = load_run(tmp_path / "run").params, load_run(finished.workdir).params
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     # The same command again: a later checkpoint of that run would not make this another one.
@@ -58,6 +59,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert not (tmp_path / "run" / "checkpoints" / "5").exists()
 
 
+@pytest.mark.slow
 def test_an_exported_folder_begins_a_run_as_well(corpus, finished, kept, tmp_path):
     fields = kept | {"init_from": f"{finished.workdir}/hf"}
     config = tiny(corpus, **fields, learning_rate=0.0, total_steps=5, warmup_steps=0)
@@ -92,6 +94,7 @@ def test_a_decay_that_branches_off_a_stable_run_equals_the_straight_run(corpus, 
         train(other_corpus, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_warm_optimizer_begins_its_schedule_again(corpus, finished, kept, tmp_path):
     config = tiny(corpus, **kept, init_state="optimizer", total_steps=5, checkpoint_every=1)
     config.keep_checkpoints = 5

@@ -1,0 +1,3 @@
+"""Tokenizers and small encoders, made once."""
+
+from tests.encoders import classic, redrawn, tokenizer_directory, wordpiece_directory  # noqa: F401
