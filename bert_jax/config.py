@@ -85,6 +85,8 @@ def default_config() -> ConfigDict:
     spikes.left_out = 16  # batches that are left out, the spike's and those before it
     spikes.rollbacks = 3  # so many in a run; the next spike stops it
 
+    config.tracker = ""  # where figures go besides the workdir: wandb | trackio | empty: nowhere
+
     config.corpus = corpus = ConfigDict()
     # text: jsonl: parquet: csv: tsv: tfds: docs:; several with " + ", or a list; docs/corpus.md
     corpus.source = TextOrMore("docs:")
@@ -270,6 +272,7 @@ class RunSettings:
       keep_checkpoints, keep_every, keep_best: as in the config.
       max_skipped_updates, watchdog_factor, watchdog_minimum, spikes: as in the config.
       objective: examples and losses.
+      tracker: where figures go besides the workdir; empty: nowhere.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
       stream: seed, objective and phases.
@@ -291,6 +294,7 @@ class RunSettings:
     watchdog_minimum: float
     spikes: SpikeSettings
     objective: Objective
+    tracker: str
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
     stream: StreamSettings
@@ -355,6 +359,7 @@ def parse(config: ConfigDict) -> RunSettings:
         spikes=parse_spikes(config),
         **{name: steps(name, config[name], config.total_steps, least=1) for name in INTERVALS},
         objective=objective,
+        tracker=config.tracker,
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
         stream=StreamSettings(config.seed, objective, parse_phases(config)),

@@ -49,19 +49,16 @@ def finetune(config: ConfigDict, directory: Path) -> None:
     records = [splits(task.settings.data) for task in settings.tasks]
     start = load_start(settings.init, lambda: texts(records))
     model = encoder(settings, start)
-    for task in settings.tasks:
-        task.check_model(model)
-        if task.in_batch and settings.mesh.micro_batches > 1:
-            raise UserError(
-                f"config.mesh.micro_batches is {settings.mesh.micro_batches}: {task.name} learns "
-                "from the other rows of a batch, which must stay whole; set it to 1"
-            )
+    check_tasks(settings, model)
+
+    # --- Text becomes rows of tokens, once.
+    tasks = [
+        prepare(task, of_task, start.tokenizer, directory / finetuned.ROWS)
+        for task, of_task in zip(settings.tasks, records, strict=True)
+    ]
     with workdir.lock(directory), StopRequests() as stop_requests:
-        # --- Text becomes rows of tokens, once.
-        tasks = [
-            prepare(task, of_task, start.tokenizer, directory / finetuned.ROWS)
-            for task, of_task in zip(settings.tasks, records, strict=True)
-        ]
+        for task in tasks:
+            task.keep()
         finetuned.claim(directory, config, model, start.tokenizer)
         run = Finetuning(
             settings,
@@ -80,6 +77,21 @@ def finetune(config: ConfigDict, directory: Path) -> None:
             for index in range(settings.seeds)
         ]
         finetune_finish.finish(run, baseline, results)
+
+
+def check_tasks(settings: FinetuneSettings, model: ModelConfig) -> None:
+    """Check that the tasks can be learned with this encoder and mesh.
+
+    Raises:
+      UserError: one cannot.
+    """
+    for task in settings.tasks:
+        task.check_model(model)
+        if task.in_batch and settings.mesh.micro_batches > 1:
+            raise UserError(
+                f"config.mesh.micro_batches is {settings.mesh.micro_batches}: {task.name} learns "
+                "from the other rows of a batch, which must stay whole; set it to 1"
+            )
 
 
 def encoder(settings: FinetuneSettings, start: Start) -> ModelConfig:

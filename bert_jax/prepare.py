@@ -7,18 +7,21 @@ and to prepare one store for many runs (`--config.corpus.directory=DIR`). No acc
 needed. With `--runner` the work is done by an Apache Beam pipeline, see docs/corpus.md.
 """
 
+import json
+
 from absl import flags
 
 from bert_jax.common import command_line
-from bert_jax.config import parse
+from bert_jax.config import RunSettings, parse
+from bert_jax.corpus.audit import pair_warnings
 from bert_jax.corpus.build import build_store
-from bert_jax.corpus.store import SPLITS, TokenStore
+from bert_jax.corpus.store import REPORT, SPLITS, TokenStore
 
 FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Print a summary of the config's token store, which is built if it does not exist."""
+    """Print what is in the config's token store, built if it does not exist, and a verdict."""
     settings = parse(command_line.config())
     directory = settings.store_directory(command_line.workdir())
     if FLAGS.verify:
@@ -29,7 +32,36 @@ def main() -> None:
         from bert_jax.corpus import beam
 
         engine = beam.engine([f"--runner={FLAGS.runner}", *FLAGS.beam_option])
-    print(summary(build_store(settings.corpus, directory, settings.objective.needs, engine)))
+    store = build_store(settings.corpus, directory, settings.objective.needs, engine)
+    print(summary(store))
+    print(verdict(store, settings))
+
+
+def verdict(store: TokenStore, settings: RunSettings) -> str:
+    """What training on the store will cost, and what should be changed before."""
+    tokens = store.manifest["splits"]["train"]["tokens"]
+    lines = [f"  cost     {tokens:,} tokens an epoch; {_epochs(tokens, settings)}"]
+    report = store.directory / REPORT
+    facts = json.loads(report.read_text()) if report.is_file() else {}
+    found = facts.get("warnings", []) + pair_warnings(store.manifest, settings.objective.needs)
+    warnings = list(dict.fromkeys(found))
+    lines += [f"  warning  {text}" for text in warnings]
+    ready = "ready to train" if not warnings else "see the warnings, then train"
+    return "\n".join([*lines, f"  verdict  {ready}"])
+
+
+def _epochs(tokens: int, settings: RunSettings) -> str:
+    if not settings.total_steps:
+        return "as many of them as fit in config.budget"
+    phases = settings.stream.phases
+    seen = sum(
+        (phase.stop - phase.start) * phase.global_batch_size * phase.sequence_length
+        for phase in phases
+    )
+    return (
+        f"the recipe's {settings.total_steps:,} steps see {seen:,} tokens, "
+        f"{seen / max(tokens, 1):.1f} epochs"
+    )
 
 
 def summary(store: TokenStore) -> str:

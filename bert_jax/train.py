@@ -19,17 +19,20 @@ from ml_collections import ConfigDict
 
 from bert_jax.common import bucket, command_line, compile_cache, console, memory, processes
 from bert_jax.common.errors import UserError
-from bert_jax.config import RunSettings, parse
+from bert_jax.config import RunSettings, load_config, parse
 from bert_jax.corpus.build import build_store
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.configs import architecture
 from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
-from bert_jax.run import agreement, budget, finish, goodput, initial, rollback, workdir
+from bert_jax.run import agreement, budget, finish, goodput, initial, rollback, trackers, workdir
+from bert_jax.run import preset as presets
 from bert_jax.run.goodput import Clock
 from bert_jax.run.health import entropy
+from bert_jax.run.preset import Preset
 from bert_jax.run.progress import Reporter
+from bert_jax.run.report.live import LiveReport
 from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
@@ -44,7 +47,11 @@ from bert_jax.training.step import compile_steps
 
 
 def train(
-    config: ConfigDict, directory: Path, clock: Clock | None = None, from_step: int | None = None
+    config: ConfigDict,
+    directory: Path,
+    clock: Clock | None = None,
+    from_step: int | None = None,
+    preset: Preset | None = None,
 ) -> None:
     """Train what `config` describes in `directory`, or continue there.
 
@@ -53,6 +60,7 @@ def train(
       directory: of the run.
       clock: of this process; None: it begins now.
       from_step: go back to this checkpoint, to continue with a changed config.
+      preset: the config file that `config` comes from, for the report.
 
     Raises:
       UserError: the config, the corpus or the directory is invalid; the message gives the fix.
@@ -69,12 +77,15 @@ def train(
         settings = parse(config)
     models = settings.models(vocab_size(settings.corpus.tokenizer))
     check(settings.training, settings.stream.phases, models, mesh)
+    trackers.check(settings.tracker)
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
         bucket.pull(directory)
         if from_step is not None and jax.process_index() == 0:
             workdir.go_back(directory, config, from_step)
         agreement.expect_shared_workdir(directory)
+        if jax.process_index() == 0:
+            presets.write(directory, preset)
         clock = clock or Clock()
         while True:
             changes = workdir.check(directory, config)
@@ -192,6 +203,7 @@ def train_locked(
         entropy(store.token_counts),
     )
     reporter.start(config_hash(config), changes)
+    live = LiveReport(directory, store, "mlm" in settings.objective.loss_weights)
     if jax.process_index() == 0:
         workdir.write_config(directory, config)
     with (
@@ -219,6 +231,9 @@ def train_locked(
                 if probe and (done % settings.probe.every == 0 or is_last):
                     with reporter.pause(figures, "evaluation"):
                         reporter.probe(done, probe.scores(state.params))
+                if held_out_loss is not None:
+                    with reporter.pause(figures, "evaluation"):
+                        live.renew(done, models[phase.index], state.params)
                 if is_last:
                     reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
@@ -241,7 +256,7 @@ def train_locked(
         console.say(budget.took(config.budget, clock.seconds()))
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
-    finish.finish(directory, store)
+    finish.finish(directory)
 
 
 @contextlib.contextmanager
@@ -326,7 +341,8 @@ def main() -> None:
     else:
         command_line.expect_one_process(os.environ)
     compile_cache.use(flags.FLAGS.compile_cache)
-    train(command_line.config(), command_line.workdir(), clock, flags.FLAGS.from_step)
+    preset = Preset(command_line.config_name(), load_config(*command_line.config_file()))
+    train(command_line.config(), command_line.workdir(), clock, flags.FLAGS.from_step, preset)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """What README and docs name exists: commands, files, registries and config fields."""
 
 import importlib
+import os
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +52,25 @@ def test_config_fields_exist(page):
     for name in re.findall(r"\bconfig\.([a-z_]+(?:\.[a-z0-9_]+)?)\b", page[1]):
         if name not in ("json", "py", "field"):  # files, and --config.field=value
             assert name in fields or name in config, name
+
+
+def test_the_reference_of_the_config_is_that_of_the_code():
+    written = runpy.run_path(str(ROOT / "docs" / "config_reference.py"))
+    fields = written["fields"]((ROOT / "bert_jax" / "config.py").read_text())
+    assert {field.name for field in fields} >= set(flatten(default_config().to_dict()))
+    again = "run python docs/config_reference.py"
+    assert (ROOT / "docs" / "settings.md").read_text() == written["page"](), again
+
+
+@pytest.mark.slow
+def test_the_site_of_the_documentation_is_built(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        check=True,
+    )
+    assert (tmp_path / "first-run" / "index.html").exists()
 
 
 def test_registries_of_the_readme_exist():

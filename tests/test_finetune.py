@@ -100,3 +100,13 @@ def test_another_config_is_refused_before_anything_is_written(config, classified
     with pytest.raises(UserError, match=r"learning_rate was 0\.003 and is now 1\.0"):
         finetune(changed, classified)
     assert finetuned.read_result(classified / "seeds" / "0") is not None
+
+
+def test_bad_data_leaves_nothing_behind(config, data, tmp_path):
+    other = tmp_path / "validation.tsv"
+    other.write_text("sentence\tlabel\na film\tneutral\n")
+    changed = config.copy_and_resolve_references()
+    changed.data.validation = str(other)
+    with pytest.raises(UserError, match="line 2: the label 'neutral' is not one of"):
+        finetune(changed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

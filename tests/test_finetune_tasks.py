@@ -99,6 +99,18 @@ def test_sentence_transformers_encode_as_the_similarity_task_does(finished, tmp_
     assert (first * second).sum(axis=1) == pytest.approx(kept, abs=1e-4)
 
 
+def test_a_fine_tuned_folder_of_transformers_is_a_start_too(finished, tmp_path):
+    (tmp_path / "a.jsonl").write_text(lines(PAIRS))
+    fields = {"data.text_pair": "text_pair", "total_steps": 2}
+    first = finetune(
+        tiny("regression", finished.workdir, tmp_path / "a.jsonl", **fields), tmp_path / "first"
+    )
+    second = finetune(
+        tiny("regression", first / "hf", tmp_path / "a.jsonl", **fields), tmp_path / "second"
+    )
+    assert (second / "hf" / "model.safetensors").is_file()
+
+
 def test_several_tasks_share_an_encoder(finished, tmp_path):
     (tmp_path / "a.jsonl").write_text(lines(TOPICS))
     (tmp_path / "b.jsonl").write_text(lines(PAIRS))

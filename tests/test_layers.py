@@ -23,6 +23,7 @@ LAYERS = (
 )
 HEIGHT = {package: height for height, layer in enumerate(LAYERS) for package in layer}
 COMMANDS = len(LAYERS)  # the height of every other top-level module
+HEIGHT["api"] = COMMANDS + 1  # the commands, from Python
 
 # TensorFlow takes seconds to import, and the step, the conversion and inference run without it.
 USES_TENSORFLOW = {"stream/pipeline.py", "corpus/readers/tfds.py"}

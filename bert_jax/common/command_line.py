@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from bert_jax.common import bucket, platforms
+from bert_jax.common import bucket, config_files, platforms
 from bert_jax.common.errors import UserError
 from bert_jax.common.renamed import RENAMED_FIELDS
 
@@ -31,8 +31,8 @@ def define_config() -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Config file, with an argument after a colon: configs/bert.py:tiny. --config.FIELD=VALUE "
-        "sets a field; bert_jax/config.py lists them",
+        "Config, with an argument after a colon: quickstart, bert:tiny, your/own.py. "
+        "--config.FIELD=VALUE sets a field; bert_jax/config.py lists them",
     )
     define_workdir("Where the run lives. Default: runs/<config file>[-<argument>]")
 
@@ -71,11 +71,22 @@ def config() -> ConfigDict:
     return FLAGS.config
 
 
+def config_name() -> str:
+    """`--config` without the fields that are set: `configs/bert.py:tiny`."""
+    return config_flags.get_config_filename(FLAGS["config"])
+
+
+def config_file() -> tuple[str, str]:
+    """The config file and its argument."""
+    file, _, arg = config_name().partition(":")
+    return file, arg
+
+
 def workdir() -> Path:
     """The run's directory as the command line gives it; for gs:// a new local copy."""
     if FLAGS.workdir:
         return bucket.opened(FLAGS.workdir)
-    file, _, arg = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    file, arg = config_file()
     return Path("runs") / "-".join(filter(None, [Path(file).stem, arg]))
 
 
@@ -100,6 +111,15 @@ def run(main: Callable[[], None]) -> None:
 
     `--help` prints the command's docstring and its flags.
     """
+    _run(lambda argv: _guarded(main), _parse)
+
+
+def run_with_arguments(main: Callable[[list[str]], None]) -> None:
+    """`run` for a command whose command line also holds arguments that are not flags."""
+    _run(lambda argv: _guarded(lambda: main(argv[1:])), _parse_flags)
+
+
+def _run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TensorFlow log each step of their work
     platforms.hide_missing_tpu()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -107,12 +127,19 @@ def run(main: Callable[[], None]) -> None:
     if asked := [arg for arg in sys.argv[1:] if arg in HELP]:
         app.usage(shorthelp="--helpfull" not in asked, writeto_stdout=True)
         sys.exit(0)  # absl's own exits with 1
-    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(lambda: _parse(argv)))
+    app.run(main, flags_parser=lambda argv: _guarded(lambda: parse(argv)))
 
 
 def _parse(argv: list[str]) -> list[str]:
+    rest = _parse_flags(argv)
+    if unknown := rest[1:]:
+        raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --")
+    return rest
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        rest = FLAGS(argv)
+        rest = FLAGS([_with_config_file(argument) for argument in argv])
         if "config" in FLAGS:
             if FLAGS.config is None:
                 raise UserError(f"--config=FILE[:argument] is missing; {_known_configs()}")
@@ -121,17 +148,20 @@ def _parse(argv: list[str]) -> list[str]:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(_config_problem(str(error))) from error
-    if unknown := rest[1:]:
-        raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --")
     return rest
 
 
 def _known_configs() -> str:
-    """The config files in `configs/`: of the working directory, else of the repository."""
-    for root in (Path("configs"), Path(__file__).parents[2] / "configs"):
-        if files := sorted(path for path in root.rglob("*.py") if path.stem != "__init__"):
-            return f"there are {', '.join(map(str, files))}"
-    return "config files are in the directory configs of the repository"
+    return f"there are {', '.join(config_files.names())}, and your own files (path.py)"
+
+
+def _with_config_file(argument: str) -> str:
+    """`--config=quickstart` as `--config=.../configs/quickstart.py`; any other flag as it is."""
+    if not argument.startswith(("--config=", "-config=")):
+        return argument
+    flag, _, value = argument.partition("=")
+    name, colon, arg = value.partition(":")
+    return f"{flag}={config_files.find(name)}{colon}{arg}"
 
 
 def _config_problem(message: str) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,11 +34,20 @@ def fill_mask(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     top: int = 5,
+    fetch: Callable[[Any], Any] = jax.device_get,
 ) -> list[list[list[Prediction]]]:
     """The `top` most probable tokens for each [MASK] of each text, the most probable first.
 
     Batches have a few fixed shapes, so that later calls compile nothing unless a text is much
     longer. Special tokens are never predicted.
+
+    Args:
+      params: of the encoder.
+      model_config: of the encoder.
+      tokenizer: that it was trained with.
+      texts: each with at least one [MASK].
+      top: tokens for each [MASK].
+      fetch: brings arrays to the host.
 
     Raises:
       UserError: a text has no [MASK], or more tokens than the model takes.
@@ -50,9 +59,7 @@ def fill_mask(
         chunk = rows[start : start + MAX_ROWS]
         batch = _batch(chunk, tokenizer, model_config)
         special = np.flatnonzero(tokenizer.vocabulary.is_special).astype(np.int32)
-        probabilities, ids = jax.device_get(
-            _most_probable(model_config, top, params, batch, special)
-        )
+        probabilities, ids = fetch(_most_probable(model_config, top, params, batch, special))
         for row, ids_of_row, of_row in zip(chunk, ids, probabilities, strict=False):
             masks = np.count_nonzero(row == tokenizer.vocabulary.mask_id)
             pairs = zip(ids_of_row[:masks], of_row[:masks], strict=True)

@@ -6,6 +6,7 @@ output, activations are rounded as they come. PyTorch's own (`torch.ao.quantizat
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,17 +88,20 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
     }
     (folder / FOLDER).mkdir()
     path = folder / FOLDER / FLOAT
-    torch.onnx.export(
-        traced,
-        example,
-        path,
-        input_names=names,
-        output_names=[output],
-        dynamic_shapes=((axes,) * len(names),),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it lists what is not installed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own ways
+        torch.onnx.export(
+            traced,
+            example,
+            path,
+            input_names=names,
+            output_names=[output],
+            dynamic_shapes=((axes,) * len(names),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     if int8:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

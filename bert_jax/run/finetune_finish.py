@@ -156,7 +156,9 @@ def copy(source: Path, target: Path) -> None:
 def say(figures: Mapping[str, Any], run: Finetuning) -> None:
     """Print a task's figures; the last line is `RESULT task metric value ± std baseline`."""
     metric, value = figures["metric"], figures["value"]
-    console.say(f"\n{figures['task']} on {run.reported}, {len(figures['seeds'])} seeds:")
+    count = len(figures["seeds"])
+    seeds = "1 seed" if count == 1 else f"mean of {count} seeds"
+    console.say(f"\n{figures['task']} on {run.reported}, {seeds}:")
     for name, number in figures["metrics"].items():
         console.say(f"  {name:16} {number:.4f}")
     console.say(

@@ -72,7 +72,7 @@ def of_task(
     run: Finetuning, prepared: Prepared, result: Mapping[str, Any], found: Sequence[Prediction]
 ) -> list[str]:
     """The sections of one task."""
-    task, records = prepared.task, prepared.records[prepared.reported]
+    task, records = prepared.task, prepared.records[run.reported]
     tiles = page.tiles(
         [
             (f"{result['value']:.4f} ± {result['std']:.4f}", f"{task.metric}, {run.reported}"),

@@ -86,13 +86,13 @@ def write_result(
     for index, prepared in enumerate(run.tasks):
         task, records = prepared.task, prepared.records
         task.calibrate(run.predict(index, params, "validation"), records["validation"])
-        found = run.predict(index, params, prepared.reported)
-        scores[task.name] = task.score(found, records[prepared.reported])
+        found = run.predict(index, params, run.reported)
+        scores[task.name] = task.score(found, records[run.reported])
         states[task.name] = task.state()
         lines = [
             {"id": name_of_example(record, number)} | prediction | {"gold": task.gold(record)}
             for number, (record, prediction) in enumerate(
-                zip(records[prepared.reported], found, strict=True)
+                zip(records[run.reported], found, strict=True)
             )
         ]
         write_lines(directory / f"predictions-{task.name}.jsonl", lines)

@@ -1,27 +1,21 @@
 """The end of a run: export to Hugging Face, print sample predictions, write the report."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from bert_jax.common import bucket, console, processes
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.store import Split, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
-from bert_jax.inference.fill_mask import fill_mask, readable
 from bert_jax.interop import parity
 from bert_jax.interop.usage import pytorch_lines
-from bert_jax.run import exports, goodput, metrics, report, workdir
+from bert_jax.run import exports, goodput, metrics, report, samples, workdir
+from bert_jax.run.console import describe
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
-SHOWN = 4  # sentences with a masked word
-LENGTHS = range(9, 25)  # tokens of a sentence: enough context, short enough to read
 
-
-def finish(directory: Path, store: TokenStore) -> None:
+def finish(directory: Path) -> None:
     """Export to Hugging Face, print sample predictions, write the report and `finished.json`.
 
     A failed check of the export becomes a warning in the report: the run itself is complete.
@@ -31,9 +25,8 @@ def finish(directory: Path, store: TokenStore) -> None:
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
 
     def write() -> None:
-        held_out = store.split("heldout")
         warnings = export(run, directory / HUGGING_FACE)
-        show_predictions(run, held_out)
+        show_predictions(directory, mask_text(load_tokenizer(run.tokenizer_directory)))
         report.write(directory, warnings)
         workdir.mark_finished(directory, run.step, warnings)
         bucket.push(directory)
@@ -70,38 +63,17 @@ def is_finished(directory: Path, total_steps: int) -> bool:
     return finished is not None and finished["step"] == total_steps
 
 
-def show_predictions(run: Run, split: Split) -> None:
-    """Print held-out sentences with one word masked, and the model's predictions for it."""
-    tokenizer = load_tokenizer(run.tokenizer_directory)
-    examples = list(masked_sentences(split, tokenizer, SHOWN))
-    if not examples:
+def show_predictions(workdir: Path, mask: str) -> None:
+    """Print held-out sentences with one word masked, and the model's last guesses for it."""
+    evaluations = samples.read(workdir)
+    if not evaluations:
         return
-    texts, mask = [text for text, _ in examples], mask_text(tokenizer)
-    filled = fill_mask(jax.device_put(run.params), run.model, tokenizer, texts, top=4)
     console.say("\nHeld-out sentences, one word masked, and the model's guesses:")
-    for (text, word), predictions in zip(examples, filled, strict=True):
-        console.say(f"{readable(text, predictions, mask)}   (it was: {word})")
-
-
-def masked_sentences(split: Split, tokenizer: Tokenizer, count: int) -> Iterator[tuple[str, str]]:
-    """Up to `count` sentences of a split with a word masked, and that word; always the same ones.
-
-    The word is one token long and in the second half of its sentence.
-    """
-    vocabulary = tokenizer.vocabulary
-    mask = mask_text(tokenizer)
-    for sentence in _sentences(split):
-        if not count:
-            return
-        is_special = vocabulary.is_special[sentence]
-        starts = vocabulary.starts_word[sentence]
-        whole = np.flatnonzero(starts[:-1] & starts[1:])
-        whole = whole[whole >= len(sentence) // 2]
-        if len(sentence) in LENGTHS and whole.size and not is_special.any():
-            before, (word, *after) = np.split(sentence, [whole[0]])
-            text = f"{tokenizer.decode(before.tolist())} {mask} {tokenizer.decode(after)}"
-            yield text, tokenizer.decode([int(word)])
-            count -= 1
+    for sentence in evaluations[-1]["sentences"]:
+        guesses = "   ".join(f"{text} {share:.1%}" for text, share in sentence["guesses"])
+        console.say(
+            f"{sentence['text'].strip()}\n  {mask}: {guesses}   (it was: {sentence['word']})"
+        )
 
 
 def mask_text(tokenizer: Tokenizer) -> str:
@@ -109,20 +81,12 @@ def mask_text(tokenizer: Tokenizer) -> str:
     return tokenizer.piece(tokenizer.vocabulary.mask_id)
 
 
-def _sentences(split: Split) -> Iterator[np.ndarray]:
-    """Every 97th sentence, so that few of them are from one document."""
-    for shard in split.shards:
-        offsets = shard.sentence_offsets
-        for index in range(0, len(offsets) - 1, 97):
-            yield shard.tokens[offsets[index] : offsets[index + 1]].astype(np.int64)
-
-
 def say_next_steps(directory: Path) -> None:
     """Print the last held-out figures, the commands to use next, and the run's warnings."""
     evaluations = [record for record in metrics.read(directory) if record["split"] != "train"]
     if evaluations:
         last = evaluations[-1]
-        console.say(f"\nHeld-out at step {last['step']}: {metrics.describe(last)}")
+        console.say(f"\nHeld-out at step {last['step']}: {describe(last)}")
     if seconds := goodput.total(metrics.read_events(directory)):
         console.say(f"Where the time went: {goodput.describe(seconds)}.")
     place = bucket.home(directory)

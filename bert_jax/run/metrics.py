@@ -7,7 +7,6 @@ the sense of `comparable`.
 """
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,14 +15,14 @@ from typing import Any, TextIO
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
-from tqdm import tqdm
 
 from bert_jax.common import console
 from bert_jax.common.atomic import write_text
 from bert_jax.model import Totals
+from bert_jax.run.console import Console, Figures
+from bert_jax.run.trackers import Tracker
 
 FILE = "metrics.jsonl"
-Figures = Mapping[str, float | int | str]
 
 # What happened to the run: written again, with the same fields, when its steps are made again.
 RUN_EVENTS = {
@@ -69,7 +68,9 @@ def summarize(totals: Mapping[str, Totals], loss_weights: Mapping[str, float]) -
 class Writers:
     """Writes each record to metrics.jsonl, TensorBoard and the console."""
 
-    def __init__(self, workdir: Path, total_steps: int, first_step: int):
+    def __init__(
+        self, workdir: Path, total_steps: int, first_step: int, tracker: Tracker | None = None
+    ):
         """Continue after `first_step`: drops what an interrupted run wrote after it.
 
         `found` has what was there, dropped lines included.
@@ -85,29 +86,39 @@ class Writers:
         self._add_event(file_version="brain.Event:2")
         restart = SessionLog(status=SessionLog.START)
         self._add_event(step=first_step + 1, session_log=restart)
-        self._console = Console(total_steps, first_step)
+        phases = [line for line in self.found if line.get("event") == "phase"]
+        begun = [line.get("index", 0) for line in phases if line["step"] <= first_step]
+        self._console = Console(total_steps, first_step, max(begun, default=0))
+        self._tracker = tracker
 
     def event(self, step: int, name: str, fields: Mapping[str, Any]) -> None:
         """Write the event `name` (one of `EVENTS`), which happened after `step` updates."""
         if name not in EVENTS:
             raise ValueError(f"{name} is not in EVENTS")
         self._write_line({"step": step, "event": name, **fields})
+        if name == "phase":
+            self._console.begin_phase(fields.get("index", 0))
 
     def write(self, step: int, split: str, figures: Figures) -> None:
         """Write the figures of `split` ("train" or an evaluation split) at `step`."""
         self._write_line({"step": step, "split": split, **figures})
-        values = [
-            Summary.Value(tag=f"{split}/{name}", simple_value=value)
+        by_tag = {
+            f"{split}/{name}": value
             for name, value in figures.items()
             if isinstance(value, int | float)
-        ]
+        }
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in by_tag.items()]
         self._add_event(step=step, summary=Summary(value=values))
+        if self._tracker is not None:
+            self._tracker.log(step, by_tag)
         self._console.show(step, split, figures)
 
     def close(self) -> None:
         self._lines.close()
         self._tensorboard.close()
         self._console.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def _write_line(self, line: Mapping[str, Any]) -> None:
         print(json.dumps({**line, "time": round(time.time(), 3)}), file=self._lines)
@@ -116,60 +127,6 @@ class Writers:
         event = Event(wall_time=time.time(), **fields)
         self._tensorboard.write(event.SerializeToString())
         self._tensorboard.flush()
-
-
-class Console:
-    """A progress bar on a terminal; elsewhere a plain line for each record."""
-
-    def __init__(self, total_steps: int, first_step: int):
-        self._total_steps = total_steps
-        self._began: tuple[float, int] | None = None  # when the first record came, and its step
-        self._bar = None
-        if sys.stderr.isatty():
-            self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
-
-    def show(self, step: int, split: str, figures: Figures) -> None:
-        text = describe(figures)
-        if self._bar is None:
-            left = "" if split != "train" else f"  {self._time_left(step)} left"
-            print(f"step {step}/{self._total_steps}  {split}  {text}{left}", flush=True)
-        elif split == "train":
-            self._bar.update(step - self._bar.n)
-            self._bar.set_postfix_str(text)
-        else:
-            self._bar.write(f"step {step}/{self._total_steps}  {split}  {text}")
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _time_left(self, step: int) -> str:
-        if self._began is None:  # the steps before were compiled first, which says little
-            self._began = time.monotonic(), step
-        began, first = self._began
-        if step == first:
-            return "?"
-        seconds = (time.monotonic() - began) / (step - first) * (self._total_steps - step)
-        return tqdm.format_interval(seconds)
-
-
-def describe(figures: Figures) -> str:
-    """The main figures in one line, for the console."""
-    parts = []
-    for name, value in figures.items():
-        if name == "loss":
-            parts.append(f"loss {value:.3f}")
-        elif name == "mlm_accuracy":
-            parts.append(f"acc {value:.3f}")
-        elif name.endswith("_loss"):
-            parts.append(f"{name.removesuffix('_loss')} {value:.3f}")
-        elif name.endswith("_accuracy"):
-            parts.append(f"{name.removesuffix('_accuracy')} acc {value:.3f}")
-        elif name == "learning_rate":
-            parts.append(f"lr {value:.2e}")
-        elif name == "tokens_per_second":
-            parts.append(f"{value:,.0f} tok/s")
-    return "  ".join(parts)
 
 
 def read(workdir: Path) -> list[dict]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bert_jax.corpus.store import MANIFEST, read_manifest
 from bert_jax.run import metrics
+from bert_jax.run.console import describe
 from bert_jax.run.workdir import Run, imported_from, load_config
 
 # Kind of an export -> library and task, as the Hub calls them.
@@ -106,6 +107,5 @@ def _figures(run: Run) -> list[str]:
     if not records:
         return [f"None at step {run.step}."]
     return [
-        f"- {record['split']}: {metrics.describe(record)} at step {record['step']}"
-        for record in records
+        f"- {record['split']}: {describe(record)} at step {record['step']}" for record in records
     ]

@@ -18,7 +18,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
-from bert_jax.run import goodput, metrics
+from bert_jax.run import goodput, metrics, trackers
 from bert_jax.run.goodput import Clock
 from bert_jax.run.health import Facts, Health
 from bert_jax.run.metrics import Writers, summarize
@@ -71,7 +71,10 @@ class Reporter:
         self._model = model
         self._devices = mesh.devices.flatten()
         is_writer = jax.process_index() == 0
-        self._writers = Writers(directory, settings.total_steps, first_step) if is_writer else None
+        self._writers = None
+        if is_writer:
+            tracker = trackers.start(settings.tracker, directory, settings.model)
+            self._writers = Writers(directory, settings.total_steps, first_step, tracker)
         self._pending: tuple[int, Phase, StepFigures, str] | None = None
         self._unread: list[tuple[int, Phase, StepFigures]] = []  # of steps, on the device
         self._skipped: list[int] = []  # steps since the last record whose update was left out

@@ -39,6 +39,7 @@ FREE_TO_CHANGE = (
     "max_skipped_updates",
     "watchdog_factor",
     "watchdog_minimum",
+    "tracker",
     "spikes.threshold",
     "spikes.window",
     "spikes.left_out",

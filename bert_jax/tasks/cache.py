@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,22 @@ import numpy as np
 from bert_jax.tasks.rows import Rows
 
 
-def cached(directory: Path, key: dict[str, Any], make: Callable[[], Rows]) -> Rows:
-    """The rows under `key`, from the file that an earlier call wrote, or made now.
-
-    Args:
-      directory: of the files.
-      key: everything that the rows depend on, as JSON values.
-      make: makes them.
-    """
+def path_of(directory: Path, key: dict[str, Any]) -> Path:
+    """The file of the rows under `key`: everything that they depend on, as JSON values."""
     text = json.dumps(key, sort_keys=True, default=str)
-    path = directory / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+    return directory / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+
+def write(path: Path, rows: Rows) -> None:
+    """Write the file, all or nothing, unless it is there."""
     if path.is_file():
-        return _read(path)
-    rows = make()
-    directory.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     with unfinished.open("wb") as file:
         arrays: dict[str, Any] = _arrays(rows)
         np.savez(file, **arrays)
     os.replace(unfinished, path)
-    return rows
 
 
 def file_digest(path: str) -> str:
@@ -54,7 +49,8 @@ def _arrays(rows: Rows) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read(path: Path) -> Rows:
+def read(path: Path) -> Rows:
+    """The rows that `write` wrote."""
     fields: dict[str, Any] = {"of_unit": {}, "of_token": {}}
     with np.load(path) as arrays:
         for name, array in arrays.items():

@@ -1,7 +1,5 @@
 """The parameters at the start of a fine-tuning, and their learning rates by name."""
 
-from collections.abc import Sequence
-
 import jax
 
 from bert_jax.model import ModelConfig, Params
@@ -52,10 +50,3 @@ def rate_factors(
         ]
         rules.append((r"^encoder\.embeddings\..*", layer_decay ** (layers + 1)))
     return (*rules, (".*", 1.0)) if rules else ()
-
-
-def unmatched(regex: str, names: Sequence[str]) -> bool:
-    """Whether a regex matches the beginning of no name."""
-    import re
-
-    return not any(re.match(regex, name) for name in names)

@@ -1,16 +1,15 @@
 """The data of a fine-tuning: the records of each task's splits and their tokenized rows."""
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import numpy as np
 
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.stream import randomness
+from bert_jax.tasks import cache
 from bert_jax.tasks.base import EVALUATE, TRAIN, Task
 from bert_jax.tasks.batches import RowBatches
-from bert_jax.tasks.cache import cached, file_digest
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.rows import Rows
 
@@ -21,6 +20,7 @@ class Prepared:
 
     Attributes:
       records, rows: by split: `train`, `validation` and, where there is one, `test`.
+      files: of the rows, by split.
       fingerprint: of everything that the rows depend on.
     """
 
@@ -28,12 +28,13 @@ class Prepared:
     tokenizer: Tokenizer
     records: dict[str, list[Record]]
     rows: dict[str, Rows]
+    files: dict[str, Path]
     fingerprint: str
 
-    @property
-    def reported(self) -> str:
-        """The split whose figures are the result."""
-        return "test" if "test" in self.records else "validation"
+    def keep(self) -> None:
+        """Write the rows that are not in their files yet."""
+        for split, file in self.files.items():
+            cache.write(file, self.rows[split])
 
     def batches(self, split: str, batch_size: int, seed: int, shapes: int) -> RowBatches:
         """The batches of a split."""
@@ -42,9 +43,11 @@ class Prepared:
 
 
 def prepare(
-    task: Task, records: dict[str, list[Record]], tokenizer: Tokenizer, cache: Path
+    task: Task, records: dict[str, list[Record]], tokenizer: Tokenizer, directory: Path
 ) -> Prepared:
-    """Find the labels in the training examples and tokenize all splits, once.
+    """Find the labels in the training examples, and tokenize all splits that were not yet.
+
+    Writes nothing: see `Prepared.keep`.
 
     Raises:
       UserError: an example is not usable; the message says where it is.
@@ -57,21 +60,19 @@ def prepare(
         "settings": dataclasses.asdict(task.settings),
         "state": task.state(),
         "tokenizer": tokenizer.fingerprint,
-        "files": [file_digest(path) for path in (data.train, data.validation, data.test)],
+        "files": [cache.file_digest(path) for path in (data.train, data.validation, data.test)],
     }
 
-    rows = {
-        split: cached(
-            cache,
-            key | {"split": split},
-            functools.partial(
-                task.features, found, tokenizer, TRAIN if split == "train" else EVALUATE
-            ),
-        )
-        for split, found in records.items()
-    }
+    files = {split: cache.path_of(directory, key | {"split": split}) for split in records}
+    rows = {}
+    for split, found in records.items():
+        if files[split].is_file():
+            rows[split] = cache.read(files[split])
+        else:
+            purpose = TRAIN if split == "train" else EVALUATE
+            rows[split] = task.features(found, tokenizer, purpose)
     fingerprint = str(randomness.key(0, str(sorted(key.items()))).tolist())
-    return Prepared(task, tokenizer, records, rows, fingerprint)
+    return Prepared(task, tokenizer, records, rows, files, fingerprint)
 
 
 class TaskOrder:

@@ -22,7 +22,7 @@ CONFIG = f"--config={ROOT}/configs/bert.py:tiny"
         ("--config.sed=3", "no field 'sed': did you mean 'seed'"),
         ("--config.model.hiden_size=3", "no field 'hiden_size': did you mean 'hidden_size'"),
         ("--config.total_steps=many", "config.total_steps=many"),
-        ("--config=nowhere.py", "nowhere.py does not exist; there are configs/bert.py, "),
+        ("--config=nowhere.py", "nowhere.py does not exist; there are bert, "),
         ("--wrkdir=x", "no flag --wrkdir; a config field is --config.FIELD=VALUE"),
         ("extra", "'extra' is not a flag"),
         ("--config.stream.mask_share=0.5", "'mask_share' is now called 'mask_replace_prob'"),
@@ -55,11 +55,35 @@ def test_a_config_file_with_a_former_name_is_told_the_new_one(tmp_path):
 
 
 def test_without_a_config_those_that_exist_are_named(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # then those of the repository
+    monkeypatch.chdir(tmp_path)
     error = commands.run(*TRAIN).error()
     assert "--config=FILE[:argument] is missing" in error
-    for name in ("bert.py", "modernbert.py", "quickstart.py"):
-        assert f"configs/{name}" in error
+    for name in ("bert", "modernbert", "quickstart"):
+        assert f" {name}, " in error
+
+
+@pytest.mark.parametrize("name", ["bert", "bert.py", "configs/bert.py"])
+def test_configs_of_the_package_have_names_everywhere(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def check():
+        assert str(command_line.workdir()) == "runs/bert-tiny"
+        assert command_line.config().model.hidden_size == 128
+
+    assert commands.run(command_line.define_config, check, f"--config={name}:tiny").err == ""
+
+
+def test_a_file_of_the_user_wins_over_a_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text = "from bert_jax.config import default_config\ndef get_config(arg=''):\n"
+    text += "    config = default_config()\n    config.seed = 77\n    return config\n"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "bert.py").write_text(text)
+
+    def check():
+        assert command_line.config().seed == 77
+
+    assert commands.run(command_line.define_config, check, "--config=configs/bert.py").err == ""
 
 
 def test_a_flag_that_is_missing_is_named():

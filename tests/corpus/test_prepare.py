@@ -40,6 +40,11 @@ def test_the_command_makes_the_store_prints_what_is_in_it_and_opens_it_again(tmp
     count = store.split("train").num_documents
     assert f"train    {count} documents" in first.stdout
     assert "report.html" in first.stdout
+    tokens = store.split("train").num_tokens
+    epochs = 1000 * 32 * 128 / tokens  # the default config
+    assert f"{tokens:,} tokens an epoch; the recipe's 1,000 steps see 4,096,000" in first.stdout
+    assert f"tokens, {epochs:.1f} epochs" in first.stdout
+    assert first.stdout.strip().endswith("verdict  ready to train")
     made = f"making the token store {tmp_path}/run/corpus from text:{tmp_path}/*.txt (0.1 MB)"
     assert first.stderr.startswith(made)
     again = prepare(tmp_path, source)

@@ -1,6 +1,5 @@
 """What a run reports: means of sums, records that survive an interruption, curves."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from bert_jax.model import Totals
-from bert_jax.run import metrics, report
+from bert_jax.run import metrics
+from bert_jax.run.console import Console, describe
 
 
 def test_means_are_sums_over_weights_and_the_loss_weighs_its_parts():
@@ -113,8 +113,8 @@ def test_a_console_line_says_everything_in_plain_text(tmp_path, capsys):
         "learning_rate": 1e-4,
         "tokens_per_second": 12345.6,
     }
-    console = metrics.Console(total_steps=100, first_step=0)
-    console.show(50, "train", figures)
+    shown = Console(total_steps=100, first_step=0)
+    shown.show(50, "train", figures)
     line = capsys.readouterr().out
     for part in ("50/100", "loss 3.000", "mlm 2.500", "acc 0.250", "nsp 0.500", "lr 1.00e-04"):
         assert part in line
@@ -122,24 +122,5 @@ def test_a_console_line_says_everything_in_plain_text(tmp_path, capsys):
     assert "left" in line
 
 
-def test_learning_curves_show_every_split_and_are_the_same_picture_each_time(tmp_path, capsys):
-    write(tmp_path, 0, range(1, 5))
-    records = metrics.read(tmp_path)
-    records.append({**records[-1], "split": "heldout"})
-    picture = report.learning_curves(records)
-    assert picture == report.learning_curves(records)
-    assert "heldout" in picture
-    assert "train" in picture
-    assert json.dumps(records)
-
-
 def test_describe_leaves_out_what_is_not_there():
-    assert metrics.describe({"loss": 1.0}) == "loss 1.000"
-
-
-@pytest.mark.parametrize("splits", [[], ["train"]])
-def test_learning_curves_of_a_run_that_just_began(splits):
-    records = [
-        {"step": 1, "split": split, "mlm_loss": 1.0, "mlm_accuracy": 0.1} for split in splits
-    ]
-    assert report.learning_curves(records).startswith("<svg")
+    assert describe({"loss": 1.0}) == "loss 1.000"
