@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 import bert_jax
 from bert_jax import api
 from bert_jax.common.errors import UserError
-from tests.runs import LENGTHS, ROOT, kept_programs, tiny
+from tests.runs import ROOT
 
 TEXT = "The value of an [MASK] is a string."
 
@@ -74,11 +74,3 @@ def test_the_notebook_runs(corpus, tmp_path):
     client.execute()
     assert (tmp_path / "runs" / "notebook" / "report.html").exists()
     assert "(2, 128)" in notebook.cells[-1].outputs[0].text
-
-
-@pytest.mark.slow
-def test_a_run_is_trained_and_loaded(corpus, tmp_path):
-    with kept_programs():
-        model = api.train(tiny(corpus, total_steps=4, warmup_steps=1), tmp_path / "run")
-    assert model.config.max_position_embeddings == LENGTHS[1]
-    assert (tmp_path / "run" / "report.html").exists()
