@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from bert_jax.common import command_line
+from bert_jax.common.bucket import AnyPath, files_below, home, size_of
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.run import metrics, workdir
@@ -25,9 +26,9 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    directory = Path(FLAGS.workdir)
+    directory = command_line.workdir()
     settings = parse(workdir.load_config(directory))
-    place = directory / workdir.CHECKPOINTS
+    place = home(directory) / workdir.CHECKPOINTS
     steps = saved.saved_steps(place)
     print(ROW.format("step", "phase", "held-out loss", "size", "state"))
     newest = None
@@ -55,7 +56,7 @@ def rows(
         if record["split"] == "heldout" and "loss" in record
     }
     for step in steps:
-        path = directory / workdir.CHECKPOINTS / str(step)
+        path = home(directory) / workdir.CHECKPOINTS / str(step)
         damage = digests.damage(path)
         loss = f"{losses[step]:.4f}" if step in losses else "-"
         state = "whole" if digests.has_digests(path) else "no digests to compare with"
@@ -65,9 +66,9 @@ def rows(
         yield ROW.format(step, phase, loss, megabytes(path), state), damage
 
 
-def megabytes(directory: Path) -> str:
+def megabytes(directory: AnyPath) -> str:
     """The size of all files below a directory."""
-    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    size = sum(size_of(path) for path in files_below(directory))
     return f"{size / 1e6:,.1f} MB"
 
 

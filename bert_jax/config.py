@@ -14,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
+from bert_jax.common.bucket import home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lengths import seconds, steps
 from bert_jax.corpus import settings as corpus_settings
@@ -26,7 +27,7 @@ from bert_jax.training.settings import MeshSettings, TrainingSettings
 from bert_jax.training.spikes import SpikeSettings, parse_spikes
 
 COUNTS = ("log_every", "eval_batches", "keep_checkpoints", "max_skipped_updates")
-COUNTS_OR_NONE = ("keep_every", "keep_best")
+COUNTS_OR_NONE = ("keep_every", "keep_best", "watchdog_factor", "watchdog_minimum")
 INTERVALS = ("eval_every", "checkpoint_every")  # steps, or a share of the run
 # The length of a run that is given in time, before its speed is measured: for commands that only
 # look at its batches or its step.
@@ -73,6 +74,10 @@ def default_config() -> ConfigDict:
     config.keep_best = 0  # so many are kept of those with the lowest held-out loss; 0: none
     # Updates whose loss or gradient is not finite are skipped; so many in a row stop the run.
     config.max_skipped_updates = 20
+    # No step for so many times the median step, and for at least the minimum: all stacks are
+    # written to the workdir, and the processes exit to be started again. 0: never.
+    config.watchdog_factor = 100
+    config.watchdog_minimum = 600.0  # seconds
     # After a spike of the loss, the run goes back and leaves out the batches that led there.
     config.spikes = spikes = ConfigDict()
     spikes.threshold = 20.0  # robust deviations (of 1 % of the median, at least); 0: off
@@ -265,7 +270,7 @@ class RunSettings:
       log_every, eval_batches: as in the config.
       eval_every, checkpoint_every: steps.
       keep_checkpoints, keep_every, keep_best: as in the config.
-      max_skipped_updates, spikes: as in the config.
+      max_skipped_updates, watchdog_factor, watchdog_minimum, spikes: as in the config.
       objective: examples and losses.
       tracker: where figures go besides the workdir; empty: nowhere.
       corpus: what the token store depends on.
@@ -285,6 +290,8 @@ class RunSettings:
     keep_every: int
     keep_best: int
     max_skipped_updates: int
+    watchdog_factor: int
+    watchdog_minimum: float
     spikes: SpikeSettings
     objective: Objective
     tracker: str
@@ -297,6 +304,11 @@ class RunSettings:
 
     def store_directory(self, workdir: Path) -> Path:
         """Where the token store of the run in `workdir` is."""
+        if self.corpus_directory is None and not isinstance(home(workdir), Path):
+            raise UserError(
+                f"--workdir={home(workdir)}: the token store needs a file system, for its memory "
+                "maps. Set config.corpus.directory to a directory that all hosts share"
+            )
         return self.corpus_directory or workdir / "corpus"
 
     def model_config(

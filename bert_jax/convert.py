@@ -17,7 +17,7 @@ from typing import get_args
 import jax
 from absl import flags
 
-from bert_jax.common import command_line
+from bert_jax.common import bucket, command_line
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import open_tokenizer
@@ -42,6 +42,7 @@ def define_import_flags() -> None:
         required=True,
     )
     command_line.define_workdir("The directory to make", required=True)
+    command_line.define_as_local("workdir")
     flags.DEFINE_bool("allow_pickle", False, "Read weights that are pickles (pytorch_model.bin)")
     flags.DEFINE_string(
         "vocabulary",
@@ -140,7 +141,7 @@ def define_flags() -> None:
 
 def export() -> None:
     """Write the folder, check it, print what it holds and how to load it."""
-    directory = Path(FLAGS.workdir)
+    directory = command_line.workdir()
     out = Path(FLAGS.out) if FLAGS.out else directory / HUGGING_FACE
     run = load_run(directory, FLAGS.step)
     settings = exports.Settings(
@@ -156,6 +157,7 @@ def export() -> None:
     )
     texts = exports.heldout_lines(run)
     exports.export(run, out, settings, texts)
+    bucket.push(directory)
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     values = json.loads((out / "config.json").read_text())
     print(f"Wrote {out}: {values['architectures'][0]} at step {run.step}, {count:,} parameters.")

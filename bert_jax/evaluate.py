@@ -74,7 +74,7 @@ def score_pairs(path: Path) -> None:
 
 def evaluate_split() -> None:
     """Print the losses and metrics over the split."""
-    run = workdir.load_run(Path(FLAGS.workdir), FLAGS.step)
+    run = workdir.load_run(command_line.workdir(), FLAGS.step)
     settings = run.settings
     store = TokenStore.open(settings.store_directory(run.workdir))
     workdir.expect_same_tokenizer(run.tokenizer_directory, store.tokenizer_directory)

@@ -212,7 +212,8 @@ def train_seed(
 
 
 def define_flags() -> None:
-    """Define `--seeds`."""
+    """Define `--seeds`; fine-tuning needs a workdir on a file system."""
+    command_line.define_as_local("workdir")
     flags.DEFINE_integer(
         "seeds", None, "Runs with different seeds, the same as --config.seeds", lower_bound=1
     )

@@ -17,7 +17,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax.common import command_line, compile_cache, console, memory, processes
+from bert_jax.common import bucket, command_line, compile_cache, console, memory, processes
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, load_config, parse
 from bert_jax.corpus.build import build_store
@@ -80,6 +80,7 @@ def train(
     trackers.check(settings.tracker)
     # The lock is held until the end: a second process would delete what this one writes.
     with workdir.lock(directory), StopRequests() as stop_requests:
+        bucket.pull(directory)
         if from_step is not None and jax.process_index() == 0:
             workdir.go_back(directory, config, from_step)
         agreement.expect_shared_workdir(directory)
@@ -96,6 +97,7 @@ def train(
                 # As any resume, before the spike; without the batches that led there.
                 settings = parse(config)  # its steps may have been measured
                 rollback.go_back(directory / workdir.CHECKPOINTS, settings.spikes, spike)
+                bucket.push(directory)
                 clock.switch("starting")
 
 
@@ -110,6 +112,7 @@ def train_locked(
 ) -> None:
     """`train`, while this process holds the lock of `directory`."""
     phases = settings.stream.phases
+    place = bucket.home(directory)  # of checkpoints; the other files are uploaded from `directory`
 
     # --- The corpus: a token store, made now if it is not there yet.
     with clock.spending("preparing"):
@@ -125,8 +128,9 @@ def train_locked(
         settings = parse(config)
         phases, stream = settings.stream.phases, TrainBatches(store, settings.stream)
     if jax.process_index() == 0:
-        saved.set_aside_damaged(directory / workdir.CHECKPOINTS)
+        saved.set_aside_damaged(place / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store, order)
+        bucket.push(directory)
 
     # --- The model, its optimizer and the compiled steps; phases may differ in the rotary base.
     models = settings.models(store.vocabulary.size, order)
@@ -142,7 +146,7 @@ def train_locked(
     # --- The state: the newest checkpoint, or the first step. What process 0 reads holds for all,
     # so that all take the same branch.
     checkpoints = Checkpoints(
-        directory / workdir.CHECKPOINTS,
+        place / workdir.CHECKPOINTS,
         settings.keep_checkpoints,
         settings.keep_every,
         settings.keep_best,
@@ -152,20 +156,20 @@ def train_locked(
             checkpoints.latest_step() or 0,
             finish.is_finished(directory, settings.total_steps),
         ),
-        f"read {directory}",
+        f"read {place}",
     )
     if first_step == settings.total_steps and is_finished:
-        console.say(f"The run in {directory} is finished ({first_step} steps); nothing to do.")
+        console.say(f"The run in {place} is finished ({first_step} steps); nothing to do.")
         return finish.say_next_steps(directory)
     kept: dict[str, str] = {}
     if first_step:
-        console.say(f"Continuing at step {first_step} of {settings.total_steps} in {directory}.")
+        console.say(f"Continuing at step {first_step} of {settings.total_steps} in {place}.")
         now = identity(store, stream, first_step)
         kept = checkpoints.stream(first_step)
         expect_same(kept, now, store, first_step)
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
-        console.say(f"Starting a run of {settings.total_steps} steps in {directory}.")
+        console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
         state = initial.first_state(config, settings, steps_of_phase[0], store, stream)
         first_step = int(state.step)
 
@@ -202,7 +206,11 @@ def train_locked(
     live = LiveReport(directory, store, "mlm" in settings.objective.loss_weights)
     if jax.process_index() == 0:
         workdir.write_config(directory, config)
-    with stop_requests.during_steps(), closed_after_a_spike(reporter, checkpoints):
+    with (
+        stop_requests.during_steps(),
+        reporter.watching(),
+        closed_after_a_spike(reporter, checkpoints),
+    ):
         for phase, steps in zip(phases, steps_of_phase, strict=True):
             reporter.begin_phase(phase, first_step)
             if phase.stop > first_step:
@@ -231,6 +239,7 @@ def train_locked(
                 is_stop = stop_requests.is_stop(done) and not is_last
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:
                     with reporter.pause(figures, "saving"):
+                        bucket.push(directory)  # so that the metrics are never older
                         facts = identity(store, stream, done) | {"figures": reporter.memory()}
                         checkpoints.save(state, facts, held_out_loss)
                     reporter.saved(done, held_out_loss)
@@ -238,6 +247,7 @@ def train_locked(
                     reporter.event(done, "stop")
                     reporter.close()
                     checkpoints.close()
+                    bucket.push(directory)
                     console.say(f"Saved at step {done}; the same command continues from there.")
                     raise SystemExit(EXIT_STATUS)
     reporter.close()

@@ -133,7 +133,11 @@ def two_processes(program, *arguments, expect=0):
         )
         for i in range(2)
     ]
-    said = [process.communicate(timeout=300) for process in started]
+    try:
+        said = [process.communicate(timeout=300) for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [expect] * 2, said
     return "".join(out + errors for out, errors in said)
 

@@ -13,14 +13,14 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from bert_jax.common import config_files, platforms
+from bert_jax.common import bucket, config_files, platforms
 from bert_jax.common.errors import UserError
 from bert_jax.common.renamed import RENAMED_FIELDS
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # --help of a command lists the flags defined for it here
 
-
+_URL = r"[A-Za-z][\w+.-]*:/"
 HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 # Variables in which those who start several tasks of one job put how many there are.
 TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
@@ -38,16 +38,20 @@ def define_config() -> None:
 
 
 def define_workdir(help: str, required: bool = False) -> None:
-    """Define `--workdir`, which is a directory of a mounted file system."""
+    """Define `--workdir`, a directory of a mounted file system or gs://bucket/directory."""
     flags.DEFINE_string("workdir", None, help, required=required)
-    define_as_local("workdir")
+    flags.register_validator(
+        "workdir",
+        lambda value: not re.match(_URL, value or "") or re.match(r"gs://[^/]+/.", value),
+        message="give a path of a local or mounted file system, or gs://BUCKET/DIRECTORY",
+    )
 
 
 def define_as_local(flag: str) -> None:
     """Reject URLs such as gs://bucket/run, which would be taken for a local path."""
     flags.register_validator(
         flag,
-        lambda value: not re.match(r"[A-Za-z][\w+.-]*:/", value or ""),
+        lambda value: not re.match(_URL, value or ""),
         message="URLs are not supported here: give a path of a local or mounted file system",
     )
 
@@ -79,9 +83,9 @@ def config_file() -> tuple[str, str]:
 
 
 def workdir() -> Path:
-    """The run's directory as the command line gives it."""
+    """The run's directory as the command line gives it; for gs:// a new local copy."""
     if FLAGS.workdir:
-        return Path(FLAGS.workdir)
+        return bucket.opened(FLAGS.workdir)
     file, arg = config_file()
     return Path("runs") / "-".join(filter(None, [Path(file).stem, arg]))
 

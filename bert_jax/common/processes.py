@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import jax
 from jax._src import distributed  # there is no public way to the service's keys and values
 
+from bert_jax.common.bucket import AnyPath
+
 NOTICE = 60.0  # seconds after which whoever waits says for what, and between two such lines
 SEEN_WITHIN = 30.0  # seconds in which other hosts must see a new file: NFS remembers its absence
 _PAUSE = 0.1  # seconds between two looks
@@ -66,6 +68,13 @@ def read(key: str) -> str | None:
         return None
 
 
+def take_all(prefix: str) -> dict[str, str]:
+    """What was published under keys that begin with `prefix`, by the rest of the key; removed."""
+    found = _client().key_value_dir_get(prefix)
+    _client().key_value_delete(prefix)
+    return {key.removeprefix(prefix): value for key, value in found}
+
+
 def exchange(value: str, what: str) -> list[str]:
     """The values of all processes, by their index. Every process must call it.
 
@@ -96,7 +105,7 @@ def of_first(action: Callable[[], T], what: str) -> T:
     return json.loads(_wait_for(key, f"process 0 to {what}"))
 
 
-def blind_to(directory: Path) -> list[str]:
+def blind_to(directory: AnyPath) -> list[str]:
     """The processes that do not see a file which process 0 writes. Every process must call it.
 
     Args:
@@ -105,7 +114,7 @@ def blind_to(directory: Path) -> list[str]:
 
     def write() -> str:
         name = f"{uuid.uuid4().hex}.token"
-        (directory / name).touch()
+        (directory / name).write_text(name)
         return name
 
     path = directory / of_first(write, f"write to {directory}")
@@ -115,12 +124,12 @@ def blind_to(directory: Path) -> list[str]:
     return [name for name in answers if name]
 
 
-def appears(path: Path) -> bool:
+def appears(path: AnyPath) -> bool:
     """Whether there is a file at `path`, now or within SEEN_WITHIN seconds."""
     deadline = time.monotonic() + SEEN_WITHIN
     while not path.is_file():
-        if time.monotonic() > deadline:
-            return False
+        if time.monotonic() > deadline or not isinstance(path, Path):  # a bucket forgets nothing
+            return path.is_file()
         with contextlib.suppress(OSError):
             os.listdir(path.parent)  # NFS then asks its server instead of its memory
         time.sleep(_PAUSE)

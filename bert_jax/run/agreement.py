@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 import bert_jax
 from bert_jax.common import processes
+from bert_jax.common.bucket import home
 from bert_jax.common.errors import UserError
 from bert_jax.run.saved_config import flatten, to_json
 
@@ -94,11 +95,12 @@ def expect_shared_workdir(workdir: Path) -> None:
     """
     if jax.process_count() == 1:
         return
-    blind = processes.blind_to(workdir)
+    place = home(workdir)
+    blind = processes.blind_to(place)
     if blind:
         raise UserError(
-            f"{', '.join(blind)} does not see --workdir={workdir} of process 0: use a directory "
-            "of a file system that all hosts share"
+            f"{', '.join(blind)} does not see --workdir={place} of process 0: use a directory "
+            "of a file system that all hosts share, or gs://"
         )
 
 

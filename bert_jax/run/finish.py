@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from bert_jax.common import console, processes
+import jax
+
+from bert_jax.common import bucket, console, processes
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
@@ -18,6 +20,8 @@ def finish(directory: Path) -> None:
 
     A failed check of the export becomes a warning in the report: the run itself is complete.
     """
+    if jax.process_index() != 0:
+        bucket.pull(directory)  # what process 0 wrote since
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
 
     def write() -> None:
@@ -25,6 +29,7 @@ def finish(directory: Path) -> None:
         show_predictions(directory, mask_text(load_tokenizer(run.tokenizer_directory)))
         report.write(directory, warnings)
         workdir.mark_finished(directory, run.step, warnings)
+        bucket.push(directory)
         say_next_steps(directory)
 
     # The others wait here, and not at their end: the runtime kills who waits there for 300 s.
@@ -84,18 +89,22 @@ def say_next_steps(directory: Path) -> None:
         console.say(f"\nHeld-out at step {last['step']}: {describe(last)}")
     if seconds := goodput.total(metrics.read_events(directory)):
         console.say(f"Where the time went: {goodput.describe(seconds)}.")
-    folder = directory / HUGGING_FACE
+    place = bucket.home(directory)
+    folder = place / HUGGING_FACE
     mask = mask_text(load_tokenizer(directory / TOKENIZER))
-    lines = "\n".join(f"    {line}".rstrip() for line in pytorch_lines(folder, mask).splitlines())
+    is_here = isinstance(place, Path)
+    code = pytorch_lines(folder if is_here else Path(HUGGING_FACE), mask)
+    lines = "\n".join(f"    {line}".rstrip() for line in code.splitlines())
     if folder.is_dir():
-        lines = f"and from PyTorch, with the folder {folder}:\n\n{lines}"
+        what = f"with the folder {folder}" if is_here else f"after gcloud storage cp -r {folder} ."
+        lines = f"and from PyTorch, {what}:\n\n{lines}"
     else:
         lines = "The run was not exported, so there are no lines for PyTorch."
     console.say(
-        f"Learning curves: {directory / 'report.html'}\n"
+        f"Learning curves: {place / 'report.html'}\n"
         f"Next:\n"
-        f"    python -m bert_jax.fill_mask --workdir={directory} --text='... {mask} ...'\n"
-        f"    python -m bert_jax.evaluate --workdir={directory}\n"
+        f"    python -m bert_jax.fill_mask --workdir={place} --text='... {mask} ...'\n"
+        f"    python -m bert_jax.evaluate --workdir={place}\n"
         f"{lines}"
     )
     for warning in (workdir.read_finished(directory) or {"warnings": []})["warnings"]:

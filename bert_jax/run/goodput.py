@@ -36,6 +36,11 @@ class Clock:
         self._kind = "starting"
         self._since = time.monotonic() - (time.time() - self.began)
 
+    @property
+    def kind(self) -> str:
+        """What is spent now."""
+        return self._kind
+
     def switch(self, kind: str) -> str:
         """Spend `kind` from now on; returns what was spent before."""
         now = time.monotonic()

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from bert_jax.common import console
+from bert_jax.common import bucket, console
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
@@ -67,6 +67,7 @@ def load(name: str | Path, step: int | None = None, *, allow_pickle: bool = Fals
 def split_step(name: str, step: int | None = None) -> tuple[Path, int | None]:
     """`runs/mine@500` as the path and the step; a `step` that is given by itself wins."""
     path, _, text = name.rpartition("@")
-    if path and text.isdigit() and not Path(name).exists():
-        return Path(path), int(text) if step is None else step
-    return Path(name), step
+    is_url = name.startswith("gs://")
+    if path and text.isdigit() and (is_url or not Path(name).exists()):
+        return bucket.opened(path), int(text) if step is None else step
+    return bucket.opened(name), step

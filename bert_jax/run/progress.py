@@ -23,6 +23,8 @@ from bert_jax.run.goodput import Clock
 from bert_jax.run.health import Facts, Health
 from bert_jax.run.metrics import Writers, summarize
 from bert_jax.run.saved_config import Change
+from bert_jax.run.slow_hosts import Gathering
+from bert_jax.run.watchdog import Watchdog
 from bert_jax.stream.phases import Phase
 from bert_jax.training.evaluation import ALL
 from bert_jax.training.spikes import SpikeWatch
@@ -84,6 +86,15 @@ class Reporter:
         self._health = Health(facts, metrics.read_all(directory) if is_writer else ())
         self._input: Any = None  # the last batch
         self._is_compiling = False
+        self._watchdog = Watchdog(
+            directory,
+            self._time,
+            settings.log_every,
+            settings.watchdog_factor,
+            settings.watchdog_minimum,
+        )
+        self.watching = self._watchdog.watching
+        self._paces = Gathering()
         self._restart_clock(first_step)
 
     def start(self, config_hash: str, changes: Sequence[Change]) -> None:
@@ -199,6 +210,7 @@ class Reporter:
             self._restart_clock(step)
             self._is_compiling = False
             self._time.switch("steps")
+        self._watchdog.step(step)
         self._unread.append((step, phase, figures))
         if step % self._settings.log_every == 0 or step == self._settings.total_steps:
             self._pending = (step, phase, figures, self._digest())
@@ -288,6 +300,8 @@ class Reporter:
         seconds = time.monotonic() - self._clock
         if not steps or not seconds:
             return {}  # the record of a step that was compiled
+        self._watchdog.measured(seconds / steps)
+        self._paces.add(step, seconds / steps, self._waited / steps)
         sequences = steps * phase.global_batch_size / seconds
         rates = {
             "tokens_per_second": sequences * phase.sequence_length,

@@ -6,7 +6,6 @@ checkpoint the run goes back to, and however often it is killed, it makes the sa
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 
 from bert_jax.common import console
 from bert_jax.common.atomic import write_json
+from bert_jax.common.bucket import home, remove_tree
 from bert_jax.common.errors import UserError
 from bert_jax.stream.left_out import LeftOut, leave_out
 from bert_jax.training.saved import saved_steps
@@ -64,6 +64,7 @@ def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> No
       UserError: `settings.rollbacks` spikes were left out before.
     """
     workdir = checkpoints.parent
+    saved = home(workdir) / checkpoints.name  # in a bucket, if the workdir is a copy of one
     spikes = read(workdir)
     first = first_step(settings, spike)
     if len(spikes) >= settings.rollbacks:
@@ -82,10 +83,9 @@ def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> No
     )
     if jax.process_index() != 0:
         return
-    for step in saved_steps(checkpoints):
+    for step in saved_steps(saved):
         if step > first:
-            gone = (checkpoints / str(step)).rename(checkpoints / f"{step}.spike")
-            shutil.rmtree(gone)
+            remove_tree((saved / str(step)).rename(saved / f"{step}.spike"))
     left_out = leave_out(batches(spikes), spike.phase, first, spike.step)
     found = {
         "step": spike.step,

@@ -37,6 +37,8 @@ FREE_TO_CHANGE = (
     "keep_every",
     "keep_best",
     "max_skipped_updates",
+    "watchdog_factor",
+    "watchdog_minimum",
     "tracker",
     "spikes.threshold",
     "spikes.window",

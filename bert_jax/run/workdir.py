@@ -32,6 +32,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.common import console
 from bert_jax.common.atomic import write_text
+from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
 from bert_jax.config import RunSettings, parse
@@ -56,7 +57,6 @@ from bert_jax.training.saved import saved_steps, set_aside_after
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
-CHECKPOINTS = "checkpoints"
 HUGGING_FACE = "hf"
 FINISHED = "finished.json"
 IMPORTED = "imported.json"
@@ -79,10 +79,10 @@ def lock(workdir: Path) -> Iterator[None]:
         return
     workdir.mkdir(parents=True, exist_ok=True)
     refusal = (
-        f"--workdir={workdir} is in use by another run: wait until that ends, stop it, or give "
-        "this one another --workdir"
+        f"--workdir={home(workdir)} is in use by another run: wait until that ends, stop it, or "
+        "give this one another --workdir"
     )
-    with exclusive(workdir / LOCK, refusal):
+    with exclusive(home(workdir) / LOCK, refusal):
         yield
 
 
@@ -95,14 +95,14 @@ def go_back(workdir: Path, config: ConfigDict, step: int) -> None:
     Raises:
       UserError: there is no such checkpoint.
     """
-    steps = saved_steps(workdir / CHECKPOINTS)
+    steps = saved_steps(home(workdir) / CHECKPOINTS)
     if step not in steps:
         raise UserError(
-            f"--from_step={step}: {workdir / CHECKPOINTS} holds the steps "
+            f"--from_step={step}: {home(workdir) / CHECKPOINTS} holds the steps "
             f"{', '.join(map(str, steps)) or 'of no checkpoint'}"
         )
     if changes(_read_config(workdir / CONFIG), config):
-        set_aside_after(workdir / CHECKPOINTS, step)
+        set_aside_after(home(workdir) / CHECKPOINTS, step)
 
 
 def check(workdir: Path, config: ConfigDict) -> list[Change]:
@@ -132,7 +132,7 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
             "Use another --workdir, or the config that the run began with"
         )
     if found:
-        steps = saved_steps(workdir / CHECKPOINTS)
+        steps = saved_steps(home(workdir) / CHECKPOINTS)
         continuation.check(parse(load_config(workdir)), parse(config), steps[-1], steps)
     return found
 
@@ -188,7 +188,7 @@ def claim(
       UserError: the run there began with another tokenizer.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    steps = saved_steps(workdir / CHECKPOINTS)
+    steps = saved_steps(home(workdir) / CHECKPOINTS)
     if not steps:
         shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)
     if steps[-1:] != [config.total_steps]:
@@ -233,7 +233,7 @@ def open_store(workdir: Path, settings: RunSettings, directory: Path) -> TokenSt
 
 def has_checkpoints(workdir: Path) -> bool:
     """Whether a run in `workdir` saved at least one checkpoint."""
-    return bool(saved_steps(workdir / CHECKPOINTS))
+    return bool(saved_steps(home(workdir) / CHECKPOINTS))
 
 
 def mark_finished(workdir: Path, step: int, warnings: list[str]) -> None:
@@ -292,7 +292,7 @@ def load_run(workdir: Path, step: int | None = None) -> Run:
     settings = parse(load_config(workdir))
     size = Vocabulary.load(workdir / TOKENIZER).size
     _, abstract_params = abstract(settings.model_config(size))
-    step, params = restore_params(workdir / CHECKPOINTS, step, abstract_params)
+    step, params = restore_params(home(workdir) / CHECKPOINTS, step, abstract_params)
     phase = settings.stream.phase_before(step)
     model = settings.model_config(size, phase, token_order(workdir, settings))
     # Inputs may have any length, and the devices may be others than those of the training.

@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from bert_jax.common.bucket import AnyPath
 from bert_jax.common.errors import UserError
 from bert_jax.training import digests, saved
 from bert_jax.training.finite import first_not_finite
@@ -27,7 +28,7 @@ _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 class Checkpoints:
     """The checkpoints of one run, `<directory>/<step>`, each complete or absent."""
 
-    def __init__(self, directory: Path, keep: int, keep_every: int = 0, keep_best: int = 0):
+    def __init__(self, directory: AnyPath, keep: int, keep_every: int = 0, keep_best: int = 0):
         """Open or create `directory`.
 
         Removes what a killed process left half-written, so no other process may be saving here.
@@ -53,13 +54,14 @@ class Checkpoints:
         logging.getLogger("absl").addFilter(_is_not_of_full_disk)
         self._directory = directory
         self._keeps_losses = bool(keep_best)
+        is_local = isinstance(directory, Path)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
             best_fn=_loss if keep_best else None,
             cleanup_tmp_directories=True,
-            temporary_path_class=_WithDigests,
+            temporary_path_class=_WithDigests if is_local else _CommittedWithDigests,
         )
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(_absolute(directory), options=options)
 
     def latest_step(self) -> int | None:
         """The newest step saved; None in a new run."""
@@ -98,8 +100,8 @@ class Checkpoints:
 
     def stream(self, step: int) -> dict[str, str]:
         """The identity of the stream that was saved with the state at `step`."""
-        kept = self._manager.metadata(step).custom_metadata
-        return {name: value for name, value in kept.items() if name not in digests.MARK}
+        # Not by the manager: it would warn of each item that it has no handler for.
+        return digests.custom_metadata(self._directory / str(step))
 
     def restore(self, step: int, abstract_state: TrainState) -> TrainState:
         """The state saved at `step`, on the mesh that `abstract_state` is sharded over."""
@@ -163,8 +165,21 @@ class _WithDigests(ocp.path.atomicity.AtomicRenameTemporaryPath):
         os.rename(staged, final)
 
 
+class _CommittedWithDigests(ocp.path.atomicity.CommitFileTemporaryPath):
+    """Marks a finished checkpoint in a bucket as complete, and then writes its digests.
+
+    Nothing is renamed there: files are copied one by one. A process that is killed between the two
+    leaves a checkpoint that lacks its digests, which counts as damaged.
+    """
+
+    async def finalize(self) -> None:
+        await super().finalize()
+        if self.get_final().name.isdigit():
+            await asyncio.to_thread(digests.write, self.get_final())
+
+
 def restore_params(
-    directory: Path, step: int | None, abstract_params: Any
+    directory: AnyPath, step: int | None, abstract_params: Any
 ) -> tuple[int, dict[str, Any]]:
     """The step and the parameters saved at it, as host arrays.
 
@@ -190,11 +205,15 @@ def restore_params(
         partial_restore=True,
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        found = checkpointer.restore(directory.absolute() / str(chosen) / "default", arguments)
+        found = checkpointer.restore(_absolute(directory) / str(chosen) / "default", arguments)
     return chosen, found["params"]
 
 
-def restore_state(directory: Path, step: int, abstract_state: TrainState) -> TrainState:
+def _absolute(directory: AnyPath) -> AnyPath:
+    return directory.absolute() if isinstance(directory, Path) else directory
+
+
+def restore_state(directory: AnyPath, step: int, abstract_state: TrainState) -> TrainState:
     """The whole state of another run, on the mesh that `abstract_state` is sharded over.
 
     Args:
@@ -208,7 +227,7 @@ def restore_state(directory: Path, step: int, abstract_state: TrainState) -> Tra
     path = directory / str(step) / "default"
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            restored = checkpointer.restore(path.absolute(), _as_dict(abstract_state))
+            restored = checkpointer.restore(_absolute(path), _as_dict(abstract_state))
     except ValueError as error:
         raise UserError(
             f"the checkpoint {path.parent} does not fit: its model or its optimizer has other "
@@ -217,7 +236,7 @@ def restore_state(directory: Path, step: int, abstract_state: TrainState) -> Tra
     return TrainState(**restored)
 
 
-def stream_of(directory: Path, step: int) -> dict[str, str]:
+def stream_of(directory: AnyPath, step: int) -> dict[str, str]:
     """The identity of the stream that was saved with the state of another run at `step`."""
     return digests.custom_metadata(directory / str(step))
 

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bert_jax.common.bucket import AnyPath, files_below, size_of
+
 FILE = "digests.json"
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's; `custom_metadata` in it is the caller's
 MARK = {"digests": "sha256"}  # in the custom metadata of a checkpoint that has digests
@@ -21,27 +23,25 @@ _NEEDED = (METADATA, "default/_METADATA", "default/manifest.ocdbt")
 _THREADS = 4  # hashing one file takes one core, about 1 GB/s
 
 
-def write(directory: Path) -> None:
+def write(directory: AnyPath) -> None:
     """Write `digests.json` for all files that are in `directory` now, and sync it to the disk."""
-    names = sorted(
-        path.relative_to(directory).as_posix()
-        for path in directory.rglob("*")
-        if path.is_file() and path != directory / FILE
-    )
+    names = [path.relative_to(directory).as_posix() for path in files_below(directory)]
+    names = [name for name in names if name != FILE]
     with ThreadPoolExecutor(_THREADS) as pool:
         facts = list(pool.map(lambda name: _facts(directory / name), names))
     with (directory / FILE).open("wb") as file:
         file.write(_render(dict(zip(names, facts, strict=True))))
-        file.flush()
-        os.fsync(file.fileno())
+        if isinstance(directory, Path):
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def has_digests(directory: Path) -> bool:
+def has_digests(directory: AnyPath) -> bool:
     """Whether the content of the checkpoint in `directory` can be checked."""
     return (directory / FILE).is_file()
 
 
-def damage(directory: Path, under: str = "") -> str | None:
+def damage(directory: AnyPath, under: str = "") -> str | None:
     """The first file of the checkpoint that is not as it was saved, and how; None: it is whole.
 
     Without `digests.json`, in checkpoints of earlier versions, only missing and unreadable files
@@ -68,13 +68,13 @@ def damage(directory: Path, under: str = "") -> str | None:
         )
 
 
-def custom_metadata(directory: Path) -> dict[str, Any]:
+def custom_metadata(directory: AnyPath) -> dict[str, Any]:
     """What the caller of Orbax saved with the checkpoint in `directory`."""
     kept = json.loads((directory / METADATA).read_bytes()).get("custom_metadata") or {}
     return {name: value for name, value in kept.items() if name not in MARK}
 
 
-def _facts(path: Path) -> dict[str, int | str]:
+def _facts(path: AnyPath) -> dict[str, int | str]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": file.tell(), "sha256": digest}
@@ -87,7 +87,7 @@ def _render(files: Mapping[str, Any]) -> bytes:
     return (json.dumps({"version": 1, "sha256": own, "files": files}, indent=1) + "\n").encode()
 
 
-def _read(directory: Path) -> dict[str, Any]:
+def _read(directory: AnyPath) -> dict[str, Any]:
     """The facts of each file.
 
     Raises:
@@ -105,9 +105,9 @@ def _read(directory: Path) -> dict[str, Any]:
     return files
 
 
-def _difference(path: Path, expected: Mapping[str, Any]) -> str | None:
+def _difference(path: AnyPath, expected: Mapping[str, Any]) -> str | None:
     try:
-        size = path.stat().st_size
+        size = size_of(path)
         if size != expected["bytes"]:
             return f"has {size} bytes, and had {expected['bytes']} when it was saved"
         if _facts(path) != expected:
@@ -121,12 +121,12 @@ def _difference(path: Path, expected: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _damage_without_digests(directory: Path) -> str | None:
+def _damage_without_digests(directory: AnyPath) -> str | None:
     for name in _NEEDED:
         path = directory / name
         if not path.is_file():
             return f"{name} is missing"
-        if not path.stat().st_size:
+        if not size_of(path):
             return f"{name} is empty"
     try:
         metadata = json.loads((directory / METADATA).read_bytes())

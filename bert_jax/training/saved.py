@@ -3,10 +3,10 @@
 Nothing here imports Orbax, so that listing checkpoints starts fast.
 """
 
-import shutil
 from pathlib import Path
 
 from bert_jax.common import console
+from bert_jax.common.bucket import COMMITTED, AnyPath, remove_tree
 from bert_jax.common.errors import UserError
 from bert_jax.training import digests
 
@@ -15,12 +15,19 @@ LATER = ".later"  # ends those of checkpoints after the one that a run went back
 METRICS = "metrics"  # Orbax's item with the held-out loss, read of all checkpoints at the start
 
 
-def saved_steps(directory: Path) -> list[int]:
+def saved_steps(directory: AnyPath) -> list[int]:
     """The steps of the complete checkpoints in `directory`, ascending; they may be damaged."""
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+    if not directory.exists():
+        return []
+    return sorted(
+        int(path.name)
+        for path in directory.iterdir()
+        # A bucket has no renaming: a checkpoint there has its name while it is written.
+        if path.name.isdigit() and (isinstance(path, Path) or (path / COMMITTED).exists())
+    )
 
 
-def newest_whole(directory: Path) -> tuple[int, dict[int, str]]:
+def newest_whole(directory: AnyPath) -> tuple[int, dict[int, str]]:
     """The newest whole checkpoint, and the damage of each one after it, by step.
 
     Says so where the checkpoint has no digests to compare with.
@@ -49,7 +56,7 @@ def newest_whole(directory: Path) -> tuple[int, dict[int, str]]:
     )
 
 
-def set_aside_damaged(directory: Path) -> None:
+def set_aside_damaged(directory: AnyPath) -> None:
     """Rename checkpoints that training would stumble over to `<step>.damaged`, and say so.
 
     These are the damaged ones after the newest whole one, and earlier ones whose metrics are
@@ -75,7 +82,7 @@ def set_aside_damaged(directory: Path) -> None:
             )
 
 
-def set_aside_after(directory: Path, step: int) -> None:
+def set_aside_after(directory: AnyPath, step: int) -> None:
     """Rename the checkpoints after `step` to `<step>.later`, and say so."""
     for later in saved_steps(directory):
         if later > step:
@@ -83,7 +90,7 @@ def set_aside_after(directory: Path, step: int) -> None:
             console.say(f"Note: the checkpoint of step {later} is now {directory / name}")
 
 
-def choose(directory: Path, step: int | None) -> int:
+def choose(directory: AnyPath, step: int | None) -> int:
     """The step to load: `step`, or that of the newest whole checkpoint.
 
     Says which damaged checkpoints after it are left out.
@@ -112,7 +119,7 @@ def choose(directory: Path, step: int | None) -> int:
     return step
 
 
-def _set_aside(path: Path, ending: str = DAMAGED) -> Path:
+def _set_aside(path: AnyPath, ending: str = DAMAGED) -> AnyPath:
     target = path.with_name(path.name + ending)
-    shutil.rmtree(target, ignore_errors=True)
+    remove_tree(target)
     return path.rename(target)

@@ -2,11 +2,12 @@ import errno
 import fcntl
 import json
 import os
+import threading
 import time
 
 import pytest
 
-from bert_jax.common import lock
+from bert_jax.common import lease, lock
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
 
@@ -54,9 +55,9 @@ def test_other_file_systems_without_flock(tmp_path, monkeypatch, number):
 
 def left_behind(path, age, **values):
     """A lease whose holder is gone, `age` seconds after its last sign of life."""
-    lease = path.with_name(path.name + ".lease")
-    lease.write_text(json.dumps({**lock._me(), **values}))
-    os.utime(lease, (time.time() - age,) * 2)
+    file = path.with_name(path.name + ".lease")
+    file.write_text(json.dumps({**lease.me(), **values}))
+    os.utime(file, (time.time() - age,) * 2)
 
 
 def free_pid():
@@ -71,7 +72,6 @@ def free_pid():
     [
         (0, False, True, True),
         (0, False, False, False),
-        (0, True, True, False),  # the process id of another machine says nothing here
         (2 * lock.STALE, True, True, True),
         (2 * lock.STALE, False, False, True),  # another process has the number after a reboot
     ],
@@ -92,14 +92,14 @@ def test_the_lease_of_a_dead_holder_is_void(tmp_path, monkeypatch, age, elsewher
 
 def test_a_lease_that_is_held_stays_fresh(tmp_path, monkeypatch):
     without_flock(monkeypatch, errno.ENOSYS)
-    monkeypatch.setattr(lock, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(lease, "HEARTBEAT", 0.01)
     with exclusive(tmp_path / "lock", "in use"):
-        lease = tmp_path / "lock.lease"
-        os.utime(lease, (0, 0))
+        file = tmp_path / "lock.lease"
+        os.utime(file, (0, 0))
         deadline = time.monotonic() + 10
-        while lease.stat().st_mtime == 0 and time.monotonic() < deadline:
+        while file.stat().st_mtime == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert lease.stat().st_mtime > 0
+        assert file.stat().st_mtime > 0
 
 
 def test_a_directory_without_permission_is_one_line(tmp_path, monkeypatch):
@@ -112,3 +112,43 @@ def test_a_directory_without_permission_is_one_line(tmp_path, monkeypatch):
         exclusive(tmp_path / "lock", "in use"),
     ):
         pass
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_lease_of_another_host_is_watched_before_it_is_refused_or_taken(
+    tmp_path, monkeypatch, capsys, lives
+):
+    without_flock(monkeypatch, errno.ENOSYS)
+    monkeypatch.setattr(lease, "STALE", 1.0)
+    left_behind(tmp_path / "lock", 0, host="node7", machine="node7")
+    stopped = threading.Event()
+
+    def beat():
+        while lives and not stopped.wait(0.1):
+            os.utime(tmp_path / "lock.lease")
+
+    keeper = threading.Thread(target=beat)
+    keeper.start()
+    try:
+        if lives:
+            with pytest.raises(UserError, match="node7"), exclusive(tmp_path / "lock", "in use"):
+                pass
+        else:
+            with exclusive(tmp_path / "lock", "in use"):
+                pass
+    finally:
+        stopped.set()
+        keeper.join()
+    assert "on node7" in (said := capsys.readouterr().out)
+    assert "which may be dead; taking over if it is silent for 1 s." in said
+
+
+def test_a_requeued_job_waits_until_its_earlier_start_has_ended(path, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    earlier = exclusive(path, "in use")
+    earlier.__enter__()
+    threading.Timer(1.0, lambda: earlier.__exit__(None, None, None)).start()
+    with exclusive(path, "in use"):
+        pass
+    assert "which SLURM job 17 started before; waiting for its end." in capsys.readouterr().out
+    assert not any(path.parent.iterdir())

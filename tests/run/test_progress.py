@@ -1,5 +1,7 @@
 """What a run says of itself while it trains."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,3 +50,19 @@ def test_many_left_out_in_a_row_stop_the_run(reporter):
         reporter.train(step, phase, figures(step > 2))
     with pytest.raises(UserError, match=r"of the last 6 steps up to 8 was not finite .*lower conf"):
         reporter.close()
+
+
+def test_the_record_before_a_phase_border_is_written_before_the_next_step_is_compiled(
+    reporter, tmp_path
+):
+    reporter, phase = reporter
+    for step in range(1, 5):
+        reporter.train(step, phase, figures(False))
+    assert metrics.read(tmp_path) == []  # the record of step 4 waits for the next step
+    later = dataclasses.replace(phase, index=1, start=4, stop=40)
+    reporter.begin_phase(later, 0)
+    assert [record["step"] for record in metrics.read(tmp_path)] == [4]
+    (event,) = [e for e in metrics.read_events(tmp_path) if e.get("index") == 1]
+    assert event["event"] == "phase"
+    assert event["step"] == 5  # the first update of the phase
+    reporter.close()
