@@ -17,8 +17,8 @@ import pytest
 
 from tests import type_checks
 
-# What is imported while the checks are on has compiled files of its own. Where none are written, each
-# process compiles TensorFlow and all else from source.
+# What is imported while the checks are on has compiled files of its own. Where none are written,
+# each process compiles TensorFlow and all else from source.
 sys.dont_write_bytecode = False
 type_checks.install()
 
