@@ -29,6 +29,7 @@ from bert_jax.tasks.parameters import rate_factors, starting_params
 from bert_jax.tasks.prepared import TaskOrder, prepare
 from bert_jax.training import saved, sharding
 from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.parameter_rules import check_rules
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from bert_jax.training.settings import TrainingSettings
 from bert_jax.training.step import compile_steps
@@ -132,15 +133,14 @@ def train_seed(
     directory.mkdir(parents=True, exist_ok=True)
 
     # --- The compiled steps: one for each task, on one state.
-    optimizer = dataclasses.replace(
-        settings.optimizer_settings(run.total_steps, run.model),
-        rates=rate_factors(
-            run.model,
-            head=(settings.head_learning_rate or settings.learning_rate) / settings.learning_rate,
-            layer_decay=settings.layer_decay,
-            freeze=settings.freeze,
-        ),
+    optimizer = settings.optimizer_settings(run.total_steps, run.model)
+    factors = rate_factors(
+        run.model,
+        head=(settings.head_learning_rate or settings.learning_rate) / settings.learning_rate,
+        layer_decay=settings.layer_decay,
+        freeze=settings.freeze,
     )
+    optimizer = dataclasses.replace(optimizer, rates=factors or optimizer.rates)
     steps = [
         compile_steps(
             TrainingSettings(seed, task.task, optimizer, settings.mesh), run.model, run.mesh
@@ -148,6 +148,8 @@ def train_seed(
         for task in run.tasks
     ]
     check_freeze(settings.freeze, steps[0].abstract_state.params)
+    given = () if factors else optimizer.rates
+    check_rules("optimizer.rates", given, steps[0].abstract_state.params)
 
     # --- The state: the newest checkpoint, or the pretrained encoder with new heads.
     saved.set_aside_damaged(directory / finetuned.CHECKPOINTS)

@@ -6,7 +6,7 @@ from `default_config()`. An unknown field or a value of another type is refused.
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,14 +14,16 @@ from ml_collections import ConfigDict
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config as pretraining_config
 from bert_jax.model import ModelConfig
-from bert_jax.tasks import Task, TaskSettings, make_task
+from bert_jax.tasks import OPTIONS, TASKS, Task, TaskSettings, make_task
 from bert_jax.tasks.data import DataSettings
 from bert_jax.training.optimizer_settings import optimizer_settings
 from bert_jax.training.settings import MeshSettings, OptimizerSettings, Section
 
-COUNTS = ("batch_size", "max_length", "seeds", "shapes", "log_every", "n_best", "max_answer_length")
-SHARES = ("head_dropout", "label_smoothing", "warmup_fraction")
-CHOICES = {"class_weights": ("none", "balanced"), "pooling": ("cls", "mean")}
+COUNTS = ("batch_size", "seeds", "shapes", "log_every")
+COUNTS_OF_TASK = ("n_best", "max_answer_length")
+SHARES_OF_TASK = ("head_dropout", "label_smoothing")
+CHOICES_OF_TASK = {"class_weights": ("none", "balanced"), "pooling": ("cls", "mean")}
+SHORTEST = 8  # tokens of a row
 
 
 def default_config() -> ConfigDict:
@@ -42,7 +44,9 @@ def default_config() -> ConfigDict:
     config.warmup_fraction = 0.1  # share of the steps
     config.batch_size = 32
     config.max_length = 128  # tokens of a row; longer texts are cut, or divided into windows
-    config.stride = 0  # tokens that windows of long texts overlap by; 0: cut (tagging: no overlap)
+    # Tokens that the windows of long texts overlap by (text and pair tasks, question answering);
+    # 0: long texts are cut. Tagging always divides sentences between words, without an overlap.
+    config.stride = 0
     config.shapes = 4  # row lengths that are compiled; rows are padded to the next one
     config.eval_every = 0  # steps between evaluations on the validation split; 0: each epoch
     config.patience = 0  # evaluations without a better one after which to stop; 0: never
@@ -163,25 +167,25 @@ def _check(config: ConfigDict) -> None:
     for name in COUNTS:
         if config[name] < 1:
             raise UserError(f"config.{name} is {config[name]}: set it to 1 or more")
-    for name in ("total_steps", "eval_every", "patience", "stride", "head_learning_rate"):
+    for name in ("total_steps", "eval_every", "patience", "head_learning_rate"):
         if config[name] < 0:
             raise UserError(f"config.{name} is {config[name]}: set it to 0 or more")
-    for name in SHARES:
-        if not 0 <= config[name] < 1:
-            raise UserError(f"config.{name} is {config[name]}: choose a share in [0, 1)")
-    for name, allowed in CHOICES.items():
-        if config[name] not in allowed:
-            raise UserError(f"config.{name} is {config[name]!r}: choose {' or '.join(allowed)}")
+    if not 0 <= config.warmup_fraction < 1:
+        raise UserError(
+            f"config.warmup_fraction is {config.warmup_fraction}: choose a share in [0, 1)"
+        )
     if not config.total_steps and not config.epochs > 0:
         raise UserError(f"config.epochs is {config.epochs}: set it above 0, or config.total_steps")
     if not config.learning_rate > 0:
         raise UserError(f"config.learning_rate is {config.learning_rate}: set it above 0")
     if not 0 < config.layer_decay <= 1:
         raise UserError(f"config.layer_decay is {config.layer_decay}: choose a factor in (0, 1]")
-    if not 0 < config.data.validation_fraction < 1:
+    if config.optimizer.rates and (
+        config.head_learning_rate or config.layer_decay != 1 or config.freeze
+    ):
         raise UserError(
-            f"config.data.validation_fraction is {config.data.validation_fraction}: choose a share "
-            "in (0, 1)"
+            f"config.optimizer.rates is {config.optimizer.rates!r}: it takes the place of "
+            "config.head_learning_rate, config.layer_decay and config.freeze; use one or the others"
         )
     if not config.init:
         raise UserError(
@@ -196,7 +200,8 @@ def _check(config: ConfigDict) -> None:
 
 def _tasks(config: ConfigDict) -> tuple[Task, ...]:
     if not config.tasks:
-        return (_task(config, config.task, {}),)
+        _expect_options(config.task, config, OPTIONS)
+        return (_task(config, config.task, "config"),)
     tasks: list[Task] = []
     for entry in config.tasks:
         given = dict(entry)
@@ -206,22 +211,79 @@ def _tasks(config: ConfigDict) -> tuple[Task, ...]:
                 f"config.tasks: the name {name!r}: give each task a name of its own, of letters, "
                 "digits and _"
             )
-        tasks.append(_task(config, name, given))
+        own = _of_entry(config, name, given)
+        _expect_options(own.task, own, [option for option in OPTIONS if option in given])
+        tasks.append(_task(own, name, f"config.tasks, {name}"))
     for task in tasks:
         task.together = tuple(tasks)
     return tuple(tasks)
 
 
-def _task(config: ConfigDict, name: str, given: dict[str, Any]) -> Task:
-    """A task whose fields are those of the config, save those that are given."""
-    kind = given.pop("task", config.task)
-    data = config.data.to_dict() | dict(given.pop("data", {}))
-    known = [field.name for field in dataclasses.fields(TaskSettings)]
-    values = {field: config[field] for field in known if field in config}
-    for group, fields in (("", given), ("data.", data)):
-        unknown = set(fields) - set(values if not group else config.data.to_dict())
-        if unknown:
+def _of_entry(config: ConfigDict, name: str, given: Mapping[str, Any]) -> ConfigDict:
+    """The config with the fields of one entry of `config.tasks`."""
+    own = config.copy_and_resolve_references()
+    known = {"task", *(field.name for field in dataclasses.fields(TaskSettings))} - {"name"}
+    for group, fields, allowed in (
+        ("", given, known),
+        ("data.", given.get("data", {}), set(config.data)),
+    ):
+        if unknown := set(fields) - allowed:
             raise UserError(f"config.tasks: {name} has no field {group}{min(unknown)}")
-    return make_task(
-        kind, TaskSettings(name=name, **values | given | {"data": DataSettings(**data)})
-    )
+    try:
+        own.update(dict(given))
+    except TypeError as error:
+        raise UserError(f"config.tasks: {name}: {error}") from error
+    return own
+
+
+def _expect_options(kind: str, config: ConfigDict, options: Iterable[str]) -> None:
+    """Raise if an option is set that the task would ignore.
+
+    Raises:
+      UserError: names it.
+    """
+    defaults = default_config()
+    for option in options:
+        value, default = config[option], defaults[option]
+        if kind in TASKS and value != default and option not in TASKS[kind].options:
+            raise UserError(
+                f"config.{option} is {value!r}: {kind} has no such option; leave it at {default!r}"
+            )
+
+
+def _task(config: ConfigDict, name: str, where: str) -> Task:
+    """A task by the fields of a config.
+
+    Raises:
+      UserError: one is invalid; `where` says in the message whose it is.
+    """
+    for field in COUNTS_OF_TASK:
+        if config[field] < 1:
+            raise UserError(f"{where}.{field} is {config[field]}: set it to 1 or more")
+    for field in SHARES_OF_TASK:
+        if not 0 <= config[field] < 1:
+            raise UserError(f"{where}.{field} is {config[field]}: choose a share in [0, 1)")
+    for field, allowed in CHOICES_OF_TASK.items():
+        if config[field] not in allowed:
+            raise UserError(f"{where}.{field} is {config[field]!r}: choose {' or '.join(allowed)}")
+    if config.max_length < SHORTEST:
+        raise UserError(f"{where}.max_length is {config.max_length}: set it to {SHORTEST} or more")
+    if not 0 <= config.stride <= config.max_length // 2:
+        raise UserError(
+            f"{where}.stride is {config.stride}: windows of {config.max_length} tokens overlap by "
+            "at most half of them; 0 cuts long texts"
+        )
+    if not config.temperature > 0:
+        raise UserError(f"{where}.temperature is {config.temperature}: set it above 0")
+    if not 0 < config.data.validation_fraction < 1:
+        raise UserError(
+            f"{where}.data.validation_fraction is {config.data.validation_fraction}: choose a "
+            "share in (0, 1)"
+        )
+    values = {
+        field.name: config[field.name]
+        for field in dataclasses.fields(TaskSettings)
+        if field.name not in ("name", "data")
+    }
+    data = DataSettings(**config.data.to_dict())
+    return make_task(config.task, TaskSettings(name=name, data=data, **values))

@@ -14,11 +14,11 @@ from typing import Any
 import jax
 from absl import flags
 
-from bert_jax.common import command_line
+from bert_jax.common import command_line, console
 from bert_jax.common.errors import UserError
 from bert_jax.run import finetuned
 from bert_jax.tasks.batches import RowBatches
-from bert_jax.tasks.data import Record, stream
+from bert_jax.tasks.data import stream
 from bert_jax.tasks.evaluation import compile_forward, predict
 from bert_jax.training import sharding
 from bert_jax.training.settings import MeshSettings
@@ -56,28 +56,25 @@ def predictions(directory: Path, path: str, name: str = "") -> Iterator[dict[str
     forward = compile_forward(model.task, model.model, mesh)
     params = jax.device_put(model.params, sharding.parameter_shardings(mesh, model.params))
     records = stream(path, model.task.settings.data, "input")
-    number = 0
+    number = cut = 0
     while part := list(itertools.islice(records, PART)):
-        for prediction in _of_part(model, forward, params, part, mesh):
-            record = part[number % PART]
+        rows = model.task.features(part, model.tokenizer)
+        # The lengths are those of every part, so that later parts compile nothing.
+        batches = RowBatches(
+            rows,
+            model.tokenizer.vocabulary,
+            ROWS_PER_DEVICE * mesh.size,
+            seed=0,
+            shapes=model.settings.shapes,
+            longest=model.task.settings.max_length,
+        )
+        found = predict(model.task, forward, params, batches, rows, part, mesh)
+        for record, prediction in zip(part, found, strict=True):
             yield {"id": finetuned.name_of_example(record, number)} | prediction
             number += 1
-
-
-def _of_part(
-    model: finetuned.Finetuned, forward: Any, params: Any, part: list[Record], mesh: Any
-) -> list[dict[str, Any]]:
-    rows = model.task.features(part, model.tokenizer)
-    # The lengths are those of every part, so that later parts compile nothing.
-    batches = RowBatches(
-        rows,
-        model.tokenizer.vocabulary,
-        ROWS_PER_DEVICE * mesh.size,
-        seed=0,
-        shapes=model.settings.shapes,
-        longest=model.task.settings.max_length,
-    )
-    return predict(model.task, forward, params, batches, rows, part, mesh)
+        cut += rows.cut
+    if cut:
+        console.say(f"Note: {model.task.cut_note(cut, number, path)}")
 
 
 def write(out: Path, lines: Iterator[dict[str, Any]]) -> int:

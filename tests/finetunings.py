@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from bert_jax import finetune as finetune_module
+from bert_jax import api
 from bert_jax.config import load_config
 from tests.runs import ROOT, Run, kept_programs
 
@@ -46,8 +46,7 @@ def tiny(kind: str, init: Path, data: Path, **fields: object) -> ConfigDict:
 def finetune(config: ConfigDict, directory: Path) -> Path:
     """Fine-tune with the programs that earlier calls compiled; returns the directory."""
     with kept_programs():
-        finetune_module.finetune(config, directory)
-    return directory
+        return api.finetune(config, directory)
 
 
 __all__ = ["Run", "finetune", "sentiment", "tiny"]

@@ -64,6 +64,10 @@ class Finetuning:
             shown = f"; labels: {', '.join(labels[:12])}" if labels else ""
             more = f" and {len(labels) - 12} more" if len(labels) > 12 else ""
             console.say(f"{task.task.name}: {counts} examples{shown}{more}")
+            for split, rows in task.rows.items():
+                if rows.cut:
+                    count = len(task.records[split])
+                    console.say(f"Note: {task.task.cut_note(rows.cut, count, split)}")
 
     def baseline(self) -> dict[str, dict[str, float]]:
         """The scores of predictions that do not look at the examples."""

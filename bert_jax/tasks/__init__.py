@@ -4,7 +4,7 @@ To add one, write a subclass of `Task` in a new file and register it here.
 """
 
 from bert_jax.common.errors import UserError
-from bert_jax.tasks.base import Prediction, Task, TaskSettings
+from bert_jax.tasks.base import OPTIONS, Prediction, Task, TaskSettings
 from bert_jax.tasks.classification import Classification
 from bert_jax.tasks.multi_label import MultiLabel
 from bert_jax.tasks.multiple_choice import MultipleChoice
@@ -38,4 +38,4 @@ def make_task(kind: str, settings: TaskSettings) -> Task:
     return task
 
 
-__all__ = ["TASKS", "Prediction", "Task", "TaskSettings", "make_task"]
+__all__ = ["OPTIONS", "TASKS", "Prediction", "Task", "TaskSettings", "make_task"]

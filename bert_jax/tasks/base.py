@@ -22,6 +22,18 @@ from bert_jax.training.objectives import StepObjective
 
 TRAIN, EVALUATE, PREDICT = "train", "evaluate", "predict"  # what rows are made for
 Prediction = dict[str, Any]  # a line of predictions.jsonl
+# Settings that only some tasks have.
+OPTIONS = (
+    "stride",
+    "label_smoothing",
+    "class_weights",
+    "crf",
+    "similarity",
+    "pooling",
+    "temperature",
+    "max_answer_length",
+    "n_best",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Task(StepObjective):
 
     rows = "padded"
     metrics: tuple[str, ...]  # the names in `score`; the first one is the default
+    options: tuple[str, ...] = ()  # the settings in `OPTIONS` that it has
     in_batch = False  # whether the loss of a row depends on the other rows of its batch
 
     def __init__(self, settings: TaskSettings):
@@ -110,6 +123,12 @@ class Task(StepObjective):
         heads = {task.name: task.head() for task in self.together or (self,)}
         return TaskModel(config, heads, rngs=rngs)
 
+    @property
+    def idle(self) -> str:
+        """The heads of the other tasks."""
+        others = [task.name for task in self.together if task is not self]
+        return rf"heads\.({'|'.join(others)})\..*" if others else ""
+
     def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
         return {self.name: batch["weight"].sum()}
 
@@ -158,6 +177,16 @@ class Task(StepObjective):
         data = self.settings.data
         columns = [name for name in (data.text, data.text_pair) if name]
         return " | ".join(str(record.values.get(name, "")) for name in columns)
+
+    def cut_note(self, cut: int, count: int, split: str) -> str:
+        """Says how many of `count` examples have a text that was cut, and what can be done."""
+        can_divide = "stride" in self.options and not self.settings.stride
+        windows = ", or divide them into windows with config.stride" if can_divide else ""
+        return (
+            f"{self.name}: {cut:,} of {count:,} examples of {split} ({cut / count:.1%}) are longer "
+            f"than config.max_length={self.settings.max_length} tokens and are cut: raise it"
+            f"{windows}"
+        )
 
     def answer(self, prediction: Prediction) -> Any:
         """What was predicted, without probabilities."""

@@ -59,4 +59,4 @@ def read(path: Path) -> Rows:
                 fields[group][inner] = array
             else:
                 fields[name] = array
-    return Rows(**fields | {"group": int(fields["group"])})
+    return Rows(**fields | {name: int(fields[name]) for name in ("group", "cut")})

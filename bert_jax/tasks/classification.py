@@ -25,6 +25,7 @@ class Classification(TextTask):
     """Cross-entropy over the labels of the training examples."""
 
     metrics = ("accuracy", "macro_f1", "micro_f1", "matthews")
+    options = ("stride", "label_smoothing", "class_weights")
 
     def __init__(self, settings: TaskSettings):
         super().__init__(settings)

@@ -17,13 +17,14 @@ from bert_jax.tasks.base import PREDICT, Prediction, Task, TaskSettings
 from bert_jax.tasks.classification import label_text, smoothed_cross_entropy
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel, flat_rows
-from bert_jax.tasks.rows import RowBuilder, Rows, truncated_pair
+from bert_jax.tasks.rows import RowBuilder, Rows
 
 
 class MultipleChoice(Task):
     """A logit for each row `[CLS] context [SEP] candidate [SEP]`; softmax over the candidates."""
 
     metrics = ("accuracy",)
+    options = ("label_smoothing",)
 
     def __init__(self, settings: TaskSettings):
         super().__init__(settings)
@@ -70,8 +71,7 @@ class MultipleChoice(Task):
                     f"{self.count}: give all examples as many"
                 )
             for candidate in tokenizer.encode(texts):
-                room = self.settings.max_length - 3
-                builder.add(index, *truncated_pair(contexts[index], candidate, room))
+                builder.add(index, contexts[index], candidate)
             if purpose != PREDICT:
                 builder.label(labels=self.gold(record))
         return builder.build({"labels": np.int32})

@@ -6,7 +6,7 @@ windows; no answer is [CLS].
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +41,7 @@ class QuestionAnswering(Task):
     """The cross-entropy of start and end, averaged."""
 
     metrics = ("f1", "exact_match")
+    options = ("stride", "max_answer_length", "n_best")
 
     def __init__(self, settings: TaskSettings):
         super().__init__(settings)
@@ -53,7 +54,7 @@ class QuestionAnswering(Task):
             raise UserError(f"{self.settings.data.train}: no question has an answer")
 
     def gold(self, record: Record) -> list[str]:
-        return [text for text, _ in record.values.get("answers", [])]
+        return [text for text, _ in answers_of(record)]
 
     def features(
         self, records: Sequence[Record], tokenizer: Tokenizer, purpose: str = PREDICT
@@ -70,7 +71,7 @@ class QuestionAnswering(Task):
             ids, starts, ends = pieces(record.values["context"])
             room = self.settings.max_length - len(question) - 3
             span = self._span(record, starts, ends) if purpose != PREDICT else None
-            for part in windows(len(ids), room, min(stride, room - 1)):
+            for part in windows(len(ids), room, stride):
                 of_token = {
                     "begin": np.concatenate([np.full(len(question), IGNORED), starts[part]]),
                     "end": np.concatenate([np.full(len(question), IGNORED), ends[part]]),
@@ -82,7 +83,7 @@ class QuestionAnswering(Task):
 
     def _span(self, record: Record, starts: np.ndarray, ends: np.ndarray) -> tuple[int, int] | None:
         """The first and last piece of the first answer; None: it has none."""
-        answers = record.values.get("answers", [])
+        answers = answers_of(record)
         if not answers:
             return None
         text, at = answers[0]
@@ -234,6 +235,34 @@ class QuestionAnswering(Task):
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.has_no_answers, self.threshold = state["has_no_answers"], state["threshold"]
+
+
+def answers_of(record: Record) -> list[tuple[str, int]]:
+    """The answers to a question and where each begins in the context, in characters.
+
+    They are pairs, or as in tables of `datasets` an object with the lists `text` and
+    `answer_start`.
+
+    Raises:
+      UserError: they are something else, or not in the context where they say.
+    """
+    given = record.values.get("answers") or []
+    try:
+        if isinstance(given, Mapping):
+            given = zip(given["text"], given["answer_start"], strict=True)
+        found = [(str(text), int(start)) for text, start in given]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{record.where}: 'answers' holds no pairs of a text and its start, and no lists "
+            f"'text' and 'answer_start' ({error})"
+        ) from error
+    for text, start in found:
+        if not record.text("context", "text_pair").startswith(text, start):
+            raise UserError(
+                f"{record.where}: the answer {text!r} is not in its context at character {start}: "
+                "fix or remove it"
+            )
+    return found
 
 
 def _pieces(encoder: WordEncoder, context: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

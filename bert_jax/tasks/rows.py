@@ -29,6 +29,7 @@ class Rows:
       of_unit: arrays [U, ...] by name, such as labels.
       of_token: arrays parallel to `ids` by name, such as tags.
       group: rows of a unit; row r belongs to unit r // group.
+      cut: examples with a text that was cut to the longest row.
     """
 
     ids: Int32[np.ndarray, "T"]
@@ -38,6 +39,7 @@ class Rows:
     of_unit: dict[str, np.ndarray]
     of_token: dict[str, np.ndarray]
     group: int = 1
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.example)
@@ -88,23 +90,9 @@ class Rows:
             batch[name] = whole
         return batch
 
-    def take(self, units: Int[np.ndarray, "N"]) -> "Rows":
-        """Some of the units, in ascending order."""
-        rows = (units[:, None] * self.group + np.arange(self.group)).reshape(-1)
-        at = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
-        return Rows(
-            self.ids[at],
-            np.concatenate([[0], np.cumsum(np.diff(self.offsets)[rows])]),
-            self.second_at[rows],
-            self.example[units],
-            {name: values[units] for name, values in self.of_unit.items()},
-            {name: values[at] for name, values in self.of_token.items()},
-            self.group,
-        )
-
 
 class RowBuilder:
-    """Collects rows; `build` makes the arrays."""
+    """Collects rows, cut to `max_length` tokens; `build` makes the arrays."""
 
     def __init__(self, vocabulary: Vocabulary, max_length: int, group: int = 1):
         self._vocabulary = vocabulary
@@ -115,6 +103,7 @@ class RowBuilder:
         self._example: list[int] = []
         self._of_unit: dict[str, list] = {}
         self._of_token: dict[str, list[np.ndarray]] = {}
+        self._cut: set[int] = set()  # examples
 
     def add(
         self,
@@ -123,15 +112,24 @@ class RowBuilder:
         second: np.ndarray | None = None,
         of_token: dict[str, np.ndarray] | None = None,
     ) -> None:
-        """Add a row `[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, which must fit.
+        """Add a row `[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`.
+
+        Texts that do not fit are cut, the longer one first.
 
         Args:
           example: that it belongs to.
           first: ids.
           second: ids of the second text.
           of_token: values of the tokens of the row, without [CLS] and [SEP]: of the first text, or
-            of both one after another.
+            of both one after another. The texts must fit then.
         """
+        given = len(first) + (0 if second is None else len(second))
+        if second is None:
+            first = first[: self._max_length - 2]
+        else:
+            first, second = truncated_pair(first, second, self._max_length - 3)
+        if len(first) + (0 if second is None else len(second)) < given:
+            self._cut.add(example)
         cls, sep = [self._vocabulary.cls_id], [self._vocabulary.sep_id]
         parts: list[Any] = [cls, first, sep] if second is None else [cls, first, sep, second, sep]
         ids = np.concatenate(parts).astype(np.int32)
@@ -168,14 +166,34 @@ class RowBuilder:
             {name: np.array(list_, dtypes[name]) for name, list_ in self._of_unit.items()},
             {name: np.concatenate(list_) for name, list_ in self._of_token.items()},
             self._group,
+            len(self._cut),
         )
 
 
 def windows(count: int, room: int, stride: int) -> list[slice]:
-    """Ranges of at most `room` tokens that cover `count`, each overlapping the last by `stride`."""
-    step = max(room - stride, 1)
-    starts = range(0, max(count - stride, 1), step) if count > room else [0]
+    """Ranges of at most `room` tokens that cover `count`.
+
+    Each overlaps the last one by `stride` tokens, or by half of the room if that is less.
+    """
+    stride = min(stride, room // 2)
+    starts = range(0, max(count - stride, 1), room - stride) if count > room else [0]
     return [slice(start, min(start + room, count)) for start in starts]
+
+
+def pair_windows(
+    first: np.ndarray, second: np.ndarray, room: int, stride: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of at most `room` tokens: windows of the longer text, each beside the shorter one.
+
+    The shorter text is cut to half of the room.
+    """
+    if len(first) + len(second) <= room:
+        return [(first, second)]
+    if len(first) > len(second):
+        return [(a, b) for b, a in pair_windows(second, first, room, stride)]
+    first = first[: room // 2]
+    parts = windows(len(second), room - len(first), stride)
+    return [(first, second[part]) for part in parts]
 
 
 def truncated_pair(

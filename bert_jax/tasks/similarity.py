@@ -36,6 +36,7 @@ class Similarity(Task):
     """Vectors are the mean of the tokens, or [CLS] (`config.pooling`), without a head."""
 
     metrics = ("spearman", "pearson")
+    options = ("similarity", "pooling", "temperature")
 
     def __init__(self, settings: TaskSettings):
         super().__init__(settings)
@@ -82,7 +83,7 @@ class Similarity(Task):
         builder = RowBuilder(tokenizer.vocabulary, self.settings.max_length, len(columns))
         for index, record in enumerate(records):
             for name, _ in columns:
-                builder.add(index, encoded[name][index][: self.settings.max_length - 2])
+                builder.add(index, encoded[name][index])
             if is_scored:
                 share = (self.gold(record) - self.low) / (self.high - self.low)
                 builder.label(labels=share)

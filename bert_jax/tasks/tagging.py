@@ -32,10 +32,16 @@ class Tagging(Task):
     """Cross-entropy of the words' tags, or the likelihood of whole sequences with `crf`."""
 
     metrics = ("entity_f1", "accuracy", "macro_f1", "entity_precision", "entity_recall")
+    options = ("crf", "label_smoothing")
 
     def __init__(self, settings: TaskSettings):
         super().__init__(settings)
         self.is_entities = False
+        if settings.crf and settings.label_smoothing:
+            raise UserError(
+                f"config.label_smoothing is {settings.label_smoothing}: a CRF learns whole "
+                "sequences; set it to 0, or config.crf to False"
+            )
 
     def learn(self, records: Sequence[Record]) -> None:
         tags = {tag for record in records for tag in self._tags(record)}
@@ -128,12 +134,11 @@ class Tagging(Task):
         logits = head(model.hidden(batch, key), batch, key)
         is_word = batch["labels"] != IGNORED
         labels = jnp.where(is_word, batch["labels"], 0)
-        weights = is_word.astype(jnp.float32)
-        of_words = smoothed_cross_entropy(logits, labels, weights, self.settings.label_smoothing)
-        if not self.settings.crf:
-            return {self.name: of_words}
-        likelihood = head.crf.log_likelihood(logits, labels, is_word)
-        return {self.name: Totals(-likelihood.sum(), {}, batch["weight"].sum())}
+        if self.settings.crf:
+            likelihood = head.crf.log_likelihood(logits, labels, is_word)
+            return {self.name: Totals(-likelihood.sum(), {}, batch["weight"].sum())}
+        weights, smoothing = is_word.astype(jnp.float32), self.settings.label_smoothing
+        return {self.name: smoothed_cross_entropy(logits, labels, weights, smoothing)}
 
     def outputs(self, model: TaskModel, batch: Batch) -> dict[str, Array]:
         head = model.heads[self.name]
@@ -150,20 +155,16 @@ class Tagging(Task):
     def predictions(
         self, outputs: dict[str, np.ndarray], rows: Rows, records: Sequence[Record]
     ) -> list[Prediction]:
-        found: list[Prediction] = []
-        for record in records:
-            words = self.words(record)
-            found.append({"tokens": words, "tags": ["O"] * len(words), "probabilities": [0.0]})
-            found[-1]["probabilities"] = [0.0] * len(words)
+        found: list[Prediction] = [
+            {"tokens": self.words(record), "tags": [], "probabilities": []} for record in records
+        ]
         lengths = np.diff(rows.offsets)
-        for unit, example in enumerate(rows.example):
-            word_at = outputs["words"][unit, : lengths[unit]]
-            for position in np.flatnonzero(word_at != IGNORED):
-                word = word_at[position]
-                tag = self.labels[outputs["tags"][unit, position]]
-                found[example]["tags"][word] = tag
+        for unit, example in enumerate(rows.example):  # the windows of a sentence, in their order
+            is_word = outputs["words"][unit, : lengths[unit]] != IGNORED
+            for position in np.flatnonzero(is_word):
+                found[example]["tags"].append(self.labels[outputs["tags"][unit, position]])
                 share = round(float(outputs["share"][unit, position]), 6)
-                found[example]["probabilities"][word] = share
+                found[example]["probabilities"].append(share)
         return found
 
     def constant(self, training: Sequence[Record], records: Sequence[Record]) -> list[Prediction]:

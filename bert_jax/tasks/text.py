@@ -12,11 +12,17 @@ from bert_jax.model import Batch
 from bert_jax.tasks.base import PREDICT, Task
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel
-from bert_jax.tasks.rows import RowBuilder, Rows, truncated_pair, windows
+from bert_jax.tasks.rows import RowBuilder, Rows, pair_windows, windows
 
 
 class TextTask(Task):
-    """Logits for whole rows. Long single texts become overlapping windows with `stride` above 0."""
+    """Logits for whole rows.
+
+    With `stride` above 0, long texts become overlapping windows, and of a pair the longer text
+    does; the logits of the windows are averaged.
+    """
+
+    options: tuple[str, ...] = ("stride",)
 
     label_type: type = np.int32
 
@@ -35,7 +41,7 @@ class TextTask(Task):
     def features(
         self, records: Sequence[Record], tokenizer: Tokenizer, purpose: str = PREDICT
     ) -> Rows:
-        data, stride = self.settings.data, self.settings.stride
+        data = self.settings.data
         first = tokenizer.encode([record.text(data.text, "text") for record in records])
         second: Sequence[np.ndarray | None] = [None] * len(records)
         if data.text_pair:
@@ -44,17 +50,21 @@ class TextTask(Task):
         builder = RowBuilder(tokenizer.vocabulary, self.settings.max_length)
         for index, record in enumerate(records):
             label = {"labels": self.label_of(record)} if purpose != PREDICT else {}
-            ids, others = first[index], second[index]
-            if others is None:
-                room = self.settings.max_length - 2
-                parts = windows(len(ids), room, stride) if stride else [slice(0, room)]
-                for part in parts:
-                    builder.add(index, ids[part])
-                    builder.label(**label)
-            else:
-                builder.add(index, *truncated_pair(ids, others, self.settings.max_length - 3))
+            for row in self._windows(first[index], second[index]):
+                builder.add(index, *row)
                 builder.label(**label)
         return builder.build({"labels": self.label_type})
+
+    def _windows(
+        self, first: np.ndarray, second: np.ndarray | None
+    ) -> Sequence[tuple[np.ndarray, np.ndarray | None]]:
+        """The texts of each row of an example."""
+        stride, length = self.settings.stride, self.settings.max_length
+        if not stride:
+            return [(first, second)]
+        if second is not None:
+            return pair_windows(first, second, length - 3, stride)
+        return [(first[part], None) for part in windows(len(first), length - 2, stride)]
 
     def head(self) -> Any:
         return functools.partial(

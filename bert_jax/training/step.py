@@ -24,6 +24,7 @@ from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
 from bert_jax.training.objectives import Objective
 from bert_jax.training.optimizers import make_optimizer
+from bert_jax.training.parameter_rules import assign
 from bert_jax.training.settings import TrainingSettings
 
 TotalsByName = dict[str, Totals]
@@ -140,7 +141,10 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
             grad_norm = optax.tree.norm(gradient)
             losses = [each.loss for each in found.values()]
             is_finite = jnp.isfinite(jnp.stack([grad_norm, *losses])).all()
-            new = _if_finite(is_finite, (params, opt_state), (state.params, state.opt_state))
+            old = state.params, state.opt_state
+            new = _if_finite(is_finite, (params, opt_state), old)
+            if objective.idle:
+                new = _without(objective.idle, new, old)
             scalars = {"grad_norm": grad_norm, SKIPPED: 1.0 - is_finite}
         for name, learning_rate in optimizer.learning_rates.items():
             scalars[name] = learning_rate(state.step)
@@ -176,6 +180,12 @@ def _if_finite(is_finite: Array, new: Any, old: Any) -> Any:
         return jnp.where(is_finite, new, old)
 
     return jax.tree.map(choose, new, old)
+
+
+def _without(idle: str, new: Any, old: Any) -> Any:
+    """`new`, and `old` where the regex matches the name of a parameter or of its moment."""
+    is_idle = assign([(idle, True), (".*", False)], new)
+    return jax.tree.map(lambda new, old, idle: old if idle else new, new, old, is_idle)
 
 
 def abstract_batch(

@@ -1,10 +1,13 @@
 """Spans of answers: in characters there and back, in every window that holds them."""
 
 import numpy as np
+import pytest
 
+from bert_jax.common.errors import UserError
 from bert_jax.finetune_config import default_config, parse
 from bert_jax.tasks.base import EVALUATE
 from bert_jax.tasks.data import Record
+from bert_jax.tasks.question_answering import answers_of
 from bert_jax.tasks.rows import IGNORED
 
 CONTEXT = "The language was named by its author, (Guido van Rossum), in 1989. " * 3
@@ -66,3 +69,16 @@ def test_question_and_special_tokens_are_no_answers(tokenizer):
     assert inside.min() >= 0
     assert inside.max() < len("Guido.")
     assert (begins == IGNORED).sum() == rows.second_at[0] + 1  # [CLS] question [SEP], last [SEP]
+
+
+def test_answers_of_tables_are_those_of_squad_s_json():
+    def record(answers):
+        return Record({"question": "Who?", "context": "By Ada.", "answers": answers}, "row 3")
+
+    columns = {"text": ["Ada"], "answer_start": [3]}
+    assert answers_of(record([("Ada", 3)])) == answers_of(record(columns)) == [("Ada", 3)]
+    assert answers_of(record(None)) == []
+    with pytest.raises(UserError, match="row 3: the answer 'Ada' is not in its context at char"):
+        answers_of(record([("Ada", 4)]))
+    with pytest.raises(UserError, match="row 3: 'answers' holds no pairs"):
+        answers_of(record(["Ada"]))

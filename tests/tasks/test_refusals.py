@@ -5,27 +5,10 @@ import dataclasses
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import default_config, parse
+from bert_jax.finetune_config import parse
 from bert_jax.tasks import make_task
 from bert_jax.tasks.base import EVALUATE, TRAIN
-from bert_jax.tasks.data import Record
-
-
-def config(**fields):
-    found = default_config()
-    found.init = "runs/mine"
-    for name, value in fields.items():
-        group, _, field = name.rpartition(".")
-        (found[group] if group else found)[field] = value
-    return found
-
-
-def task(kind, **fields):
-    return parse(config(task=kind, **fields)).tasks[0]
-
-
-def records(*rows):
-    return [Record(row, f"train.jsonl, line {index + 1}") for index, row in enumerate(rows)]
+from tests.tasks.examples import config, records, task
 
 
 @pytest.mark.parametrize(
@@ -40,7 +23,14 @@ def records(*rows):
         ({"layer_decay": 1.5}, r"a factor in \(0, 1\]"),
         ({"tasks": ({"name": "a b"},)}, "config.tasks: the name 'a b'"),
         ({"tasks": ({"name": "a", "epochs": 3},)}, "a has no field epochs"),
+        ({"tasks": ({"name": "a", "max_length": 4},)}, r"config\.tasks, a\.max_length is 4"),
+        ({"tasks": ({"name": "a", "stride": "x"},)}, "config.tasks: a: "),
+        ({"tasks": ({"name": "a", "crf": True},)}, "config.crf is True: classification has no"),
         ({"task": "similarity"}, "config.data.text_pair is empty"),
+        ({"task": "tagging", "stride": 8}, "config.stride is 8: tagging has no such option"),
+        ({"task": "tagging", "crf": True, "label_smoothing": 0.1}, "label_smoothing is 0.1: a CRF"),
+        ({"stride": 100}, "windows of 128 tokens overlap by at most half"),
+        ({"freeze": "encoder", "optimizer.rates": ".*=1"}, "it takes the place of"),
     ],
 )
 def test_settings_that_cannot_be(fields, message):

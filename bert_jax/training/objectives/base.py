@@ -45,6 +45,14 @@ class StepObjective(abc.ABC):
     rows: str
     loss_weights: Mapping[str, float]
 
+    @property
+    def idle(self) -> str:
+        """A regex of parameters that an update leaves as they are, moments included; empty: none.
+
+        Parameters that the loss does not depend on would still decay and follow their momentum.
+        """
+        return ""
+
     def build(self, config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
         """The module that is trained: the encoder with its heads."""
         return Bert(config, rngs=rngs)
