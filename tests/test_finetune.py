@@ -9,7 +9,7 @@ import pytest
 
 from bert_jax import predict
 from bert_jax.common.errors import UserError
-from bert_jax.run import finetuned, finetuning
+from bert_jax.run import finetuned, finetuning, pretrained
 from tests.finetunings import finetune, sentiment, tiny
 
 
@@ -100,6 +100,12 @@ def test_another_config_is_refused_before_anything_is_written(config, classified
     with pytest.raises(UserError, match=r"learning_rate was 0\.003 and is now 1\.0"):
         finetune(changed, classified)
     assert finetuned.read_result(classified / "seeds" / "0") is not None
+
+
+def test_its_exported_folder_is_a_start_and_the_fine_tuning_itself_says_so(classified):
+    with pytest.raises(UserError, match=rf"is a fine-tuning.*{classified / 'hf'}"):
+        pretrained.load(classified)
+    assert pretrained.load(classified / "hf").model.norm == "post"
 
 
 def test_bad_data_leaves_nothing_behind(config, data, tmp_path):

@@ -280,6 +280,11 @@ def load_config(workdir: Path) -> ConfigDict:
             f"--workdir={workdir} is a folder of transformers, and this needs a run: make one of "
             f"it with `python -m bert_jax.convert import --from={workdir} --workdir=DIR`"
         )
+    if "task" in values:
+        raise UserError(
+            f"--workdir={workdir} is a fine-tuning, and this needs its encoder: name the folder "
+            f"that it exported, {workdir / 'hf'}"
+        )
     return from_dict(values)
 
 
