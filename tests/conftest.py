@@ -1,6 +1,7 @@
 """Array shapes and types in signatures are checked while the tests run."""
 
 import os
+import sys
 
 # Before JAX starts: eight virtual devices, so that every sharding runs in every test session, and
 # quick compilation, which is most of the tests' time.
@@ -16,6 +17,9 @@ import pytest
 
 from tests import type_checks
 
+# What is imported while the checks are on has compiled files of its own. Where none are written,
+# each process compiles TensorFlow and all else from source.
+sys.dont_write_bytecode = False
 type_checks.install()
 
 

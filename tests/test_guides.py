@@ -17,6 +17,7 @@ GUIDES = ("first-run.md", "own-text.md")
 # What makes a guide's run short; its other flags are as written.
 SHORT = {
     "total_steps": 20,
+    "warmup_steps": 4,
     "global_batch_size": 8,
     "corpus.source": "text:data/*.txt",
     "corpus.heldout_fraction": 0.2,

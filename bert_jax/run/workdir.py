@@ -7,9 +7,11 @@
 * `checkpoints/<step>/`, the newest few, and those that `keep_every` and `keep_best` keep; a damaged
   one is set aside as `<step>.damaged`
 * `corpus/`, the token store, unless config.corpus.directory names another place
+* `preset.json`, the config file that the run began with, without the flags
+* `samples.jsonl`, what the model fills into the same sentences at each evaluation
 * `metrics.jsonl`, one object a line, and TensorBoard's files in `tensorboard/`
 * `hf/`, the last checkpoint as a Hugging Face folder
-* `report.html`, the learning curves
+* `report.html`, the run in curves and figures, renewed at every evaluation
 * `finished.json`, written last: the step at which the run was exported and reported, and warnings
 * `imported.json`, where the encoder is from, if `convert import` made the directory
 * `lock`, while a process trains here
