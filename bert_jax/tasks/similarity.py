@@ -108,14 +108,7 @@ class Similarity(Task):
             cosine = (vectors[:, 0] * vectors[:, 1]).sum(axis=-1)
             losses = jnp.square(cosine - batch["labels"])
             return {self.name: Totals((losses * weight).sum(), {}, weight.sum())}
-        others = jnp.concatenate(jnp.unstack(vectors[:, 1:], axis=1))  # G - 1 blocks of B
-        logits = vectors[:, 0] @ others.T / self.settings.temperature
-        is_pair = jnp.tile(weight > 0, vectors.shape[1] - 1)  # padding is no negative
-        logs = jax.nn.log_softmax(jnp.where(is_pair, logits, -1e9))
-        losses = -jnp.diagonal(logs)
-        right = (jnp.diagonal(logs) >= logs.max(axis=1)).astype(jnp.float32)
-        metrics = {"accuracy": (right * weight).sum()}
-        return {self.name: Totals((losses * weight).sum(), metrics, weight.sum())}
+        return {self.name: contrastive(vectors, weight, self.settings.temperature)}
 
     def outputs(self, model: TaskModel, batch: Batch) -> dict[str, Array]:
         vectors = self._vectors(model, batch, None)
@@ -149,3 +142,24 @@ class Similarity(Task):
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.low, self.high = state["low"], state["high"]
+
+
+def contrastive(
+    vectors: Float[Array, "B G D"], weight: Float[Array, "B"], temperature: float
+) -> Totals:
+    """The cross-entropy of finding each text's pair among all texts of the batch.
+
+    https://arxiv.org/abs/2104.08821, equations 1 and 5.
+
+    Args:
+      vectors: of norm 1: the text, its pair and, where G is 3, its hard negative.
+      weight: 0 for padding, which is no negative.
+      temperature: that the cosines are divided by.
+    """
+    others = jnp.concatenate(jnp.unstack(vectors[:, 1:], axis=1))  # G - 1 blocks of B
+    logits = vectors[:, 0] @ others.T / temperature
+    is_text = jnp.tile(weight > 0, vectors.shape[1] - 1)
+    logs = jax.nn.log_softmax(jnp.where(is_text, logits, -1e9))
+    of_pair = jnp.diagonal(logs)
+    right = (of_pair >= logs.max(axis=1)).astype(jnp.float32)
+    return Totals((-of_pair * weight).sum(), {"accuracy": (right * weight).sum()}, weight.sum())

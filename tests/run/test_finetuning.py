@@ -1,14 +1,17 @@
 """What a fine-tuning keeps of its seeds: the best evaluation, when to stop, the mean."""
 
-import types
-
 import numpy as np
 import pytest
 
+from bert_jax.corpus.tokenizers.load import load_tokenizer
+from bert_jax.finetune_config import parse
 from bert_jax.run import metrics
 from bert_jax.run.finetune_finish import say, summary
-from bert_jax.run.finetuning import History
-from tests.tasks.examples import task
+from bert_jax.run.finetuning import Finetuning, History
+from bert_jax.tasks.prepared import Prepared
+from bert_jax.training import sharding
+from tests.architectures import CLASSIC
+from tests.tasks.examples import config
 
 
 def history(tmp_path, values, patience):
@@ -52,11 +55,15 @@ def test_an_interrupted_history_goes_on(tmp_path):
     assert found.untrained() == {"accuracy": 0.1}
 
 
-def test_several_seeds_give_the_mean_and_the_standard_deviation(tmp_path, capsys):
+def test_several_seeds_give_the_mean_and_the_standard_deviation(
+    tokenizer_directory, tmp_path, capsys
+):
     values = [0.7, 0.8, 0.9]
-    classes = task("classification")
-    prepared = types.SimpleNamespace(task=classes)
-    run = types.SimpleNamespace(tasks=[prepared], reported="test", directory=tmp_path)
+    settings = parse(config())
+    tokenizer = load_tokenizer(tokenizer_directory)
+    prepared = Prepared(settings.tasks[0], tokenizer, {"test": []}, {}, {}, "")
+    mesh = sharding.make_mesh(settings.mesh)
+    run = Finetuning(settings, tmp_path, mesh, CLASSIC, [prepared], [])
     seeds = [
         {
             "seed": seed,

@@ -12,6 +12,7 @@ from bert_jax.tasks.base import TRAIN
 from bert_jax.tasks.batches import RowBatches
 from bert_jax.tasks.classification import smoothed_cross_entropy
 from bert_jax.tasks.evaluation import place
+from bert_jax.tasks.similarity import contrastive
 from bert_jax.training import sharding
 from bert_jax.training.settings import MeshSettings, TrainingSettings
 from bert_jax.training.step import SKIPPED, compile_steps
@@ -38,31 +39,24 @@ def test_balanced_classes_weigh_the_same_in_all():
     assert classes.counts(batch)["classification"] == pytest.approx(4.0)  # padding has no weight
 
 
-class Given:
-    """Stands for an encoder whose vectors are known: [CLS] of each row."""
-
-    def __init__(self, vectors):
-        self.vectors = jnp.asarray(vectors, jnp.float32)
-
-    def hidden(self, batch, key):
-        return self.vectors[:, None, :]
+def test_hard_negatives_are_rows_of_their_unit(tokenizer):
+    fields = {"data.text_pair": "other", "data.text_negative": "not"}
+    similar = task("similarity", similarity="contrastive", **fields)
+    examples = records({"text": "a", "other": "b", "not": "c"})
+    assert similar.features(examples, tokenizer, TRAIN).group == 3
+    assert similar.features(examples, tokenizer).group == 2  # predictions need none
 
 
-def test_hard_negatives_are_among_the_candidates(tokenizer):
-    fields = {"data.text_pair": "other", "data.text_negative": "not", "pooling": "cls"}
-    similar = task("similarity", similarity="contrastive", temperature=0.5, **fields)
-    rows = similar.features(
-        records(*({"text": "a", "other": "b", "not": "c"},) * 2), tokenizer, TRAIN
-    )
-    assert (len(rows), rows.group) == (2, 3)
-    batch = next(RowBatches(rows, tokenizer.vocabulary, 2, seed=0, shapes=1).in_order())[1]
+def test_hard_negatives_are_among_the_candidates_and_padding_is_not():
     first, second = [1.0, 0.0], [0.0, 1.0]
-    # Text, its pair, its negative: the negative of the first unit is as near as its pair.
-    vectors = [first, first, first, second, second, [0.0, -1.0]]
-    found = similar.totals(Given(vectors), batch, None)["similarity"]
-    cosines = np.array([[1, 0, 1, 0], [0, 1, 0, -1]]) / 0.5  # pairs, then negatives
+    vectors = jnp.array(  # text, pair, negative: that of the first unit is as near as its pair
+        [[first, first, first], [second, second, [0.0, -1.0]], [first, first, first]]
+    )
+    found = contrastive(vectors, jnp.array([1.0, 1.0, 0.0]), 0.5)
+    cosines = np.array([[1, 0, 1, 0], [0, 1, 0, -1]]) / 0.5  # with the pairs, then the negatives
     expected = np.log(np.exp(cosines).sum(axis=1)) - np.diag(cosines)
     np.testing.assert_allclose(found.loss, expected.sum(), rtol=1e-5)
+    assert found.weight == 2.0
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +86,7 @@ def several(tokenizer):
 def heads_of(state, name):
     """The parameters of a head and their moments, by name."""
     return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
+        jax.tree_util.keystr(path): np.array(leaf)  # a copy: the state is donated
         for path, leaf in jax.tree.leaves_with_path((state.params, state.opt_state))
         if f"'{name}'" in jax.tree_util.keystr(path)
     }
