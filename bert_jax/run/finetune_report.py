@@ -73,9 +73,11 @@ def of_task(
 ) -> list[str]:
     """The sections of one task."""
     task, records = prepared.task, prepared.records[run.reported]
+    spread = f" ± {result['std']:.4f}" if len(result["seeds"]) > 1 else ""
+    value = f"{result['value']:.4f}{spread}"
     tiles = page.tiles(
         [
-            (f"{result['value']:.4f} ± {result['std']:.4f}", f"{task.metric}, {run.reported}"),
+            (value, f"{task.metric}, {run.reported}"),
             (f"{result['baseline']:.4f}", "majority class"),
             (f"{result['untrained']:.4f}", "before training"),
         ]
@@ -129,10 +131,12 @@ def _heat_map(matrix: np.ndarray, labels: Sequence[str]) -> str:
         for column in range(len(labels)):
             share, count = shares[row, column], matrix[row, column]
             x = left + column * size
+            ink = ' fill="white"' if share > 0.5 else ""
             parts.append(
                 f'<rect x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" '
                 f'fill="#2563eb" fill-opacity="{0.05 + 0.9 * share:.2f}"/>'
-                f'<text x="{x + size / 2 - 1}" y="{y + 27}" text-anchor="middle">{count}</text>'
+                f'<text x="{x + size / 2 - 1}" y="{y + 27}" text-anchor="middle"{ink}>'
+                f"{count}</text>"
             )
     width, height = left + len(labels) * size, 44 + len(labels) * size
     return (
@@ -155,8 +159,7 @@ def worst_errors(prepared: Prepared, found: Sequence[Prediction], records: Seque
         rows.append(
             (
                 shortened(prepared.task.text_of(record)),
-                shortened(prepared.task.gold(record)),
-                shortened(prepared.task.answer(prediction)),
+                *map(shortened, prepared.task.contrast(prediction, record)),
                 float(rate),
             )
         )

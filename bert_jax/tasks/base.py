@@ -192,6 +192,10 @@ class Task(StepObjective):
         """What was predicted, without probabilities."""
         return prediction.get("label", prediction.get("score"))
 
+    def contrast(self, prediction: Prediction, record: Record) -> tuple[Any, Any]:
+        """What is right and what was predicted, as a reader of the report sees it."""
+        return self.gold(record), self.answer(prediction)
+
     def wrongness(self, prediction: Prediction, record: Record) -> float:
         """How wrong a prediction is, for a list of the worst; 0: it is right."""
         gold, answer = self.gold(record), self.answer(prediction)

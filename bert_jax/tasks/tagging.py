@@ -215,6 +215,16 @@ class Tagging(Task):
     def answer(self, prediction: Prediction) -> Any:
         return prediction["tags"]
 
+    def contrast(self, prediction: Prediction, record: Record) -> tuple[str, str]:
+        """The words with a wrong tag, as `word/TAG`."""
+        gold, predicted = self.gold(record), prediction["tags"]
+        wrong = [i for i, (a, b) in enumerate(zip(gold, predicted, strict=True)) if a != b]
+        words = self.words(record)
+        right, other = (
+            " ".join(f"{words[i]}/{tags[i]}" for i in wrong) for tags in (gold, predicted)
+        )
+        return right, other
+
     def wrongness(self, prediction: Prediction, record: Record) -> float:
         """The number of words with a wrong tag."""
         pairs = zip(self.gold(record), prediction["tags"], strict=True)
