@@ -148,7 +148,8 @@ class History:
     def untrained(self) -> dict[str, float]:
         """The scores before training, by metric; of several tasks by `task/metric`."""
         first = next(r for r in metrics.read(self._directory) if r["step"] == 0)
-        return {k: v for k, v in first.items() if k not in ("step", "split")}
+        others = ("step", "split", *metrics.TIME_BASED)
+        return {name: value for name, value in first.items() if name not in others}
 
 
 class SeedWriter:
