@@ -1,6 +1,6 @@
 """Every setting of a fine-tuning and its default; parsed once into small frozen dataclasses.
 
-As `bert_jax/config.py` for pretraining: a config file has `get_config(arg: str = "")`, which starts
+As `bert_jax.config` for pretraining: a config file has `get_config(arg: str = "")`, which starts
 from `default_config()`. An unknown field or a value of another type is refused.
 """
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "settings.md"
 SOURCES = {
-    "Pretraining": ("bert_jax/config.py", "python -m bert_jax.train"),
+    "Pretraining": ("bert_jax/config/defaults.py", "python -m bert_jax.train"),
     "Fine-tuning": ("bert_jax/finetune_config.py", "python -m bert_jax.finetune"),
 }
 FUNCTION = "default_config"

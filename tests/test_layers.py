@@ -16,7 +16,7 @@ LAYERS = (
     {"stream", "inference", "interop"},
     {"training"},
     {"tasks"},
-    {"config"},  # with finetune_config the only top-level modules that are no commands
+    {"config"},  # the fields of a run; finetune_config, api: the modules that are no commands
     {"finetune_config"},
     {"performance"},
     {"run"},

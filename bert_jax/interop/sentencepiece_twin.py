@@ -114,7 +114,8 @@ def _character_map(proto: Any) -> list[normalizers.Normalizer]:
     characters elsewhere; sentencepiece replaces the longest match. Composing before and after
     corrects that, and so does folding case before where the map folds case. Joiners, which would
     be lost with the grapheme, are separated from it in between. The remaining differences are
-    compatibility forms followed by a combining mark.
+    compatibility forms followed by a combining mark, and marks out of canonical order (which
+    cleaned text has not).
     """
     processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
     normalize = processor.normalize

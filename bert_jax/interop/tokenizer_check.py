@@ -26,7 +26,7 @@ SAMPLES = (
     "joiners: می\u200cروم, क्\u200dष, a\u200c b \u200cc, ½\u200c, \u00a0\u200d, x\u200c\u200dy.",
     "control: a\x01b\x0bc\x1fd\x7fe, \ufeffmark\ufeff, soft\u00adhyphen",
     "nearly special: [mask] [ MASK ] [MASK [CLS ##ing # # < s > </ s>.",
-    "stacked: a\u0301\u0323\u0302\u0308 Z\u0351\u036b\u0343\u036a e\u20dd \u0e01\u0e33\u0e48.",
+    "stacked: a\u0323\u0301\u0302\u0308 Z\u0351\u036b\u0343\u036a e\u20dd \u0e01\u0e33\u0e48.",
     "joined: \U0001f3f3\ufe0f\u200d\U0001f308 #\ufe0f\u20e3 \U0001f9d1\U0001f3ff\u200d\U0001f680.",
     "a flag of tags: \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f!",
     "more control: \ufffd \u2028x\u2029y \u200eleft\u200f \U000e0041.",
