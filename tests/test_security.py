@@ -70,7 +70,7 @@ def test_arrays_that_are_pickles_run_no_code(pickled, store, tmp_path):
     pickled(store.directory / token_counts.FILE)
     assert token_counts.read_counts(store.directory, store.vocabulary.size, 1) is None
     pickled(tmp_path / TOKEN_ORDER)
-    settings = parse(tiny("text:unused", head="adaptive"))
+    settings = parse(tiny("text:unused", **{"model.head": "sampled"}))
     with pytest.raises(UserError, match=rf"{TOKEN_ORDER} is damaged"):
         token_order(tmp_path, settings)
     with (tmp_path / "rows.npz").open("wb") as file:
