@@ -69,7 +69,7 @@ def test_a_run_in_a_bucket_resumes_from_its_newest_whole_checkpoint(
     with pytest.raises(UserError, match=r"gs://runs/some/run: .* Set config.corpus.directory"):
         train(tiny(corpus), bucket.opened(url))
 
-    def interrupted(directory, store):
+    def interrupted(directory):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):

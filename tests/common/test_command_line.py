@@ -119,6 +119,8 @@ def test_a_path_is_one(directory):
 
 def test_help_shows_the_command_first_and_is_no_failure(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fill_mask", "--help"])
+    # Compiled with the checks of the tests, it would fail where they are not installed.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delitem(sys.modules, "bert_jax.fill_mask")  # runs as the main module
     with commands.defined(), pytest.raises(SystemExit) as end:
         runpy.run_module("bert_jax.fill_mask", run_name="__main__", alter_sys=True)

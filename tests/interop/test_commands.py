@@ -99,6 +99,8 @@ def test_a_check_that_fails_is_an_error(run, tmp_path, monkeypatch):
 
 def test_convert_needs_to_know_what_to_do(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["convert"])
+    # Compiled with the checks of the tests, it would fail where they are not installed.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delitem(sys.modules, "bert_jax.convert")  # runs as the main module
     with commands.defined(), pytest.raises(SystemExit, match=r"^error: .*bert_jax\.convert export"):
         runpy.run_module("bert_jax.convert", run_name="__main__", alter_sys=True)
