@@ -123,9 +123,8 @@ def train_locked(
         settings = parse(config)
     phases = settings.stream.phases
     spikes = processes.of_first(lambda: rollback.read(directory), f"read {directory}")
-    # Checks that the corpus suits the objective.
     stream = TrainBatches(store, settings.stream, rollback.batches(spikes))
-    check_predictions(stream, store.vocabulary)
+    check_predictions(stream, store.vocabulary)  # that the corpus suits the objective
     if jax.process_index() == 0:
         saved.set_aside_damaged(place / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store, order)
@@ -134,8 +133,7 @@ def train_locked(
     # --- The model, its optimizer and the compiled steps; phases may differ in the rotary base.
     models = settings.models(store.vocabulary.size, order)
     finish.say_if_not_exportable(models[0])
-    micro_batches = settings.training.mesh.micro_batches
-    for line in attention_lines(phases, models[0], mesh, micro_batches):
+    for line in attention_lines(phases, models[0], mesh, settings.training.mesh.micro_batches):
         console.say(line)
     steps_of_model = {
         model: compile_steps(settings.training, model, mesh) for model in dict.fromkeys(models)
@@ -163,9 +161,8 @@ def train_locked(
     kept: dict[str, str] = {}
     if first_step:
         console.say(f"Continuing at step {first_step} of {settings.total_steps} in {place}.")
-        now = identity(store, stream, first_step)
         kept = checkpoints.stream(first_step)
-        expect_same(kept, now, store, first_step)
+        expect_same(kept, identity(store, stream, first_step), store, first_step)
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
         console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
