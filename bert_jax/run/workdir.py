@@ -30,7 +30,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from bert_jax.common.atomic import write_text
+from bert_jax.common.atomic import finished_file, write_text
 from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
@@ -112,9 +112,8 @@ def claim(
         (workdir / FINISHED).unlink(missing_ok=True)  # of an earlier run in this directory
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
     if order:
-        unfinished = workdir / f"{TOKEN_ORDER}.unfinished"
-        write_array(unfinished, np.array(order))
-        os.replace(unfinished, workdir / TOKEN_ORDER)
+        with finished_file(workdir / TOKEN_ORDER) as unfinished:
+            write_array(unfinished, np.array(order))
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
@@ -232,10 +231,17 @@ def expect_same_tokenizer(kept: Path, tokenizer: Path) -> None:
     Raises:
       UserError: names the file that differs.
     """
+    if name := first_difference(kept, tokenizer):
+        raise UserError(
+            f"{kept / name} differs from {tokenizer / name}: the corpus was prepared again after "
+            "the run began; use another --workdir, or the token store that the run began with"
+        )
+
+
+def first_difference(kept: Path, tokenizer: Path) -> str | None:
+    """The first file of the directory `tokenizer` that is not, byte for byte, in `kept`."""
     for path in sorted(tokenizer.iterdir()):
         twin = kept / path.name
         if not twin.exists() or twin.read_bytes() != path.read_bytes():
-            raise UserError(
-                f"{twin} differs from {path}: the corpus was prepared again after the run began; "
-                "use another --workdir, or the token store that the run began with"
-            )
+            return path.name
+    return None
