@@ -71,7 +71,9 @@ def peer(place: Path) -> float:
     import transformers
 
     datasets.disable_progress_bars()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(place / "exported")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        place / "exported", local_files_only=True
+    )
     start = time.perf_counter()
     lines = datasets.load_dataset(
         "text",

@@ -17,6 +17,7 @@ from etils import epath
 from etils.epath import backend, gpath
 
 from bert_jax.common.errors import UserError
+from bert_jax.common.inside import inside
 
 CHECKPOINTS = "checkpoints"  # stay in the bucket
 COMMITTED = "commit_success.txt"  # Orbax writes it last into a checkpoint in a bucket
@@ -67,14 +68,18 @@ def home(directory: Path) -> AnyPath:
 
 
 def pull(directory: Path) -> None:
-    """Download the files of the run, except checkpoints, if `directory` is a copy of a bucket."""
+    """Download the files of the run, except checkpoints, if `directory` is a copy of a bucket.
+
+    Raises:
+      UserError: an object's name leads out of the directory.
+    """
     there = home(directory)
     if isinstance(there, Path):
         return
     for path in files_below(there):
         name = _name_below(path, there)
         if name.split("/")[0] != CHECKPOINTS:
-            copy = directory / name
+            copy = inside(directory, name, str(there))
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
             _uploaded[copy] = _state(copy)

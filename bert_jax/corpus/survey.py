@@ -129,9 +129,9 @@ class Column(Sequence[np.ndarray]):
 def _mapped(path: Path) -> np.ndarray:
     """The array of a file as a memory map; an empty one, which cannot be mapped, is read."""
     try:
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:
-        return np.load(path)
+        return np.load(path, allow_pickle=False)
 
 
 def read_documents(part: Part, settings: Settings, causes: Counter[str]) -> Iterator[list[str]]:

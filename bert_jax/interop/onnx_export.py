@@ -65,12 +65,14 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
     import transformers
 
     transformers.logging.disable_progress_bar()
-    [name] = transformers.AutoConfig.from_pretrained(folder).architectures
+    config_of_folder = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    [name] = config_of_folder.architectures
     loader: Any = transformers.AutoModel
     output = "last_hidden_state"
     if not name.endswith("Model"):
         loader, output = transformers.AutoModelForMaskedLM, "logits"
-    model = loader.from_pretrained(folder, attn_implementation="eager").float().eval()
+    model = loader.from_pretrained(folder, attn_implementation="eager", local_files_only=True)
+    model = model.float().eval()
     names = input_names(config)
 
     class Traced(torch.nn.Module):

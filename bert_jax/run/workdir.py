@@ -85,12 +85,18 @@ def token_order(
       workdir: of the run.
       settings: of the run.
       store: to count in, for a run that starts.
+
+    Raises:
+      UserError: the file with them is damaged.
     """
     path = workdir / TOKEN_ORDER
     if not HEADS[settings.model["head"]].uses_frequency:
         return ()
     if path.exists() and (store is None or has_checkpoints(workdir)):
-        return tuple(np.load(path).tolist())
+        try:
+            return tuple(np.load(path, allow_pickle=False).tolist())
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{path} is damaged ({error}): restore it from a copy") from error
     if store is None or has_checkpoints(workdir):
         return ()  # a run of an earlier version, in the order of the ids
     return tuple(np.argsort(-store.token_counts, kind="stable").tolist())

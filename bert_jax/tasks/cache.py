@@ -52,7 +52,7 @@ def _arrays(rows: Rows) -> dict[str, np.ndarray]:
 def read(path: Path) -> Rows:
     """The rows that `write` wrote."""
     fields: dict[str, Any] = {"of_unit": {}, "of_token": {}}
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         for name, array in arrays.items():
             group, _, inner = name.partition(".")
             if inner:

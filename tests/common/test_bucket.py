@@ -54,6 +54,12 @@ def test_files_go_to_the_bucket_and_come_back(server):
     assert str(bucket.home(there) / "x") == "gs://files/a/run/x"
 
 
+def test_an_object_whose_name_leads_out_of_the_copy_is_refused(server):
+    server.objects.put("outside", "run/../../written", b"x", {})
+    with pytest.raises(UserError, match=r"gs://outside/run lists .*outside of its directory"):
+        bucket.opened("gs://outside/run")
+
+
 @pytest.mark.slow
 def test_a_run_in_a_bucket_resumes_from_its_newest_whole_checkpoint(
     server, finished, corpus, tmp_path, capsys

@@ -30,7 +30,8 @@ def start(tmp_path):
     def run(**variables):
         path = f"{tmp_path}:{os.environ['PATH']}"
         return subprocess.Popen(
-            ["launch/local.sh", "2", "--config=x"],
+            # A shell cannot trap what was ignored when it started.
+            ["env", "--default-signal=HUP", "launch/local.sh", "2", "--config=x"],
             cwd=ROOT,
             env=os.environ | {"PATH": path, "JAX_COORDINATOR_PORT": "1234"} | variables,
             stdout=subprocess.PIPE,
@@ -45,7 +46,6 @@ def read_until_both_run(process):
     lines = sorted(process.stdout.readline() for _ in range(2))
     for number, line in enumerate(lines):
         assert line == f"process {number} of 2 listens at localhost:1234\n"
-    time.sleep(0.3)  # Bash runs no trap for a signal that comes while it enters its `wait`.
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def timed(corpus, finished):
     return config
 
 
+@pytest.mark.slow
 def test_a_budget_becomes_steps_once_and_a_resumed_run_is_the_same(timed, tmp_path, monkeypatch):
     monkeypatch.setattr(budget, "LEAST_SECONDS", 0.05)
     said = train(timed(), tmp_path / "run").said

@@ -9,6 +9,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
 from bert_jax.run.continuation import expect_same_past
 from bert_jax.run.saved_config import Change, changes, is_same_run, to_json
+from bert_jax.run.workdir import CHECKPOINTS, go_back
 from tests.runs import metrics, tiny, train
 
 
@@ -81,3 +82,20 @@ def test_a_finished_run_is_made_longer_and_says_what_changed(corpus, finished, t
     later = [record for record in metrics.read(workdir) if record["step"] > 20]
     rates = [record["learning_rate"] for record in later if record["split"] == "train"]
     assert rates[0] == 0.0 < rates[1]
+
+
+def saved(workdir):
+    return sorted(path.name for path in (workdir / CHECKPOINTS).iterdir())
+
+
+def test_going_back_sets_later_checkpoints_aside_once_and_needs_a_checkpoint(
+    corpus, finished, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    with pytest.raises(UserError, match=r"--from_step=11: .* holds the steps 10, 15, 20"):
+        go_back(workdir, tiny(corpus, total_steps=24), 11)
+    go_back(workdir, tiny(corpus), 10)  # nothing changed: the command that was started again
+    assert saved(workdir) == ["10", "15", "20"]
+    go_back(workdir, tiny(corpus, total_steps=24), 10)
+    assert saved(workdir) == ["10", "15.later", "20.later"]

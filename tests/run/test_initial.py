@@ -78,6 +78,7 @@ def branching(corpus, **fields):
     return config
 
 
+@pytest.mark.slow
 def test_a_decay_that_branches_off_a_stable_run_equals_the_straight_run(corpus, finished, tmp_path):
     directory = {"corpus.directory": f"{finished.workdir}/corpus"}
     train(branching(corpus, **directory, total_steps=10), tmp_path / "straight")

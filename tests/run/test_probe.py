@@ -8,6 +8,7 @@ from tests.finetunings import sentiment
 from tests.runs import records, tiny, train
 
 
+@pytest.mark.slow
 def test_the_probe_is_logged_beside_the_loss(corpus, tmp_path):
     data = str(sentiment(tmp_path / "train.tsv"))
     fields = {

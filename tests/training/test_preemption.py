@@ -50,6 +50,7 @@ def test_a_signal_saves_and_the_run_continues_to_the_same_bytes(
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_last_step_lets_the_run_finish(corpus, tmp_path, monkeypatch):
     report = Reporter.train
 
@@ -66,7 +67,7 @@ def test_a_signal_at_the_last_step_lets_the_run_finish(corpus, tmp_path, monkeyp
 def test_a_signal_during_the_export_ends_at_once_and_the_next_start_finishes(
     finished, corpus, tmp_path, monkeypatch
 ):
-    def signalled(directory, store):
+    def signalled(directory):
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(finish, "finish", signalled)

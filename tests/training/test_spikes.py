@@ -147,6 +147,7 @@ def test_a_run_leaves_out_the_batches_before_a_spike_and_a_killed_one_the_same(
     assert rollback.read(workdir) == rollback.read(run.workdir)
 
 
+@pytest.mark.slow
 def test_after_so_many_rollbacks_the_run_stops_and_says_what_to_try(corpus, corrupted, tmp_path):
     config = tiny(corpus, **FIELDS, **{"spikes.rollbacks": 0})
     with pytest.raises(UserError, match=r"spikes.rollbacks=0 is reached\. Look at .* --step=13"):

@@ -156,7 +156,7 @@ def test_loss_and_gradients_on_a_mesh_equal_those_on_one_device(mesh, family, he
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max())))
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
+@pytest.mark.parametrize("family", [pytest.param("classic", marks=pytest.mark.slow), "modern"])
 def test_micro_batches_with_different_counts_do_not_change_the_run(family):
     whole, parts = small_config(data=2, fsdp=2, tensor=2), small_config(data=4, tensor=2)
     parts.mesh.micro_batches = 4

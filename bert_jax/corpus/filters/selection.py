@@ -38,7 +38,7 @@ class Kept:
 
     def load(self) -> Bool[np.ndarray, "_"] | None:
         """One value for each paragraph of all documents of the bundle."""
-        return np.load(self.path) if self.path else None
+        return np.load(self.path, allow_pickle=False) if self.path else None
 
 
 @dataclasses.dataclass(frozen=True)

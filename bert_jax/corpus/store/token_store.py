@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Int64, UInt
 
 from bert_jax.common.errors import UserError
+from bert_jax.common.inside import inside
 from bert_jax.corpus.store.token_counts import count_tokens, read_counts, write_counts
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
@@ -149,7 +150,8 @@ class TokenStore:
         """Opens a finished store, and checks that every file exists in its full size.
 
         Raises:
-          UserError: there is no store, or it has another version or damaged files.
+          UserError: there is no store, or it has another version, damaged files, or files outside
+            of its directory.
         """
         directory = Path(directory)
         manifest = read_manifest(directory)
@@ -162,7 +164,7 @@ class TokenStore:
                 f"the token store {directory} is damaged: its {MANIFEST} was changed; {_FIX}"
             )
         for name, facts in manifest["files"].items():
-            path = directory / name
+            path = inside(directory, name, str(directory / MANIFEST))
             size = path.stat().st_size if path.is_file() else None
             if size != facts["bytes"]:
                 state = "is missing" if size is None else f"has {size} bytes"
@@ -197,6 +199,9 @@ class TokenStore:
     def tokenizer_directory(self) -> Path:
         return self.directory / TOKENIZER
 
+    def _inside(self, name: str) -> Path:
+        return inside(self.directory, name, str(self.directory / MANIFEST))
+
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.load(self.tokenizer_directory)
@@ -211,7 +216,7 @@ class TokenStore:
         total = train["tokens"] - 2 * train["documents"]
         counts = read_counts(self.directory, self.vocabulary.size, total)
         if counts is None:
-            shards = [Shard.open(self.directory / name) for name in train["shards"]]
+            shards = [Shard.open(self._inside(name)) for name in train["shards"]]
             counts = sum(
                 (count_tokens(shard.tokens, self.vocabulary.size) for shard in shards),
                 start=np.zeros(self.vocabulary.size, np.int64),
@@ -230,7 +235,7 @@ class TokenStore:
         name, _, source = name.partition("/")
         listed = self.manifest["splits"][name]
         chosen = [
-            (Shard.open(self.directory / shard), name_of_source)
+            (Shard.open(self._inside(shard)), name_of_source)
             for shard, name_of_source in zip(listed["shards"], listed["sources"], strict=True)
             if source in ("", name_of_source)
         ]
