@@ -7,9 +7,9 @@ import pytest
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
-from bert_jax.run.continuation import expect_same_past
+from bert_jax.run.continuation import expect_same_past, go_back
 from bert_jax.run.saved_config import Change, changes, is_same_run, to_json
-from bert_jax.run.workdir import CHECKPOINTS, go_back
+from bert_jax.run.workdir import CHECKPOINTS
 from tests.runs import metrics, tiny, train
 
 
