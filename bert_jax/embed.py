@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from absl import flags
 
 from bert_jax.common import command_line
+from bert_jax.common.atomic import finished_file
 from bert_jax.common.errors import UserError
 from bert_jax.inference.embed import POOLINGS, embed
 from bert_jax.run import pretrained
@@ -58,12 +59,8 @@ def main() -> None:
         batch_size=FLAGS.batch_size,
     )
     write = _write_npy if out.suffix == ".npy" else _write_parquet
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    try:
+    with finished_file(out) as unfinished:
         write(unfinished, vectors, (count, model.model.hidden_size), source)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
     print(f"Wrote {out}: {count:,} vectors of {model.model.hidden_size} numbers.")
 
 

@@ -15,6 +15,7 @@ import jax
 from absl import flags
 
 from bert_jax.common import command_line, console
+from bert_jax.common.atomic import finished_file
 from bert_jax.common.errors import UserError
 from bert_jax.run import finetuned
 from bert_jax.tasks.batches import RowBatches
@@ -79,17 +80,11 @@ def predictions(directory: Path, path: str, name: str = "") -> Iterator[dict[str
 
 def write(out: Path, lines: Iterator[dict[str, Any]]) -> int:
     """Write JSON lines as they come, into a file that has its name when it is complete."""
-    unfinished = out.with_name(out.name + ".unfinished")
     count = 0
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                count += 1
-        unfinished.rename(out)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with finished_file(out) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 

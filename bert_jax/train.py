@@ -5,41 +5,41 @@ saves checkpoints, and at the end exports a Hugging Face folder. The same comman
 that was interrupted; a run is a function of its config, its corpus and the step alone.
 """
 
-import contextlib
-import dataclasses
 import functools
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 
 from bert_jax.common import bucket, command_line, compile_cache, console, memory, processes
-from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, load_config, parse
-from bert_jax.corpus.build import build_store
-from bert_jax.corpus.store import MANIFEST, TokenStore
-from bert_jax.corpus.tokenizers.load import load_tokenizer
-from bert_jax.interop.configs import architecture
-from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
-from bert_jax.run import agreement, budget, finish, goodput, initial, rollback, trackers, workdir
+from bert_jax.run import (
+    agreement,
+    budget,
+    continuation,
+    finish,
+    goodput,
+    initial,
+    rollback,
+    token_store,
+    trackers,
+    workdir,
+)
 from bert_jax.run import preset as presets
+from bert_jax.run.evaluations import Evaluations
 from bert_jax.run.goodput import Clock
 from bert_jax.run.health import entropy
 from bert_jax.run.preset import Preset
 from bert_jax.run.progress import Reporter
-from bert_jax.run.report.live import LiveReport
 from bert_jax.run.saved_config import Change, config_hash
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.stream.sanity import check_predictions
 from bert_jax.training import saved, sharding
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.evaluation import HeldOut
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from bert_jax.training.preflight import attention_lines, check, vocab_size
 from bert_jax.training.spikes import SpikeError
@@ -68,7 +68,7 @@ def train(
     """
     # --- Check everything that can be checked before any work is done.
     agreement.expect_equal_processes(config)
-    config = workdir.as_begun(directory, config)
+    config = continuation.as_begun(directory, config)
     initial.resolve(config)
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
@@ -82,13 +82,13 @@ def train(
     with workdir.lock(directory), StopRequests() as stop_requests:
         bucket.pull(directory)
         if from_step is not None and jax.process_index() == 0:
-            workdir.go_back(directory, config, from_step)
+            continuation.go_back(directory, config, from_step)
         agreement.expect_shared_workdir(directory)
         if jax.process_index() == 0:
             presets.write(directory, preset)
         clock = clock or Clock()
         while True:
-            changes = workdir.check(directory, config)
+            changes = continuation.check(directory, config)
             try:
                 return train_locked(
                     config, settings, directory, mesh, stop_requests, clock, changes
@@ -111,22 +111,20 @@ def train_locked(
     changes: list[Change],
 ) -> None:
     """`train`, while this process holds the lock of `directory`."""
-    phases = settings.stream.phases
     place = bucket.home(directory)  # of checkpoints; the other files are uploaded from `directory`
 
     # --- The corpus: a token store, made now if it is not there yet.
     with clock.spending("preparing"):
-        store = prepare(settings, directory)
-    spikes = processes.of_first(lambda: rollback.read(directory), f"read {directory}")
-    # Checks that the corpus suits the objective.
-    stream = TrainBatches(store, settings.stream, rollback.batches(spikes))
-    check_predictions(stream, store.vocabulary)
+        store = token_store.open_or_build(settings, directory)
     order = workdir.token_order(directory, settings, store)
     if not config.total_steps:  # the run is given in time
         with clock.spending("preparing"):
             config.total_steps = budget.measured_steps(config.budget, settings, store, mesh, order)
         settings = parse(config)
-        phases, stream = settings.stream.phases, TrainBatches(store, settings.stream)
+    phases = settings.stream.phases
+    spikes = processes.of_first(lambda: rollback.read(directory), f"read {directory}")
+    stream = TrainBatches(store, settings.stream, rollback.batches(spikes))
+    check_predictions(stream, store.vocabulary)  # that the corpus suits the objective
     if jax.process_index() == 0:
         saved.set_aside_damaged(place / workdir.CHECKPOINTS)
         workdir.claim(directory, config, store, order)
@@ -134,9 +132,8 @@ def train_locked(
 
     # --- The model, its optimizer and the compiled steps; phases may differ in the rotary base.
     models = settings.models(store.vocabulary.size, order)
-    say_if_not_exportable(models[0])
-    micro_batches = settings.training.mesh.micro_batches
-    for line in attention_lines(phases, models[0], mesh, micro_batches):
+    finish.say_if_not_exportable(models[0])
+    for line in attention_lines(phases, models[0], mesh, settings.training.mesh.micro_batches):
         console.say(line)
     steps_of_model = {
         model: compile_steps(settings.training, model, mesh) for model in dict.fromkeys(models)
@@ -164,9 +161,8 @@ def train_locked(
     kept: dict[str, str] = {}
     if first_step:
         console.say(f"Continuing at step {first_step} of {settings.total_steps} in {place}.")
-        now = identity(store, stream, first_step)
         kept = checkpoints.stream(first_step)
-        expect_same(kept, now, store, first_step)
+        expect_same(kept, identity(store, stream, first_step), store, first_step)
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
         console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
@@ -178,17 +174,7 @@ def train_locked(
 
     rows = functools.partial(sharding.process_rows, mesh)
     batches = pipeline.train_batches(stream, first_step, settings.total_steps, rows)
-    held_out = HeldOut(
-        store,
-        "heldout",
-        settings.objective,
-        phases[-1].sequence_length,
-        phases[-1].global_batch_size,
-        rows,
-        most=settings.eval_batches,
-    )
-
-    probe = make_probe(settings, models[-1], store, mesh)
+    evaluations = Evaluations(settings, directory, store, models, mesh)
 
     # --- The loop: batch, step, log, evaluate, save.
     reporter = Reporter(
@@ -203,13 +189,12 @@ def train_locked(
         entropy(store.token_counts),
     )
     reporter.start(config_hash(config), changes)
-    live = LiveReport(directory, store, "mlm" in settings.objective.loss_weights)
     if jax.process_index() == 0:
         workdir.write_config(directory, config)
     with (
         stop_requests.during_steps(),
         reporter.watching(),
-        closed_after_a_spike(reporter, checkpoints),
+        rollback.recorded(reporter, checkpoints),
     ):
         for phase, steps in zip(phases, steps_of_phase, strict=True):
             reporter.begin_phase(phase, first_step)
@@ -221,19 +206,10 @@ def train_locked(
                 reporter.takes(batch)
                 placed = sharding.place_batch(mesh, batch, phase.global_batch_size)
                 state, figures = steps.train(state, placed)
-                done, held_out_loss = step + 1, None
+                done = step + 1
                 reporter.train(done, phase, figures)
+                held_out_loss = evaluations.run(done, phase, steps, state, figures, reporter)
                 is_last = done == settings.total_steps
-                if done % settings.eval_every == 0 or is_last:
-                    with reporter.pause(figures, "evaluation"):
-                        totals = held_out.totals(mesh, steps, state.params)
-                        held_out_loss = reporter.evaluation(done, "heldout", totals)
-                if probe and (done % settings.probe.every == 0 or is_last):
-                    with reporter.pause(figures, "evaluation"):
-                        reporter.probe(done, probe.scores(state.params))
-                if held_out_loss is not None:
-                    with reporter.pause(figures, "evaluation"):
-                        live.renew(done, models[phase.index], state.params)
                 if is_last:
                     reporter.event(done, "finish")
                 is_stop = stop_requests.is_stop(done) and not is_last
@@ -257,65 +233,6 @@ def train_locked(
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.
     finish.finish(directory)
-
-
-@contextlib.contextmanager
-def closed_after_a_spike(reporter: Reporter, checkpoints: Checkpoints) -> Iterator[None]:
-    """Records the spike that ends this block, and closes the files, which are opened again."""
-    try:
-        yield
-    except SpikeError as spike:
-        seen = {"loss": spike.loss, "median": spike.median}
-        reporter.event(spike.step, "rollback", **seen)
-        reporter.close()
-        checkpoints.close()
-        raise
-
-
-def say_if_not_exportable(model: ModelConfig) -> None:
-    """Warn before the training that the trained model will have no Hugging Face folder."""
-    try:
-        architecture(model)
-    except UserError as error:
-        console.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
-
-
-def make_probe(
-    settings: RunSettings, model: ModelConfig, store: TokenStore, mesh: jax.sharding.Mesh
-) -> Any:
-    """The task that the encoder is probed on, or None.
-
-    Raises:
-      UserError: its data cannot be used.
-    """
-    if not settings.probe.every:
-        return None
-    from bert_jax.run.probe import Probe  # scikit-learn takes a second
-
-    tokenizer = load_tokenizer(store.tokenizer_directory)
-    model = dataclasses.replace(model, rows="padded")
-    return Probe(settings.probe, model, tokenizer, mesh, settings.training.seed)
-
-
-def prepare(settings: RunSettings, directory: Path) -> TokenStore:
-    """The run's token store; the first process makes it while the others wait for it."""
-    store_directory = settings.store_directory(directory)
-
-    def open_or_build() -> TokenStore:
-        existing = workdir.open_store(directory, settings, store_directory)
-        return existing or build_store(settings.corpus, store_directory, settings.objective.needs)
-
-    if jax.process_index() == 0:
-        store = open_or_build()
-    processes.of_first(lambda: None, f"prepare the token store {store_directory}")
-    if jax.process_index() == 0:
-        return store
-    if not processes.appears(store_directory / MANIFEST):
-        raise UserError(
-            f"{processes.me()} does not see the token store {store_directory} of process 0: set "
-            "config.corpus.directory to a directory of a file system that all hosts share"
-        )
-    return open_or_build()
 
 
 def define_flags() -> None:

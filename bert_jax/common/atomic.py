@@ -32,15 +32,22 @@ def finished_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes or replaces a UTF-8 file: a reader finds all of `text` or what was there before."""
+@contextlib.contextmanager
+def finished_file(path: Path) -> Iterator[Path]:
+    """A file to write; it replaces `path` when the block succeeds, and is removed otherwise."""
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        yield unfinished
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)  # a full disk needs the space
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes or replaces a UTF-8 file: a reader finds all of `text` or what was there before."""
+    with finished_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Any) -> None:

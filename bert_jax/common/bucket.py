@@ -30,7 +30,8 @@ _uploaded: dict[Path, tuple[int, int]] = {}  # time and size of each file when i
 class BucketPath(gpath.PosixGPath):
     """An object or a prefix in a bucket, through gcsfs.
 
-    The class of etils uses TensorFlow where it is installed, which takes seconds to import.
+    The class of etils uses TensorFlow where it is installed, which takes seconds to import;
+    there is no public way to choose, hence the private `_backend`.
     """
 
     @property

@@ -1,17 +1,97 @@
 """Whether a run may continue with a changed config: the future may change, the past may not."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+from ml_collections import ConfigDict
+
+from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
-from bert_jax.config import RunSettings
+from bert_jax.config import RunSettings, parse
+from bert_jax.model.compute_dtype import AUTO
+from bert_jax.run.saved_config import Change, changes, flatten_saved, is_same_run
+from bert_jax.run.workdir import CONFIG, IMPORTED, has_checkpoints, load_config, read_config
 from bert_jax.stream.phases import Phase
+from bert_jax.training.saved import saved_steps, set_aside_after
 from bert_jax.training.schedules import make_schedule
 
 JUMP = 2.0  # a learning rate that rises by more at once, after a longer run was asked for, is said
 
 
-def check(old: RunSettings, new: RunSettings, step: int, steps: Sequence[int]) -> None:
+def go_back(workdir: Path, config: ConfigDict, step: int) -> None:
+    """Continue at an earlier checkpoint with a changed config; later ones are set aside.
+
+    With the config that the run has already, nothing is done, so that a command that is started
+    again does not go back again.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    steps = saved_steps(home(workdir) / CHECKPOINTS)
+    if step not in steps:
+        raise UserError(
+            f"--from_step={step}: {home(workdir) / CHECKPOINTS} holds the steps "
+            f"{', '.join(map(str, steps)) or 'of no checkpoint'}"
+        )
+    if changes(read_config(workdir / CONFIG), config):
+        set_aside_after(home(workdir) / CHECKPOINTS, step)
+
+
+def check(workdir: Path, config: ConfigDict) -> list[Change]:
+    """The fields that a run which continues in the directory changes; none for a new run.
+
+    Raises:
+      UserError: one of them may not change; the message shows all that may not. Or the directory
+        holds an encoder that was imported, which has no optimizer state to continue with.
+    """
+    path = workdir / CONFIG
+    if (workdir / IMPORTED).exists():
+        raise UserError(
+            f"--workdir={workdir} holds an imported encoder: train from it in another --workdir, "
+            f"with --config.init_from={workdir} (configs/continue_pretraining.py does)"
+        )
+    if not path.exists() or not has_checkpoints(workdir):
+        return []
+    found = changes(read_config(path), config)
+    different = [
+        f"{name} was {json.dumps(old)} and is now {json.dumps(new)}"
+        for name, old, new in found
+        if not is_same_run(name, old, new)
+    ]
+    if different:
+        raise UserError(
+            f"--workdir={workdir} holds a run with another config: {'; '.join(different)}. "
+            "Use another --workdir, or the config that the run began with"
+        )
+    if found:
+        steps = saved_steps(home(workdir) / CHECKPOINTS)
+        expect_same_past(parse(load_config(workdir)), parse(config), steps[-1], steps)
+    return found
+
+
+def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """A copy of `config` with what the run in `workdir` decided once, at its start.
+
+    That is the step of `config.init_from`, if it names none; the compute dtype, if it is auto; and
+    the number of steps that fit into the budget, if none is given.
+    """
+    config = config.copy_and_resolve_references()
+    path = workdir / CONFIG
+    if not path.exists() or not has_checkpoints(workdir):
+        return config
+    begun = flatten_saved(read_config(path))
+    if begun.get("init_from", "").rpartition("@")[0] == config.init_from:
+        config.init_from = begun["init_from"]
+    if config.model.compute_dtype == AUTO:
+        config.model.compute_dtype = begun["model.compute_dtype"]
+    if not config.total_steps and begun.get("budget") == config.budget:
+        config.total_steps = begun["total_steps"]
+    return config
+
+
+def expect_same_past(old: RunSettings, new: RunSettings, step: int, steps: Sequence[int]) -> None:
     """Check that a run which is saved at `step` can continue with `new` instead of `old`.
 
     Args:

@@ -9,10 +9,20 @@ from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop import parity
+from bert_jax.interop.configs import architecture
 from bert_jax.interop.usage import pytorch_lines
+from bert_jax.model import ModelConfig
 from bert_jax.run import exports, goodput, metrics, report, samples, workdir
 from bert_jax.run.console import describe
 from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
+
+
+def say_if_not_exportable(model: ModelConfig) -> None:
+    """Warn before the training that the trained model will have no Hugging Face folder."""
+    try:
+        architecture(model)
+    except UserError as error:
+        console.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
 
 
 def finish(directory: Path) -> None:

@@ -134,14 +134,12 @@ def first_state(
 
 def _expect_same_tokenizer(source: Source, store: TokenStore) -> None:
     theirs = source.directory / workdir.TOKENIZER
-    for path in sorted(store.tokenizer_directory.iterdir()):
-        twin = theirs / path.name
-        if not twin.exists() or twin.read_bytes() != path.read_bytes():
-            raise UserError(
-                f"config.init_from={source} has another tokenizer than this run's corpus "
-                f"({path.name} differs): set config.tokenizer.path={theirs}, or "
-                "config.corpus.directory to the token store of that run"
-            )
+    if name := workdir.first_difference(theirs, store.tokenizer_directory):
+        raise UserError(
+            f"config.init_from={source} has another tokenizer than this run's corpus "
+            f"({name} differs): set config.tokenizer.path={theirs}, or "
+            "config.corpus.directory to the token store of that run"
+        )
 
 
 def _expect_same_order(source: Source, settings: RunSettings, store: TokenStore) -> None:

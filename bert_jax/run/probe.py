@@ -5,16 +5,17 @@ the mean of the tokens' hidden states of labelled texts, and scored on others: a
 well fine-tuning will go, for the cost of one forward pass over the examples.
 """
 
+import dataclasses
+
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import ProbeSettings
+from bert_jax.config import ProbeSettings, RunSettings
+from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.finetune_config import default_config, parse
 from bert_jax.model import Batch, Bert, ModelConfig, Params
 from bert_jax.tasks import Task
@@ -60,6 +61,11 @@ class Probe:
 
     def scores(self, params: Params) -> dict[str, float]:
         """Fit on the training examples, score on the validation ones; by metric."""
+        # Takes a second to import, and only runs with a probe need it.
+        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         features = {split: self._features(params, split) for split in ("train", "validation")}
         labels = self._rows["train"].of_unit["labels"]
         of_examples = labels[np.unique(self._rows["train"].example, return_index=True)[1]]
@@ -81,6 +87,21 @@ class Probe:
     def _features(self, params: Params, split: str) -> Float[np.ndarray, "examples D"]:
         found = outputs_of_rows(self._forward, params, self._batches[split], self._mesh)
         return mean_of_units(found["features"], self._rows[split], len(self._records[split]))
+
+
+def make_probe(
+    settings: RunSettings, model: ModelConfig, store: TokenStore, mesh: Mesh
+) -> Probe | None:
+    """The probe of a run in training, or None if the config asks for none.
+
+    Raises:
+      UserError: its data cannot be used.
+    """
+    if not settings.probe.every:
+        return None
+    tokenizer = load_tokenizer(store.tokenizer_directory)
+    model = dataclasses.replace(model, rows="padded")
+    return Probe(settings.probe, model, tokenizer, mesh, settings.training.seed)
 
 
 def _mean_hidden(model: Bert, batch: Batch) -> dict[str, Array]:

@@ -5,7 +5,9 @@ ones they are depends on the losses alone, so it is a part of the run like its c
 checkpoint the run goes back to, and however often it is killed, it makes the same steps.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from bert_jax.common import console
 from bert_jax.common.atomic import write_json
 from bert_jax.common.bucket import home, remove_tree
 from bert_jax.common.errors import UserError
+from bert_jax.run.progress import Reporter
 from bert_jax.stream.left_out import LeftOut, leave_out
+from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.saved import saved_steps
 from bert_jax.training.spikes import SpikeError, SpikeSettings
 
@@ -47,6 +51,18 @@ def batches(spikes: list[dict[str, Any]]) -> tuple[LeftOut, ...]:
 def first_step(settings: SpikeSettings, spike: SpikeError) -> int:
     """The first step whose batch is left out."""
     return max(spike.phase.start, spike.step - settings.left_out)
+
+
+@contextlib.contextmanager
+def recorded(reporter: Reporter, checkpoints: Checkpoints) -> Iterator[None]:
+    """Write the spike that ends this block, and close the run's files; `train` opens them again."""
+    try:
+        yield
+    except SpikeError as spike:
+        reporter.event(spike.step, "rollback", loss=spike.loss, median=spike.median)
+        reporter.close()
+        checkpoints.close()
+        raise
 
 
 def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> None:

@@ -30,30 +30,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from bert_jax.common import console
-from bert_jax.common.atomic import write_text
+from bert_jax.common.atomic import finished_file, write_text
 from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
 from bert_jax.config import RunSettings, parse
-from bert_jax.corpus.sources import changed_files
-from bert_jax.corpus.store import MANIFEST, TokenStore
+from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.store.arrays import write_array
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.model import ModelConfig, abstract
-from bert_jax.model.compute_dtype import AUTO
 from bert_jax.model.heads import HEADS
-from bert_jax.run import continuation
-from bert_jax.run.saved_config import (
-    Change,
-    changes,
-    flatten_saved,
-    from_dict,
-    is_same_run,
-    to_json,
-)
+from bert_jax.run.saved_config import from_dict, to_json
 from bert_jax.training.checkpoint import restore_params
-from bert_jax.training.saved import saved_steps, set_aside_after
+from bert_jax.training.saved import saved_steps
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
@@ -62,7 +51,6 @@ FINISHED = "finished.json"
 IMPORTED = "imported.json"
 TOKEN_ORDER = "token_order.npy"
 LOCK = "lock"
-SHOWN_FILES = 5  # changed source files that a message names
 
 
 @contextlib.contextmanager
@@ -84,77 +72,6 @@ def lock(workdir: Path) -> Iterator[None]:
     )
     with exclusive(home(workdir) / LOCK, refusal):
         yield
-
-
-def go_back(workdir: Path, config: ConfigDict, step: int) -> None:
-    """Continue at an earlier checkpoint with a changed config; later ones are set aside.
-
-    With the config that the run has already, nothing is done, so that a command that is started
-    again does not go back again.
-
-    Raises:
-      UserError: there is no such checkpoint.
-    """
-    steps = saved_steps(home(workdir) / CHECKPOINTS)
-    if step not in steps:
-        raise UserError(
-            f"--from_step={step}: {home(workdir) / CHECKPOINTS} holds the steps "
-            f"{', '.join(map(str, steps)) or 'of no checkpoint'}"
-        )
-    if changes(_read_config(workdir / CONFIG), config):
-        set_aside_after(home(workdir) / CHECKPOINTS, step)
-
-
-def check(workdir: Path, config: ConfigDict) -> list[Change]:
-    """The fields that a run which continues in the directory changes; none for a new run.
-
-    Raises:
-      UserError: one of them may not change; the message shows all that may not. Or the directory
-        holds an encoder that was imported, which has no optimizer state to continue with.
-    """
-    path = workdir / CONFIG
-    if (workdir / IMPORTED).exists():
-        raise UserError(
-            f"--workdir={workdir} holds an imported encoder: train from it in another --workdir, "
-            f"with --config.init_from={workdir} (configs/continue_pretraining.py does)"
-        )
-    if not path.exists() or not has_checkpoints(workdir):
-        return []
-    found = changes(_read_config(path), config)
-    different = [
-        f"{name} was {json.dumps(old)} and is now {json.dumps(new)}"
-        for name, old, new in found
-        if not is_same_run(name, old, new)
-    ]
-    if different:
-        raise UserError(
-            f"--workdir={workdir} holds a run with another config: {'; '.join(different)}. "
-            "Use another --workdir, or the config that the run began with"
-        )
-    if found:
-        steps = saved_steps(home(workdir) / CHECKPOINTS)
-        continuation.check(parse(load_config(workdir)), parse(config), steps[-1], steps)
-    return found
-
-
-def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
-    """A copy of `config` with what the run in `workdir` decided once, at its start.
-
-    That is the step of `config.init_from`, if it names none; the compute dtype, if it is auto; and
-    the number of steps that fit into the budget, if none is given.
-    """
-    config = config.copy_and_resolve_references()
-    path = workdir / CONFIG
-    if not path.exists() or not has_checkpoints(workdir):
-        return config
-    begun = flatten_saved(_read_config(path))
-    if begun.get("init_from", "").rpartition("@")[0] == config.init_from:
-        config.init_from = begun["init_from"]
-    if config.model.compute_dtype == AUTO:
-        config.model.compute_dtype = begun["model.compute_dtype"]
-    if not config.total_steps and begun.get("budget") == config.budget:
-        config.total_steps = begun["total_steps"]
-    return config
 
 
 def token_order(
@@ -201,9 +118,8 @@ def claim(
         (workdir / FINISHED).unlink(missing_ok=True)  # of an earlier run in this directory
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
     if order:
-        unfinished = workdir / f"{TOKEN_ORDER}.unfinished"
-        write_array(unfinished, np.array(order))
-        os.replace(unfinished, workdir / TOKEN_ORDER)
+        with finished_file(workdir / TOKEN_ORDER) as unfinished:
+            write_array(unfinished, np.array(order))
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
@@ -211,30 +127,6 @@ def write_config(workdir: Path, config: ConfigDict) -> None:
     path, text = workdir / CONFIG, to_json(config)
     if not path.exists() or path.read_text() != text:
         write_text(path, text)
-
-
-def open_store(workdir: Path, settings: RunSettings, directory: Path) -> TokenStore | None:
-    """The token store in `directory` for a run that has checkpoints; None for any other run.
-
-    Such a run continues on the store that it began with, whatever happened to the source files
-    since: the checkpoint has the store's fingerprint. Says which of them changed.
-
-    Raises:
-      UserError: the store is damaged, or of another format version.
-    """
-    if not has_checkpoints(workdir) or not (directory / MANIFEST).is_file():
-        return None
-    store = TokenStore.open(directory)
-    changes = changed_files(settings.corpus.source, store.manifest["sources"])
-    if changes:
-        more = len(changes) - SHOWN_FILES
-        console.say(
-            f"Note: source files changed since the token store {directory} was made: "
-            f"{'; '.join(changes[:SHOWN_FILES])}{f'; and {more} more' if more > 0 else ''}. "
-            "The run continues on the store as it is; to train on the changed files, start a new "
-            "run with another --workdir (and config.corpus.directory)"
-        )
-    return store
 
 
 def has_checkpoints(workdir: Path) -> bool:
@@ -280,7 +172,7 @@ def load_config(workdir: Path) -> ConfigDict:
     path = workdir / CONFIG
     if not path.is_file():
         raise UserError(f"--workdir={workdir}: {path} is missing, so no run was begun there")
-    values = _read_config(path)
+    values = read_config(path)
     if "model_type" in values:
         raise UserError(
             f"--workdir={workdir} is a folder of transformers, and this needs a run: make one of "
@@ -292,6 +184,21 @@ def load_config(workdir: Path) -> ConfigDict:
             f"that it exported, {workdir / 'hf'}"
         )
     return from_dict(values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values in a `config.json`.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): restore it from a copy; it holds the config that the "
+            "run began with"
+        ) from error
 
 
 def load_run(workdir: Path, step: int | None = None) -> Run:
@@ -319,16 +226,6 @@ def imported_from(workdir: Path) -> str | None:
         return None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}): restore it from a copy; it holds the config that the "
-            "run began with"
-        ) from error
-
-
 def _keep_tokenizer(kept: Path, tokenizer: Path) -> None:
     """Copy the tokenizer next to the checkpoints, so that they are usable without the corpus."""
     if not kept.exists():
@@ -345,10 +242,17 @@ def expect_same_tokenizer(kept: Path, tokenizer: Path) -> None:
     Raises:
       UserError: names the file that differs.
     """
+    if name := first_difference(kept, tokenizer):
+        raise UserError(
+            f"{kept / name} differs from {tokenizer / name}: the corpus was prepared again after "
+            "the run began; use another --workdir, or the token store that the run began with"
+        )
+
+
+def first_difference(kept: Path, tokenizer: Path) -> str | None:
+    """The first file of the directory `tokenizer` that is not, byte for byte, in `kept`."""
     for path in sorted(tokenizer.iterdir()):
         twin = kept / path.name
         if not twin.exists() or twin.read_bytes() != path.read_bytes():
-            raise UserError(
-                f"{twin} differs from {path}: the corpus was prepared again after the run began; "
-                "use another --workdir, or the token store that the run began with"
-            )
+            return path.name
+    return None

@@ -8,7 +8,7 @@ from bert_jax import convert
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config
 from bert_jax.interop.hugging_face import export
-from bert_jax.run import pretrained, workdir
+from bert_jax.run import continuation, pretrained, workdir
 from tests import commands
 
 IMPORT = (convert.define_import_flags, convert.import_)
@@ -61,7 +61,7 @@ def test_words_can_be_added_to_the_vocabulary(folder, tmp_path):
 def test_a_run_is_not_continued_where_it_was_imported(classic, redrawn, tmp_path):
     (tmp_path / "imported.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds an imported encoder.*--config\.init_from="):
-        workdir.check(tmp_path, default_config())
+        continuation.check(tmp_path, default_config())
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
-from bert_jax.run import continuation
+from bert_jax.run.continuation import expect_same_past, go_back
 from bert_jax.run.saved_config import Change, changes, is_same_run, to_json
-from bert_jax.run.workdir import CHECKPOINTS, go_back
+from bert_jax.run.workdir import CHECKPOINTS
 from tests.runs import metrics, tiny, train
 
 
@@ -30,27 +30,27 @@ def test_a_longer_run_must_say_how_its_learning_rate_goes_on():
     old = settings()
     jump = r"the learning rate would jump from 0 to 0\.000526\. .*restarts=\(\{'at': 0\.5, "
     with pytest.raises(UserError, match=rf"{jump}.*--from_step=STEP \(saved: 500, 1000\)"):
-        continuation.check(old, settings(total_steps=2000), 1000, [500, 1000])
+        expect_same_past(old, settings(total_steps=2000), 1000, [500, 1000])
     again = settings(total_steps=2000, optimizer__restarts=RESTART)
-    continuation.check(old, again, 1000, [500, 1000])
-    continuation.check(old, settings(total_steps=1200), 500, [500])  # a small rise
-    continuation.check(old, settings(total_steps=600), 500, [500])  # shorter
+    expect_same_past(old, again, 1000, [500, 1000])
+    expect_same_past(old, settings(total_steps=1200), 500, [500])  # a small rise
+    expect_same_past(old, settings(total_steps=600), 500, [500])  # shorter
     with pytest.raises(UserError, match="is 400, and the run is at step 500 already"):
-        continuation.check(old, settings(total_steps=400), 500, [500])
+        expect_same_past(old, settings(total_steps=400), 500, [500])
 
 
 def test_phases_may_change_after_the_checkpoint_only():
     old = settings(stream__phases=PHASES)
     with pytest.raises(UserError, match=r"end at the steps \[900, 1000\] .* now at \[1080, 1200\]"):
-        continuation.check(old, settings(total_steps=1200, stream__phases=PHASES), 950, [950])
-    continuation.check(old, settings(total_steps=1200, stream__phases=PHASES), 800, [800])
+        expect_same_past(old, settings(total_steps=1200, stream__phases=PHASES), 950, [950])
+    expect_same_past(old, settings(total_steps=1200, stream__phases=PHASES), 800, [800])
     same = ({**PHASES[0], "until": 0.75}, PHASES[1])
     again = ({"at": 950 / 1200, "warmup_steps": 50},)
     longer = settings(total_steps=1200, stream__phases=same, optimizer__restarts=again)
-    continuation.check(old, longer, 950, [950])
+    expect_same_past(old, longer, 950, [950])
     rate = {"stream__final_mask_rate": 0.3}  # changes over the whole run
     with pytest.raises(UserError, match="would have other batches"):
-        continuation.check(settings(**rate), settings(total_steps=1200, **rate), 500, [500])
+        expect_same_past(settings(**rate), settings(total_steps=1200, **rate), 500, [500])
 
 
 def test_what_changes_is_listed_and_some_of_it_is_another_run():

@@ -8,7 +8,7 @@ import pytest
 from bert_jax import train as train_module
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
-from bert_jax.run import finish, workdir
+from bert_jax.run import continuation, finish, token_store, workdir
 from bert_jax.run.saved_config import to_json
 from tests.corpus.corpora import build_store, documents, write_text
 
@@ -29,12 +29,12 @@ def other():
 def test_a_run_with_a_checkpoint_refuses_another_config_and_shows_the_difference(tmp_path, other):
     begin(tmp_path, other, checkpoint=True)
     with pytest.raises(UserError, match=r"model\.hidden_size was 64 and is now 128"):
-        workdir.check(tmp_path, default_config())
+        continuation.check(tmp_path, default_config())
 
 
 def test_a_directory_without_a_checkpoint_takes_any_config(tmp_path, other):
     begin(tmp_path, other, checkpoint=False)
-    workdir.check(tmp_path, default_config())
+    continuation.check(tmp_path, default_config())
 
 
 def test_a_field_that_a_later_version_added_had_its_default(tmp_path):
@@ -42,10 +42,10 @@ def test_a_field_that_a_later_version_added_had_its_default(tmp_path):
     del values["optimizer"]["muon_momentum"]
     begin(tmp_path, values, checkpoint=True)
     config = default_config()
-    workdir.check(tmp_path, config)
+    continuation.check(tmp_path, config)
     config.optimizer.muon_momentum = 0.9
     with pytest.raises(UserError, match=r"muon_momentum was 0\.95 and is now 0\.9"):
-        workdir.check(tmp_path, config)
+        continuation.check(tmp_path, config)
 
 
 def test_where_a_run_computes_and_how_often_it_logs_may_change(tmp_path):
@@ -53,7 +53,7 @@ def test_where_a_run_computes_and_how_often_it_logs_may_change(tmp_path):
     config = default_config()
     config.log_every, config.mesh.fsdp = 7, 2
     config.model.head = "full"  # another way to the same function
-    workdir.check(tmp_path, config)
+    continuation.check(tmp_path, config)
 
 
 def test_a_head_with_another_loss_is_another_run(tmp_path):
@@ -61,7 +61,7 @@ def test_a_head_with_another_loss_is_another_run(tmp_path):
     config = default_config()
     config.model.head = "sampled"
     with pytest.raises(UserError, match=r'model\.head was "blocked" and is now "sampled"'):
-        workdir.check(tmp_path, config)
+        continuation.check(tmp_path, config)
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
@@ -74,17 +74,17 @@ def test_a_config_of_an_older_version_has_former_names(tmp_path):
     values["stream"]["mask_share"] = values["stream"].pop("mask_replace_prob")
     begin(tmp_path, values, checkpoint=True)
     config = default_config()
-    workdir.check(tmp_path, config)
+    continuation.check(tmp_path, config)
     config.stream.mask_replace_prob = 0.7
     with pytest.raises(UserError, match=r"mask_replace_prob was 0\.8 and is now 0\.7"):
-        workdir.check(tmp_path, config)
+        continuation.check(tmp_path, config)
 
 
 def test_a_damaged_config_is_named(tmp_path):
     begin(tmp_path, {}, checkpoint=True)
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(UserError, match=r"config\.json is damaged"):
-        workdir.check(tmp_path, default_config())
+        continuation.check(tmp_path, default_config())
     with pytest.raises(UserError, match=r"config\.json is damaged"):
         workdir.load_config(tmp_path)
 
@@ -121,18 +121,18 @@ def test_a_run_with_checkpoints_goes_on_when_its_source_files_changed(
 ):
     config, place = corpus_config
     begin(tmp_path, {}, checkpoint=True)
-    before = train_module.prepare(parse(config), tmp_path).fingerprint
+    before = token_store.open_or_build(parse(config), tmp_path).fingerprint
     assert capsys.readouterr().out == ""
     write_text(place / "new.txt", documents(3))
     (place / "a.txt").unlink()
     try:
-        assert train_module.prepare(parse(config), tmp_path).fingerprint == before
+        assert token_store.open_or_build(parse(config), tmp_path).fingerprint == before
         said = capsys.readouterr().out
         assert f"new.txt had no bytes and has {(place / 'new.txt').stat().st_size} now" in said
         assert "a.txt had" in said
         assert "continues on the store as it is" in said
         with pytest.raises(UserError, match="is another one"):  # a run that has not begun
-            train_module.prepare(parse(config), tmp_path / "other")
+            token_store.open_or_build(parse(config), tmp_path / "other")
     finally:
         (place / "new.txt").unlink()
         write_text(place / "a.txt", documents(60))
@@ -142,7 +142,7 @@ def test_finished_is_said_by_its_file_and_not_by_a_report_of_an_earlier_run(
     corpus_config, tmp_path
 ):
     config, _ = corpus_config
-    store = train_module.prepare(parse(config), tmp_path)
+    store = token_store.open_or_build(parse(config), tmp_path)
     (tmp_path / "report.html").write_text("of an earlier run")
     assert not finish.is_finished(tmp_path, config.total_steps)
     workdir.mark_finished(tmp_path, config.total_steps, [])
@@ -162,7 +162,7 @@ def test_the_order_of_frequency_is_that_of_the_corpus_and_stays_with_the_run(
 ):
     config = corpus_config[0].copy_and_resolve_references()
     config.model.next_sentence = False
-    store = train_module.prepare(parse(config), tmp_path)
+    store = token_store.open_or_build(parse(config), tmp_path)
     assert workdir.token_order(tmp_path, parse(config), store) == ()
     config.model.head, config.model.sampled_negatives = "sampled", 20
     order = workdir.token_order(tmp_path, parse(config), store)
