@@ -13,6 +13,7 @@ from bert_jax.run.workdir import load_run
 from tests.runs import as_document, train
 
 
+@pytest.mark.slow
 def test_rows_grow_longer_with_another_rotary_base(corpus, tmp_path):
     config = load_config_file("configs/modernbert.py", "base")
     config.corpus.source = corpus

@@ -31,7 +31,7 @@ def start(tmp_path):
         path = f"{tmp_path}:{os.environ['PATH']}"
         return subprocess.Popen(
             # A shell cannot trap what was ignored when it started.
-            ["env", "--default-signal=HUP", "launch/local.sh", "2", "--config=x"],
+            ["env", "--default-signal", "launch/local.sh", "2", "--config=x"],
             cwd=ROOT,
             env=os.environ | {"PATH": path, "JAX_COORDINATOR_PORT": "1234"} | variables,
             stdout=subprocess.PIPE,

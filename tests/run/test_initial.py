@@ -20,6 +20,7 @@ def kept(finished):
     }
 
 
+@pytest.mark.slow
 def test_parameters_begin_a_run_at_step_0_and_the_checkpoint_is_recorded(
     corpus, finished, kept, tmp_path
 ):

@@ -209,6 +209,7 @@ def test_padding_rows_of_an_evaluation_count_for_nothing():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
 
 
+@pytest.mark.slow
 def test_dropout_depends_on_seed_and_step_alone_not_on_the_mesh():
     runs = []
     for mesh in ({"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}):
@@ -326,6 +327,7 @@ def test_training_learns_a_batch_by_heart():
     assert history[-1]["nsp_accuracy"] == BATCH
 
 
+@pytest.mark.slow
 def test_grad_norm_is_reported_before_clipping():
     config = small_config(data=8)
     free, clipped = config.copy_and_resolve_references(), config
