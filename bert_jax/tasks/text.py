@@ -1,5 +1,6 @@
 """What tasks about one text or a pair share: rows, windows of long documents, the head."""
 
+import abc
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -30,13 +31,13 @@ class TextTask(Task):
         """Logits of a row."""
         return len(self.labels)
 
+    @abc.abstractmethod
     def label_of(self, record: Record) -> Any:
         """The label of an example as the loss takes it.
 
         Raises:
           UserError: it is none that the task knows.
         """
-        raise NotImplementedError
 
     def features(
         self, records: Sequence[Record], tokenizer: Tokenizer, purpose: str = PREDICT
