@@ -22,8 +22,9 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks.learning import Point, changed, learn, load
+from benchmarks.learning import Point, learn
 from bert_jax.common import command_line, memory
+from bert_jax.config import changed, named
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance.machine import load as machine_load
 from bert_jax.performance.machine import machine
@@ -53,7 +54,7 @@ def left_plateau(curve: Iterable[Point]) -> int | None:
 
 
 def main() -> None:
-    base = load(FLAGS.recipe, parse_arm(f"{BASE}: {FLAGS.set}")[1])
+    base = named(FLAGS.recipe, **parse_arm(f"{BASE}: {FLAGS.set}")[1])
     base.total_steps, base.log_every, base.eval_every = FLAGS.steps, 10, float(FLAGS.steps)
     left = FLAGS.runs
     store = TokenStore.open(Path(FLAGS.store))

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import transformers
 
-from bert_jax.finetune_config import default_config
-from bert_jax.finetune_config import parse as parse_finetuning
+from bert_jax.config.finetuning import default_config
+from bert_jax.config.finetuning import parse as parse_finetuning
 from bert_jax.run.starting import load_start
 from bert_jax.tasks.base import TRAIN
 from bert_jax.tasks.batches import RowBatches

@@ -7,12 +7,11 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from bert_jax.config import load_config, parse
+from bert_jax.config import parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance import flops
 from bert_jax.run import metrics
@@ -45,21 +44,6 @@ class Point:
     cpu_seconds: float
     train_loss: float
     held_out: dict[str, float]
-
-
-def changed(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
-    """A copy of a config with other values, by name (`optimizer.b2`)."""
-    config = config.copy_and_resolve_references()
-    for name, value in fields.items():
-        group, _, field = name.rpartition(".")
-        (config[group] if group else config)[field] = value
-    return config
-
-
-def load(path: str, fields: dict[str, Any]) -> ConfigDict:
-    """The config of `--config=path` or `path:arg` with changed fields."""
-    file, _, arg = path.partition(":")
-    return changed(load_config(file, arg), fields)
 
 
 def learn(config: ConfigDict, store: TokenStore) -> Iterator[Point]:

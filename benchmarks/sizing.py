@@ -26,11 +26,11 @@ from matplotlib import pyplot as plt
 from ml_collections import ConfigDict
 from scipy.optimize import least_squares
 
-from benchmarks.learning import changed, learn, load
+from benchmarks.learning import learn
 from bert_jax.common import command_line, memory
 from bert_jax.common.errors import UserError
 from bert_jax.common.lengths import seconds as seconds_in
-from bert_jax.config import parse
+from bert_jax.config import changed, named, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.model import abstract
 
@@ -79,9 +79,9 @@ class Law:
 
 def config_of(width: int, depth: int, rows: int) -> ConfigDict:
     """The recipe at a size; heads are 64 wide, or one of them narrower."""
-    return load(
+    return named(
         FLAGS.recipe,
-        {
+        **{
             "model.hidden_size": width,
             "model.num_hidden_layers": depth,
             "model.num_attention_heads": max(1, width // 64),

@@ -34,9 +34,9 @@ from absl import flags
 from matplotlib import pyplot as plt
 from ml_collections import ConfigDict
 
-from benchmarks.learning import Point, changed, learn, load
+from benchmarks.learning import Point, learn
 from bert_jax.common import command_line, memory
-from bert_jax.config import parse
+from bert_jax.config import changed, named, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance.machine import load as machine_load
 from bert_jax.performance.machine import machine, versions
@@ -72,7 +72,7 @@ def config_of(arm: str) -> ConfigDict:
     }
     if arm == "recipe":
         fields |= {"model.intermediate_size": 2 * size["width"], "warmup_steps": 0.1}
-        return load(FLAGS.recipe, fields)
+        return named(FLAGS.recipe, **fields)
     fields |= {
         "stream.objective": "packed",
         "model.next_sentence": False,
@@ -81,7 +81,7 @@ def config_of(arm: str) -> ConfigDict:
         "model.compute_dtype": FLAGS.dtype,
         "warmup_steps": 0.1,
     }
-    return load("configs/bert.py:mini", fields)
+    return named("configs/bert.py:mini", **fields)
 
 
 def seconds_of(point: Point) -> float:

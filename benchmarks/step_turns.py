@@ -17,9 +17,8 @@ import jax
 from absl import flags
 
 from benchmarks.ablate import BASE, parse_arm
-from benchmarks.learning import changed, load
 from bert_jax.common import command_line, memory
-from bert_jax.config import parse
+from bert_jax.config import changed, named, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance.machine import load as machine_load
 from bert_jax.performance.machine import machine
@@ -41,7 +40,7 @@ class Arm:
     """A compiled step and its state."""
 
     def __init__(self, fields: dict, store: TokenStore):
-        settings = parse(changed(load(FLAGS.recipe, parse_arm(f"x: {FLAGS.set}")[1]), fields))
+        settings = parse(changed(named(FLAGS.recipe, **parse_arm(f"x: {FLAGS.set}")[1]), fields))
         mesh = sharding.make_mesh(settings.training.mesh)
         stream = TrainBatches(store, settings.stream)
         steps = compile_steps(settings.training, settings.models(store.vocabulary.size)[0], mesh)

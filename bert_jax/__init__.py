@@ -1,6 +1,12 @@
 """Pretrain your own BERT on any text, in JAX, and fine-tune it in PyTorch.
 
-`bert_jax.load(workdir)` loads a trained encoder; `bert_jax.api` has all of the Python interface.
+`bert_jax.load(workdir)` loads a trained encoder. To train from Python, call what the commands call:
+
+    from bert_jax.config import named
+    from bert_jax.train import train
+
+    train(named("quickstart", budget="40s"), "runs/small")
+    bert_jax.load("runs/small").fill_mask("The capital of France is [MASK].")
 """
 
 import importlib
@@ -13,5 +19,5 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """`load`, which imports JAX only when it is used."""
     if name == "load":
-        return importlib.import_module("bert_jax.api").load
+        return importlib.import_module("bert_jax.run.pretrained").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -63,7 +63,7 @@ def import_() -> None:
     """Make the workdir, and print what it holds and what to type next."""
     source, workdir = str(FLAGS["from"].value), Path(FLAGS.workdir)
     model = pretrained.load(source, allow_pickle=FLAGS.allow_pickle)
-    config, params, tokenizer = model.model, model.params, model.tokenizer
+    config, params, tokenizer = model.config, model.params, model.tokenizer
     if new := _new_tokenizer(tokenizer):
         change = vocabulary_change.compare(tokenizer, new)
         vectors = FLAGS.new_embeddings

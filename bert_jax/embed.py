@@ -8,7 +8,6 @@ Writes a vector for each line of a text file, in its order: `.npy`, an array [li
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +16,7 @@ from absl import flags
 from bert_jax.common import command_line
 from bert_jax.common.atomic import finished_file
 from bert_jax.common.errors import UserError
-from bert_jax.inference.embed import POOLINGS, embed
+from bert_jax.inference.embed import POOLINGS
 from bert_jax.run import pretrained
 
 FLAGS = flags.FLAGS
@@ -48,10 +47,7 @@ def main() -> None:
     if not count:
         raise UserError(f"--input={source} has no lines")
     model = pretrained.load(FLAGS.workdir, FLAGS.step)
-    vectors = embed(
-        jax.device_put(model.params),
-        model.model,
-        model.tokenizer,
+    vectors = model.embed_batches(
         _lines(source),
         pooling=FLAGS.pooling,
         normalize=FLAGS.normalize,
@@ -60,8 +56,8 @@ def main() -> None:
     )
     write = _write_npy if out.suffix == ".npy" else _write_parquet
     with finished_file(out) as unfinished:
-        write(unfinished, vectors, (count, model.model.hidden_size), source)
-    print(f"Wrote {out}: {count:,} vectors of {model.model.hidden_size} numbers.")
+        write(unfinished, vectors, (count, model.config.hidden_size), source)
+    print(f"Wrote {out}: {count:,} vectors of {model.config.hidden_size} numbers.")
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -64,7 +64,7 @@ def score_pairs(path: Path) -> None:
     model = pretrained.load(FLAGS.workdir, FLAGS.step)
     sentences = [sentence for pair in pairs for sentence in pair]
     scores = pseudo_log_likelihoods(
-        jax.device_put(model.params), model.model, model.tokenizer, sentences, FLAGS.masking
+        model.on_device, model.config, model.tokenizer, sentences, FLAGS.masking
     )
     right = int((scores[::2] > scores[1::2]).sum())
     print(f"{model.path}, {path}: {len(pairs):,} pairs, masking {FLAGS.masking}")

@@ -7,12 +7,11 @@ standard input. `--workdir` is a run of ours, or a folder of `transformers`.
 import sys
 from collections.abc import Iterator
 
-import jax
 from absl import flags
 
 from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
-from bert_jax.inference.fill_mask import fill_mask, readable
+from bert_jax.inference.fill_mask import readable
 from bert_jax.run import pretrained
 
 FLAGS = flags.FLAGS
@@ -28,9 +27,8 @@ def define_flags() -> None:
 def main() -> None:
     model = pretrained.load(FLAGS.workdir, FLAGS.step)
     mask = model.mask
-    params = jax.device_put(model.params)
     for texts in [FLAGS.text] if FLAGS.text else _typed_lines(mask):
-        filled = fill_mask(params, model.model, model.tokenizer, texts, FLAGS.top)
+        filled = model.fill_mask(texts, FLAGS.top)
         for text, predictions in zip(texts, filled, strict=True):
             print(readable(text, predictions, mask), flush=True)
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.common import command_line, compile_cache, console, memory
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import FinetuneSettings, parse
+from bert_jax.config.finetuning import FinetuneSettings, parse
 from bert_jax.model import ModelConfig
 from bert_jax.run import finetune_finish, finetuned, workdir
 from bert_jax.run.finetuning import Finetuning, History, SeedWriter, check_freeze
@@ -35,7 +35,7 @@ from bert_jax.training.settings import TrainingSettings
 from bert_jax.training.step import compile_steps
 
 
-def finetune(config: ConfigDict, directory: Path) -> None:
+def finetune(config: ConfigDict, directory: str | Path) -> None:
     """Fine-tune as `config` says in `directory`, or continue there.
 
     Raises:
@@ -43,6 +43,7 @@ def finetune(config: ConfigDict, directory: Path) -> None:
       SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
     # --- Check the config and read all data before anything is written.
+    directory = Path(directory)
     settings = parse(config)
     finetuned.check(directory, config)
     mesh = sharding.make_mesh(settings.mesh)

@@ -48,7 +48,7 @@ from bert_jax.training.step import compile_steps
 
 def train(
     config: ConfigDict,
-    directory: Path,
+    directory: str | Path,
     clock: Clock | None = None,
     from_step: int | None = None,
     preset: Preset | None = None,
@@ -67,6 +67,7 @@ def train(
       SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
     # --- Check everything that can be checked before any work is done.
+    directory = Path(directory)
     agreement.expect_equal_processes(config)
     config = continuation.as_begun(directory, config)
     initial.resolve(config)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "settings.md"
 SOURCES = {
     "Pretraining": ("bert_jax/config/defaults.py", "python -m bert_jax.train"),
-    "Fine-tuning": ("bert_jax/finetune_config.py", "python -m bert_jax.finetune"),
+    "Fine-tuning": ("bert_jax/config/finetuning.py", "python -m bert_jax.finetune"),
 }
 FUNCTION = "default_config"
 

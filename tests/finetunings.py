@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from bert_jax import api
-from bert_jax.config import load_config
+from bert_jax.config import changed, load_config
+from bert_jax.finetune import finetune as run_finetune
 from tests.runs import ROOT, Run, kept_programs
 
 GOOD = "a warm and lovely film", "truly lovely acting", "lovely , warm and good", "a good story"
@@ -37,16 +37,14 @@ def tiny(kind: str, init: Path, data: Path, **fields: object) -> ConfigDict:
         "shapes": 1,
         "log_every": 2,
     }
-    for name, value in {**defaults, **fields}.items():
-        group, _, field = name.rpartition(".")
-        (config[group] if group else config)[field] = value
-    return config
+    return changed(config, {**defaults, **fields})
 
 
 def finetune(config: ConfigDict, directory: Path) -> Path:
     """Fine-tune with the programs that earlier calls compiled; returns the directory."""
     with kept_programs():
-        return api.finetune(config, directory)
+        run_finetune(config, directory)
+    return directory
 
 
 __all__ = ["Run", "finetune", "sentiment", "tiny"]

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_jax import finetune_config
-from bert_jax.config import default_config
+from bert_jax.config import default_config, finetuning
 from bert_jax.run.saved_config import flatten
 
 ROOT = Path(__file__).parents[1]
@@ -47,8 +46,8 @@ def test_commands_exist(page):
 
 
 def test_config_fields_exist(page):
-    config = finetune_config.default_config().to_dict() | default_config().to_dict()
-    fields = flatten(finetune_config.default_config().to_dict()) | flatten(config)
+    config = finetuning.default_config().to_dict() | default_config().to_dict()
+    fields = flatten(finetuning.default_config().to_dict()) | flatten(config)
     for name in re.findall(r"\bconfig\.([a-z_]+(?:\.[a-z0-9_]+)?)\b", page[1]):
         if name not in ("json", "py", "field"):  # files, and --config.field=value
             assert name in fields or name in config, name

@@ -105,7 +105,7 @@ def test_another_config_is_refused_before_anything_is_written(config, classified
 def test_its_exported_folder_is_a_start_and_the_fine_tuning_itself_says_so(classified):
     with pytest.raises(UserError, match=rf"is a fine-tuning.*{classified / 'hf'}"):
         pretrained.load(classified)
-    assert pretrained.load(classified / "hf").model.norm == "post"
+    assert pretrained.load(classified / "hf").config.norm == "post"
 
 
 def test_bad_data_leaves_nothing_behind(config, data, tmp_path):

@@ -16,14 +16,12 @@ LAYERS = (
     {"stream", "inference", "interop"},
     {"training"},
     {"tasks"},
-    {"config"},  # the fields of a run; finetune_config, api: the modules that are no commands
-    {"finetune_config"},
+    {"config"},
     {"performance"},
     {"run"},
 )
 HEIGHT = {package: height for height, layer in enumerate(LAYERS) for package in layer}
 COMMANDS = len(LAYERS)  # the height of every other top-level module
-HEIGHT["api"] = COMMANDS + 1  # the commands, from Python
 
 # TensorFlow takes seconds to import, and the step, the conversion and inference run without it.
 USES_TENSORFLOW = {"stream/pipeline.py", "corpus/readers/tfds.py"}

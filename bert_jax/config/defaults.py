@@ -5,8 +5,6 @@ and returns it changed. The config is locked: an unknown field, or a value of an
 refused with the nearest valid name.
 """
 
-import runpy
-
 from ml_collections import ConfigDict, FieldReference
 
 
@@ -219,8 +217,3 @@ def modern(model: ConfigDict) -> None:
     model.next_sentence = False
     model.dropout = 0.0
     model.attention_dropout = 0.0
-
-
-def load_config(path: str, arg: str = "") -> ConfigDict:
-    """The config that the file `path` returns, as with `--config=path:arg`."""
-    return runpy.run_path(path)["get_config"](arg)

@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 from bert_jax.common.atomic import write_json, write_text
 from bert_jax.common.errors import UserError
+from bert_jax.config.finetuning import FinetuneSettings, default_config, parse
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
-from bert_jax.finetune_config import FinetuneSettings, default_config, parse
 from bert_jax.model import ModelConfig, Params, abstract
 from bert_jax.run.finetuning import Finetuning, History
 from bert_jax.run.saved_config import flatten

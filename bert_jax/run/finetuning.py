@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from bert_jax.common import console
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import FinetuneSettings
+from bert_jax.config.finetuning import FinetuneSettings
 from bert_jax.model import ModelConfig, Params
 from bert_jax.run import metrics
 from bert_jax.run.metrics import Writers, summarize

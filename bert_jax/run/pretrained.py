@@ -1,31 +1,42 @@
-"""Loads a pretrained encoder by name: a run of ours, or a folder of `transformers`."""
+"""Loads a pretrained encoder by name: a run of ours, or a folder of `transformers`.
+
+`bert_jax.load` is `load`.
+"""
 
 import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float
 
 from bert_jax.common import bucket, console
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
+from bert_jax.inference import embed, fill_mask, logits
+from bert_jax.inference.fill_mask import Prediction
 from bert_jax.interop.load import is_model_folder, load_folder
 from bert_jax.model import ModelConfig, Params
 from bert_jax.run.workdir import load_run
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pretrained:
-    """An encoder with its heads, as the commands that use one need it.
+    """An encoder with its heads and its tokenizer.
 
     Attributes:
       path: the folder that it was loaded from.
-      model: its architecture; takes rows of several documents, on any device.
+      config: its architecture; takes rows of several documents, on any device.
       params: its parameters, float32 arrays on the host.
       tokenizer: the one that it was trained with.
       step: of the checkpoint; None in a folder of `transformers`.
     """
 
     path: Path
-    model: ModelConfig
+    config: ModelConfig
     params: Params
     tokenizer: Tokenizer
     step: int | None
@@ -34,6 +45,57 @@ class Pretrained:
     def mask(self) -> str:
         """How the tokenizer writes the mask: `[MASK]`, or `<mask>`."""
         return self.tokenizer.piece(self.tokenizer.vocabulary.mask_id)
+
+    @functools.cached_property
+    def on_device(self) -> Params:
+        """The parameters on this machine's first device."""
+        return jax.device_put(self.params)
+
+    def fill_mask(self, texts: str | Sequence[str], top: int = 5) -> list[list[list[Prediction]]]:
+        """For each text and each of its [MASK]s, the most probable tokens.
+
+        Raises:
+          UserError: a text has no [MASK], or more tokens than the model takes.
+        """
+        return fill_mask.fill_mask(
+            self.on_device, self.config, self.tokenizer, _as_list(texts), top
+        )
+
+    def embed(
+        self, texts: str | Sequence[str], pooling: str = "mean", normalize: bool = False
+    ) -> Float[np.ndarray, "n D"]:
+        """A vector for each text: the mean over its tokens, or `cls`, that of its first one."""
+        parts = self.embed_batches(_as_list(texts), pooling=pooling, normalize=normalize)
+        return np.concatenate([*parts])
+
+    def embed_batches(
+        self,
+        texts: Iterable[str],
+        *,
+        pooling: str,
+        normalize: bool,
+        max_length: int = 512,
+        batch_size: int = 64,
+    ) -> Iterator[Float[np.ndarray, "n D"]]:
+        """As `embed`, batch by batch, for more texts than fit into memory."""
+        return embed.embed(
+            self.on_device,
+            self.config,
+            self.tokenizer,
+            texts,
+            pooling=pooling,
+            normalize=normalize,
+            max_length=max_length,
+            batch_size=batch_size,
+        )
+
+    def logits(self, texts: str | Sequence[str]) -> list[Float[np.ndarray, "L V"]]:
+        """For each text, the logits of the masked-language head at each token, [CLS] first.
+
+        Raises:
+          UserError: a text has more tokens than the model takes.
+        """
+        return logits.logits(self.on_device, self.config, self.tokenizer, _as_list(texts))
 
 
 def load(name: str | Path, step: int | None = None, *, allow_pickle: bool = False) -> Pretrained:
@@ -71,3 +133,7 @@ def split_step(name: str, step: int | None = None) -> tuple[Path, int | None]:
     if path and text.isdigit() and (is_url or not Path(name).exists()):
         return bucket.opened(path), int(text) if step is None else step
     return bucket.opened(name), step
+
+
+def _as_list(texts: str | Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts

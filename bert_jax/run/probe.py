@@ -13,10 +13,10 @@ from jaxtyping import Array, Float
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import ProbeSettings, RunSettings
+from bert_jax.config.finetuning import default_config, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
-from bert_jax.finetune_config import default_config, parse
 from bert_jax.model import Batch, Bert, ModelConfig, Params
 from bert_jax.tasks import Task
 from bert_jax.tasks.base import EVALUATE

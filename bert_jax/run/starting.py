@@ -36,12 +36,12 @@ def load_start(init: str, texts: Callable[[], Iterable[str]]) -> Start:
     """
     if not init.startswith(RANDOM):
         found = pretrained.load(init)
-        return Start(found.model, found.params, found.tokenizer)
+        return Start(found.config, found.params, found.tokenizer)
     name = init.removeprefix(RANDOM)
     path, _, argument = name.partition(":")
     if not path.endswith(".py"):
         found = pretrained.load(name)
-        return Start(found.model, None, found.tokenizer)
+        return Start(found.config, None, found.tokenizer)
     if not Path(path).is_file():
         raise UserError(f"config.init={init}: {path} does not exist")
     settings = parse(load_config(path, argument))

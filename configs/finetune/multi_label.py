@@ -9,7 +9,7 @@ Expect:    the threshold is the one with the best micro F1 on the validation spl
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import default_config
+from bert_jax.config.finetuning import default_config
 
 
 def get_config(arg: str = "") -> ConfigDict:

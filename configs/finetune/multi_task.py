@@ -11,7 +11,7 @@ Expect:    results.json has the figures of each task, and the last lines a RESUL
 
 from ml_collections import ConfigDict
 
-from bert_jax.finetune_config import default_config
+from bert_jax.config.finetuning import default_config
 
 
 def get_config(arg: str = "glue") -> ConfigDict:

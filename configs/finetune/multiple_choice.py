@@ -10,7 +10,7 @@ Data:      a column with the context, the candidates as a list in one column or 
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import default_config
+from bert_jax.config.finetuning import default_config
 
 
 def get_config(arg: str = "") -> ConfigDict:

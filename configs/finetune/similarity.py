@@ -13,7 +13,7 @@ Data:      validation is always pairs with a score; for unsupervised, train has 
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import default_config
+from bert_jax.config.finetuning import default_config
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -11,7 +11,7 @@ Cost:      docs/downstream.md has measured times and scores.
 from ml_collections import ConfigDict
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import default_config
+from bert_jax.config.finetuning import default_config
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -38,7 +38,7 @@ def test_the_command_writes_a_vector_for_each_line(folder, tmp_path):
     np.testing.assert_allclose(vectors[0], vectors[4], atol=1e-5)
     model = pretrained.load(folder)
     alone = [
-        next(embed(model.params, model.model, model.tokenizer, [text], batch_size=2))[0]
+        next(embed(model.params, model.config, model.tokenizer, [text], batch_size=2))[0]
         for text in TEXTS
     ]
     np.testing.assert_allclose(vectors, alone, atol=1e-5)
@@ -49,7 +49,7 @@ def test_vectors_are_those_of_transformers(folder):
     transformers = pytest.importorskip("transformers")
     model = pretrained.load(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    theirs = parity.load(folder, model.model).base_model
+    theirs = parity.load(folder, model.config).base_model
     texts = [text for text in TEXTS if text]
     batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_vectors_are_those_of_transformers(folder):
     wanted = {"mean": (hidden * mask).sum(1) / mask.sum(1), "cls": hidden[:, 0]}
     for pooling, vectors in wanted.items():
         found = next(
-            embed(model.params, model.model, model.tokenizer, texts, pooling=pooling, batch_size=4)
+            embed(model.params, model.config, model.tokenizer, texts, pooling=pooling, batch_size=4)
         )
         np.testing.assert_allclose(found, vectors.numpy(), atol=1e-4)
 

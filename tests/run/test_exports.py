@@ -104,7 +104,9 @@ def test_vectors_of_a_published_sentence_encoder_are_its_own(tmp_path):
     texts = ["A man is playing a guitar.", "Someone plays music.", "It rains. " * 40, ""]
     theirs = published.load_model("cpu").encode(texts)
     model = pretrained.load(published.get_model_path())
-    found = embed(model.params, model.model, model.tokenizer, texts, normalize=True, max_length=256)
+    found = embed(
+        model.params, model.config, model.tokenizer, texts, normalize=True, max_length=256
+    )
     np.testing.assert_allclose(np.concatenate(list(found)), theirs, atol=1e-4)
 
 

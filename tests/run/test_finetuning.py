@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from bert_jax.config.finetuning import parse
 from bert_jax.corpus.tokenizers.load import load_tokenizer
-from bert_jax.finetune_config import parse
 from bert_jax.run import metrics
 from bert_jax.run.finetune_finish import say, summary
 from bert_jax.run.finetuning import Finetuning, History

@@ -1,6 +1,6 @@
 """Tasks with a few settings, and their examples."""
 
-from bert_jax.finetune_config import default_config, parse
+from bert_jax.config.finetuning import default_config, parse
 from bert_jax.tasks import Task
 from bert_jax.tasks.data import Record
 

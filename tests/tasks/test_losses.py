@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_jax.finetune_config import parse
+from bert_jax.config.finetuning import parse
 from bert_jax.tasks.base import TRAIN
 from bert_jax.tasks.batches import RowBatches
 from bert_jax.tasks.classification import smoothed_cross_entropy

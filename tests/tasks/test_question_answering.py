@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import default_config, parse
+from bert_jax.config.finetuning import default_config, parse
 from bert_jax.tasks.base import EVALUATE
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.question_answering import answers_of

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import parse
+from bert_jax.config.finetuning import parse
 from bert_jax.tasks import make_task
 from bert_jax.tasks.base import EVALUATE, TRAIN
 from tests.tasks.examples import config, records, task

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.finetune_config import default_config
+from bert_jax.config.finetuning import default_config
 from bert_jax.tasks.data import DataSettings, read, splits
 
 SETTINGS = DataSettings(**default_config().data.to_dict())

@@ -9,8 +9,8 @@ import pytest
 from nbclient import NotebookClient
 
 import bert_jax
-from bert_jax import api
 from bert_jax.common.errors import UserError
+from bert_jax.config import named
 from tests.runs import ROOT
 
 TEXT = "The value of an [MASK] is a string."
@@ -55,21 +55,23 @@ def test_each_text_has_a_vector(model):
 
 
 def test_configs_have_names_and_their_fields_are_checked():
-    config = api.config("bert:tiny", seed=7, **{"model.dropout": 0.0})
+    fields = {"model.dropout": 0.0, "corpus.source": ["text:a", "text:b"]}
+    config = named("bert:tiny", seed=7, **fields)
     assert (config.seed, config.model.dropout) == (7, 0.0)
+    assert config.corpus.source == ["text:a", "text:b"]
     with pytest.raises(UserError, match=r"'nothing'.*quickstart"):
-        api.config("nothing")
+        named("nothing")
     with pytest.raises(UserError, match="sed"):
-        api.config("quickstart", sed=3)
+        named("quickstart", sed=3)
 
 
 @pytest.mark.slow
 def test_the_notebook_runs(corpus, tmp_path):
     notebook = nbformat.read(ROOT / "docs" / "first_run.ipynb", as_version=4)
-    long = 'api.config("quickstart", budget="40s")'
+    long = 'named("quickstart", budget="40s")'
     short = {"total_steps": 4, "corpus.source": corpus, "tokenizer.vocab_size": 300}
     (cell,) = [cell for cell in notebook.cells if long in cell.source]
-    cell.source = cell.source.replace(long, f'api.config("quickstart", **{short | {"budget": ""}})')
+    cell.source = cell.source.replace(long, f'named("quickstart", **{short | {"budget": ""}})')
     client = NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}, timeout=300)
     client.execute()
     assert (tmp_path / "runs" / "notebook" / "report.html").exists()
