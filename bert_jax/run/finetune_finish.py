@@ -1,6 +1,5 @@
 """The end of a fine-tuning: results, predictions, the Hugging Face folder, the report."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 
 from bert_jax.common import console
-from bert_jax.common.atomic import write_json
+from bert_jax.common.atomic import finished_file, write_json
 from bert_jax.common.errors import UserError
 from bert_jax.interop import parity, task_heads
 from bert_jax.model import Params, abstract
@@ -148,9 +147,8 @@ def named(run: Finetuning, prepared: Prepared, file: str) -> Path:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a file, all or nothing."""
-    unfinished = target.with_name(target.name + ".tmp")
-    shutil.copyfile(source, unfinished)
-    os.replace(unfinished, target)
+    with finished_file(target) as unfinished:
+        shutil.copyfile(source, unfinished)
 
 
 def say(figures: Mapping[str, Any], run: Finetuning) -> None:

@@ -9,13 +9,12 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from bert_jax.common.atomic import write_json, write_text
+from bert_jax.common.atomic import finished_directory, write_json, write_text
 from bert_jax.common.errors import UserError
 from bert_jax.config.finetuning import FinetuneSettings, default_config, parse
 from bert_jax.corpus.tokenizers.base import Tokenizer
@@ -66,11 +65,8 @@ def claim(directory: Path, config: ConfigDict, model: ModelConfig, tokenizer: To
     write_json(directory / CONFIG, _plain(config))
     write_json(directory / MODEL, dataclasses.asdict(model))
     if not (directory / TOKENIZER).is_dir():
-        unfinished = directory / f"{TOKENIZER}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        tokenizer.save(unfinished)
-        unfinished.rename(directory / TOKENIZER)
+        with finished_directory(directory / TOKENIZER) as unfinished:
+            tokenizer.save(unfinished)
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:

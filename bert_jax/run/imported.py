@@ -1,13 +1,12 @@
 """A workdir made of a pretrained encoder, for `train` to continue from and all commands to use."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from bert_jax.common.atomic import finished_directory
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config
 from bert_jax.corpus.tokenizers.base import Tokenizer
@@ -35,24 +34,17 @@ def create(
     """
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"--workdir={workdir} is not empty: name a new directory")
-    partial = workdir.resolve().with_name(f".{workdir.resolve().name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        (partial / TOKENIZER).mkdir(parents=True)
+        with finished_directory(workdir.resolve()) as unfinished:
+            (unfinished / TOKENIZER).mkdir()
+            tokenizer.save(unfinished / TOKENIZER)
+            (unfinished / CONFIG).write_text(to_json(config(model, workdir)))
+            (unfinished / IMPORTED).write_text(json.dumps({"from": source}, indent=2) + "\n")
+            checkpoints = Checkpoints(unfinished / CHECKPOINTS, keep=1)
+            checkpoints.save(TrainState(jnp.int32(0), params, {}), stream={})
+            checkpoints.close()
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be made: {error.strerror}") from error
-    try:
-        tokenizer.save(partial / TOKENIZER)
-        (partial / CONFIG).write_text(to_json(config(model, workdir)))
-        (partial / IMPORTED).write_text(json.dumps({"from": source}, indent=2) + "\n")
-        checkpoints = Checkpoints(partial / CHECKPOINTS, keep=1)
-        checkpoints.save(TrainState(jnp.int32(0), params, {}), stream={})
-        checkpoints.close()
-        if workdir.exists():
-            workdir.rmdir()
-        os.replace(partial, workdir)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def config(model: ModelConfig, workdir: Path) -> ConfigDict:

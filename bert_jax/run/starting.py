@@ -1,14 +1,14 @@
 """What a fine-tuning starts from: a pretrained encoder, or the architecture of one alone."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import load_config, parse
-from bert_jax.corpus.tokenizers.base import Tokenizer
+from bert_jax.corpus.tokenizers.base import Tokenizer, VocabularyTooLargeError
 from bert_jax.corpus.tokenizers.load import open_tokenizer, train_tokenizer
+from bert_jax.corpus.tokenizers.settings import TokenizerSettings
 from bert_jax.model import ModelConfig, Params
 from bert_jax.run import pretrained
 
@@ -49,7 +49,7 @@ def load_start(init: str, texts: Callable[[], Iterable[str]]) -> Start:
     return Start(settings.model_config(tokenizer.vocabulary.size), None, tokenizer)
 
 
-def _tokenizer(settings, texts: Callable[[], Iterable[str]]) -> Tokenizer:
+def _tokenizer(settings: TokenizerSettings, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     if settings.path:
         return open_tokenizer(Path(settings.path), settings.lowercase, settings.strip_accents)
     samples = list(texts())
@@ -57,8 +57,5 @@ def _tokenizer(settings, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     while True:  # a task's texts are fewer than a corpus: as many tokens as they give
         try:
             return train_tokenizer(samples, dataclasses.replace(settings, vocab_size=size))
-        except UserError as error:
-            most = re.search(r"gives at most (\d+) tokens", str(error))
-            if not most:
-                raise
-            size = int(most[1])
+        except VocabularyTooLargeError as error:
+            size = error.largest

@@ -20,7 +20,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from bert_jax.common.atomic import finished_file, write_text
+from bert_jax.common.atomic import finished_directory, finished_file, write_text
 from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lock import exclusive
@@ -229,10 +228,8 @@ def imported_from(workdir: Path) -> str | None:
 def _keep_tokenizer(kept: Path, tokenizer: Path) -> None:
     """Copy the tokenizer next to the checkpoints, so that they are usable without the corpus."""
     if not kept.exists():
-        unfinished = kept.with_name(kept.name + ".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(tokenizer, unfinished)
-        os.replace(unfinished, kept)
+        with finished_directory(kept) as unfinished:
+            shutil.copytree(tokenizer, unfinished, dirs_exist_ok=True)
     expect_same_tokenizer(kept, tokenizer)
 
 

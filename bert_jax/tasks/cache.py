@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bert_jax.common.atomic import finished_file
 from bert_jax.tasks.rows import Rows
 
 
@@ -23,11 +23,9 @@ def write(path: Path, rows: Rows) -> None:
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("wb") as file:
-        arrays: dict[str, Any] = _arrays(rows)
+    arrays: dict[str, Any] = _arrays(rows)
+    with finished_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)
-    os.replace(unfinished, path)
 
 
 def file_digest(path: str) -> str:

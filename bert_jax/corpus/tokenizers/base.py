@@ -118,12 +118,19 @@ def special_ids(ids: Mapping[str, int], name: str, unk_id: int | None = None) ->
     return roles
 
 
-def vocabulary_too_large(settings: TokenizerSettings, largest: int) -> UserError:
-    """The text gives fewer tokens than wanted."""
-    return UserError(
-        f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its text "
-        f"gives at most {largest} tokens; lower it to that, or add text"
-    )
+class VocabularyTooLargeError(UserError):
+    """The text gives fewer tokens than wanted.
+
+    Attributes:
+      largest: how many it gives.
+    """
+
+    def __init__(self, settings: TokenizerSettings, largest: int):
+        super().__init__(
+            f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its "
+            f"text gives at most {largest} tokens; lower it to that, or add text"
+        )
+        self.largest = largest
 
 
 def vocabulary_too_small(settings: TokenizerSettings, needed: int) -> UserError:

@@ -24,10 +24,10 @@ from bert_jax.corpus.tokenizers.base import (
     SPACE,
     SPECIAL_TOKENS,
     Tokenizer,
+    VocabularyTooLargeError,
     is_unspaced,
     is_unspaced_utf8,
     special_ids,
-    vocabulary_too_large,
     vocabulary_too_small,
 )
 from bert_jax.corpus.tokenizers.settings import TokenizerSettings
@@ -240,7 +240,7 @@ def _refuse_stripping(strip_accents: str) -> None:
 
 def _training_error(message: str, settings: TokenizerSettings) -> UserError:
     if match := re.search(r"value <= (\d+)", message):
-        return vocabulary_too_large(settings, int(match[1]))
+        return VocabularyTooLargeError(settings, int(match[1]))
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return vocabulary_too_small(settings, int(match[1]))
     return UserError(f"no tokenizer could be trained on the corpus: {message}")

@@ -16,8 +16,8 @@ from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import (
     JOINERS,
     SPECIAL_TOKENS,
+    VocabularyTooLargeError,
     special_ids,
-    vocabulary_too_large,
     vocabulary_too_small,
 )
 from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
@@ -80,7 +80,7 @@ def train(paragraphs: list[str], settings: TokenizerSettings) -> HuggingFaceToke
     tokenizer.train_from_iterator(paragraphs, trainer)
     ids = tokenizer.get_vocab()
     if len(ids) < settings.vocab_size:
-        raise vocabulary_too_large(settings, len(ids))
+        raise VocabularyTooLargeError(settings, len(ids))
     model = models.WordPiece(ids, unk_token="[UNK]")
     return HuggingFaceTokenizer(_wordpiece(model, normalizer), "just trained")
 
