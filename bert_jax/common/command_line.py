@@ -32,7 +32,7 @@ def define_config() -> None:
         "config",
         None,
         "Config, with an argument after a colon: quickstart, bert:tiny, your/own.py. "
-        "--config.FIELD=VALUE sets a field; bert_jax/config/defaults.py lists them",
+        "--config.FIELD=VALUE sets a field; bert_jax/config/ lists them",
     )
     define_workdir("Where the run lives. Default: runs/<config file>[-<argument>]")
 
@@ -175,7 +175,7 @@ def _config_problem(message: str) -> str:
         return f"the config has no field {match[2]!r}: did you mean {match[1]!r}?"
     if match := re.search(r"Key \"(.*?)\" does not exist|^\"?'(\w+)'", message):
         field = match[1] or match[2]
-        return f"the config has no field {field!r}: bert_jax/config/defaults.py lists all fields"
+        return f"the config has no field {field!r}: bert_jax/config/ lists all fields"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return f"--config: {lines[-1]}"
 

@@ -107,10 +107,15 @@ def write(folder: Path, config: ModelConfig, *, int8: bool) -> None:
     if int8:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        logging.getLogger().setLevel(logging.ERROR)  # it advises to preprocess
-        quantize_dynamic(
-            path, folder / FOLDER / INT8, weight_type=QuantType.QInt8, per_channel=True
-        )
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)  # it advises to preprocess
+        try:
+            quantize_dynamic(
+                path, folder / FOLDER / INT8, weight_type=QuantType.QInt8, per_channel=True
+            )
+        finally:
+            root.setLevel(level)
 
 
 def input_names(config: ModelConfig) -> list[str]:

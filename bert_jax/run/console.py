@@ -34,8 +34,10 @@ class Console:
 
     def show(self, step: int, split: str, figures: Figures) -> None:
         text = describe(figures)
+        if not text:
+            return
         if self._bar is None:
-            left = "" if split != "train" else f"  {self._time_left(step)} left"
+            left = self._time_left(step) if split == "train" else ""
             print(f"step {step}/{self._total_steps}  {split}  {text}{left}", flush=True)
         elif split == "train":
             self._bar.update(step - self._bar.n)
@@ -60,9 +62,9 @@ class Console:
             self._began = time.monotonic(), step
         began, first = self._began
         if step == first:
-            return "?"
+            return ""
         seconds = (time.monotonic() - began) / (step - first) * (self._total_steps - step)
-        return tqdm.format_interval(seconds)
+        return f"  {tqdm.format_interval(seconds)} left"
 
 
 def describe(figures: Figures) -> str:

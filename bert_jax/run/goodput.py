@@ -125,7 +125,9 @@ def total(events: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def describe(seconds: dict[str, float]) -> str:
-    """`steps 80.1 %, compiling 12.0 %, ... of 35 s`."""
+    """`steps 80.1%, compiling 12.0%, ... of 35 s`, without what took less than half a percent."""
     whole = sum(seconds.values())
-    shares = ", ".join(f"{kind} {value / whole:.1%}" for kind, value in seconds.items())
+    shares = ", ".join(
+        f"{kind} {value / whole:.1%}" for kind, value in seconds.items() if value >= 0.005 * whole
+    )
     return f"{shares} of {whole:,.0f} s"
