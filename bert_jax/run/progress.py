@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bert_jax.common import console
-from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings
 from bert_jax.model import ModelConfig
 from bert_jax.performance import flops
@@ -24,10 +22,10 @@ from bert_jax.run.health import Facts, Health
 from bert_jax.run.metrics import Writers, summarize
 from bert_jax.run.saved_config import Change
 from bert_jax.run.slow_hosts import Gathering
+from bert_jax.run.step_watch import StepWatch
 from bert_jax.run.watchdog import Watchdog
 from bert_jax.stream.phases import Phase
 from bert_jax.training.evaluation import ALL
-from bert_jax.training.spikes import SpikeWatch
 from bert_jax.training.step import SKIPPED, StepFigures, TotalsByName
 
 VERSIONS = ("bert_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -76,12 +74,11 @@ class Reporter:
             tracker = trackers.start(settings.tracker, directory, settings.model)
             self._writers = Writers(directory, settings.total_steps, first_step, tracker)
         self._pending: tuple[int, Phase, StepFigures, str] | None = None
-        self._unread: list[tuple[int, Phase, StepFigures]] = []  # of steps, on the device
-        self._skipped: list[int] = []  # steps since the last record whose update was left out
         self._spikes = {spike["first"] + 1: spike for spike in spikes}  # by the step after
-        before = json.loads(memory or "{}")
-        self._skipped_in_a_row = before.get("skipped_in_a_row", 0)
-        self._watch = SpikeWatch(settings.spikes, before.get("phase", 0), before.get("losses", ()))
+        self._watch = StepWatch(
+            settings.objective.loss_weights, settings.max_skipped_updates, settings.spikes, memory
+        )
+        self.memory = self._watch.memory
         facts = Facts(settings.training.optimizer.sections[0].warmup_steps, entropy)
         self._health = Health(facts, metrics.read_all(directory) if is_writer else ())
         self._input: Any = None  # the last batch
@@ -163,22 +160,12 @@ class Reporter:
         """
         jax.block_until_ready(figures)
         self._write_pending()
-        self._read()
+        self._watch.read()
         began = time.monotonic()
         with self._time.spending(kind):
             yield
         self._paused = time.monotonic() - began
         self._clock += self._paused
-
-    def memory(self) -> str:
-        """What must be saved with a state, so that a resumed run decides as this one does."""
-        return json.dumps(
-            {
-                "phase": self._watch.phase,
-                "losses": list(self._watch.losses),
-                "skipped_in_a_row": self._skipped_in_a_row,
-            }
-        )
 
     def saved(self, step: int, held_out_loss: float | None) -> None:
         """Write that the state was saved at `step`, in the pause before this call."""
@@ -211,7 +198,7 @@ class Reporter:
             self._is_compiling = False
             self._time.switch("steps")
         self._watchdog.step(step)
-        self._unread.append((step, phase, figures))
+        self._watch.add(step, phase, figures)
         if step % self._settings.log_every == 0 or step == self._settings.total_steps:
             self._pending = (step, phase, figures, self._digest())
 
@@ -248,49 +235,15 @@ class Reporter:
             return
         step, phase, figures, of_input = self._pending
         self._pending = None
-        self._read(step)
+        self._watch.read(step)
         figures = jax.device_get(figures)
         scalars = {name: float(value) for name, value in figures.scalars.items()}
-        scalars[SKIPPED] = float(len(self._skipped))
-        self._skipped = []
+        scalars[SKIPPED] = float(len(self._watch.skipped))
+        self._watch.skipped = []
         record = self._summary(figures.totals) | scalars | self._rates(step, phase)
         record |= {"input": of_input} if of_input else {}
         self._write(step, "train", record)
         self._restart_clock(step)
-
-    def _read(self, until: int | None = None) -> None:
-        """Read the figures of the steps up to `until` (None: all), and see whether all is well.
-
-        Waits until the device has finished them.
-        """
-        count = sum(until is None or step <= until for step, _, _ in self._unread)
-        read, self._unread = self._unread[:count], self._unread[count:]
-        skipped: list[int] = []
-        for step, phase, figures in jax.device_get(read):
-            loss = self._summary(figures.totals)["loss"]
-            is_skipped = bool(figures.scalars[SKIPPED])
-            self._skipped_in_a_row = self._skipped_in_a_row + 1 if is_skipped else 0
-            if is_skipped:
-                skipped.append(step)
-            self._expect_some_updates(step, loss, float(figures.scalars["grad_norm"]))
-            self._watch.add(step, phase, loss)
-        if skipped:
-            console.say(
-                f"Warning: the loss or gradient of step {', '.join(map(str, skipped[:5]))}"
-                f"{', ...' if len(skipped) > 5 else ''} was not finite; "
-                f"{len(skipped)} of {len(read)} updates were left out."
-            )
-        self._skipped += skipped
-
-    def _expect_some_updates(self, step: int, loss: float, grad_norm: float) -> None:
-        if self._skipped_in_a_row >= self._settings.max_skipped_updates:
-            raise UserError(
-                f"the loss or gradient of the last {self._skipped_in_a_row} steps up to {step} was "
-                f"not finite (loss {loss:.3g}, gradient norm {grad_norm:.3g}): lower "
-                "config.learning_rate, warm up longer, set config.optimizer.clip_norm, or compute "
-                "in float32. These updates were left out, so the parameters and the checkpoints "
-                "are finite"
-            )
 
     def _summary(self, totals: TotalsByName) -> dict[str, float]:
         return summarize(totals, self._settings.objective.loss_weights)
