@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from bert_jax.common import command_line, compile_cache, console, memory
+from bert_jax.common import command_line, compile_cache, config_files, console, memory
 from bert_jax.common.errors import UserError
 from bert_jax.config.finetuning import FinetuneSettings, parse
 from bert_jax.model import ModelConfig
@@ -233,7 +233,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     memory.keep_freed_memory()
-    command_line.define_config()
+    command_line.define_config(config_files.FINETUNINGS)
     command_line.define_compile_cache()
     define_flags()
     command_line.run(main)

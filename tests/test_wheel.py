@@ -18,7 +18,8 @@ def test_the_wheel_is_complete(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
     code = (
-        "from bert_jax.common import config_files, page; print(*config_files.names());"
+        "from bert_jax.common import config_files, page;"
+        "print(*config_files.names(), *config_files.names('finetune'));"
         "print(len(page.page('a', page.charts([page.Chart('', '', [page.Line('', [1], [2])])]))))"
     )
     run = subprocess.run(
@@ -30,6 +31,6 @@ def test_the_wheel_is_complete(tmp_path):
         check=True,
     )
     names, size = run.stdout.splitlines()
-    assert {"quickstart", "bert", "modernbert"} <= set(names.split())
+    assert {"quickstart", "bert", "modernbert", "finetune/classification"} <= set(names.split())
     assert int(size) > 50_000  # with uPlot
     assert (tmp_path / "installed" / "bert_jax" / "py.typed").exists()

@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from bert_jax.common import bucket, config_files, platforms
-from bert_jax.common.errors import UserError
+from bert_jax.common.errors import FirstProcessEndedError, UserError
 from bert_jax.common.renamed import RENAMED_FIELDS
 
 FLAGS = flags.FLAGS
@@ -26,8 +26,22 @@ HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
 
 
-def define_config() -> None:
-    """Define `--config=FILE[:arg]`, `--config.field=value` and `--workdir`."""
+# A field that only configs of this kind have, and the command that they are for.
+_KINDS = {
+    config_files.RUNS: ("stream", "python -m bert_jax.train"),
+    config_files.FINETUNINGS: ("task", "python -m bert_jax.finetune"),
+}
+_folder = config_files.RUNS  # of the configs that this command takes
+
+
+def define_config(folder: str = config_files.RUNS) -> None:
+    """Define `--config=FILE[:arg]`, `--config.field=value` and `--workdir`.
+
+    Args:
+      folder: of the config files for this command, `config_files.RUNS` or `FINETUNINGS`.
+    """
+    global _folder
+    _folder = folder
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -144,6 +158,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
             if FLAGS.config is None:
                 raise UserError(f"--config=FILE[:argument] is missing; {_known_configs()}")
             FLAGS.config.lock()  # raises now if the file could not be loaded
+            _expect_kind(FLAGS.config)
     except (UserError, flags.Error):
         raise
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -151,8 +166,15 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return rest
 
 
+def _expect_kind(config: ConfigDict) -> None:
+    for folder, (field, command) in _KINDS.items():
+        if folder != _folder and field in config:
+            raise UserError(f"--config={config_name()} is one for {command}; {_known_configs()}")
+
+
 def _known_configs() -> str:
-    return f"there are {', '.join(config_files.names())}, and your own files (path.py)"
+    names = ", ".join(config_files.names(_folder))
+    return f"for this command there are {names}, and your own files (path.py)"
 
 
 def _with_config_file(argument: str) -> str:
@@ -195,6 +217,8 @@ def _guarded(action: Callable):
         return action()
     except UserError as error:
         _leave(f"error: {error}")
+    except FirstProcessEndedError as error:
+        _leave(str(error))
     except flags.Error as error:
         _leave(f"error: {_flag_problem(error)}\nRun with --help for the flags.")
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
+RUNS, FINETUNINGS = "", "finetune"  # folders in configs/
 
 
 def shipped() -> Path:
@@ -25,7 +26,7 @@ def find(name: str) -> Path:
     return found if found.is_file() else path
 
 
-def names() -> list[str]:
-    """The names of the config files that come with bert_jax."""
-    files = shipped().rglob("*.py")
+def names(folder: str = RUNS) -> list[str]:
+    """The names of the config files that come with bert_jax: of runs, or of fine-tunings."""
+    files = (shipped() / folder).glob("*.py")
     return sorted(str(path.relative_to(shipped()).with_suffix("")) for path in files)

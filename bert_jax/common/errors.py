@@ -1,4 +1,4 @@
-"""The exception whose message is shown to the user."""
+"""The exceptions whose messages are shown to the user, without a traceback."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     Commands print it as one line and exit with status 1; everything else is a bug and keeps its
     traceback.
     """
+
+
+class FirstProcessEndedError(Exception):
+    """Process 0 of a run has ended, so this one ends too; the message of process 0 says why."""

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import jax
 from jax._src import distributed  # there is no public way to the service's keys and values
 
 from bert_jax.common.bucket import AnyPath
+from bert_jax.common.errors import FirstProcessEndedError
 
 NOTICE = 60.0  # seconds after which whoever waits says for what, and between two such lines
 SEEN_WITHIN = 30.0  # seconds in which other hosts must see a new file: NFS remembers its absence
@@ -53,25 +54,28 @@ def me() -> str:
 def publish(key: str, value: str) -> None:
     """Let the other processes of the run read `value`; once for each key."""
     if jax.process_count() > 1:
-        _client().key_value_set(key, value)
+        with _service() as service:
+            service.key_value_set(key, value)
 
 
 def read(key: str) -> str | None:
     """What some process published; None: nothing yet, or this is the only process."""
     if jax.process_count() == 1:
         return None
-    try:
-        return _client().key_value_try_get(key)
-    except jax.errors.JaxRuntimeError as error:
-        if "NOT_FOUND" not in str(error):
-            raise
-        return None
+    with _service() as service:
+        try:
+            return service.key_value_try_get(key)
+        except jax.errors.JaxRuntimeError as error:
+            if "NOT_FOUND" not in str(error):
+                raise
+            return None
 
 
 def take_all(prefix: str) -> dict[str, str]:
     """What was published under keys that begin with `prefix`, by the rest of the key; removed."""
-    found = _client().key_value_dir_get(prefix)
-    _client().key_value_delete(prefix)
+    with _service() as service:
+        found = service.key_value_dir_get(prefix)
+        service.key_value_delete(prefix)
     return {key.removeprefix(prefix): value for key, value in found}
 
 
@@ -140,7 +144,16 @@ def _wait_for(key: str, what: str) -> str:
     return wait_until(lambda: read(key), what)
 
 
-def _client() -> Any:
+@contextlib.contextmanager
+def _service() -> Iterator[Any]:
+    """The client of the coordination service, which lives in process 0."""
     client = distributed.global_state.client
     assert client is not None, "sharding.start_distributed comes first"
-    return client
+    try:
+        yield client
+    except jax.errors.JaxRuntimeError as error:
+        if "UNAVAILABLE" not in str(error):
+            raise
+        raise FirstProcessEndedError(
+            f"{me()} ends, as process 0 has ended; the message of process 0 says why"
+        ) from error

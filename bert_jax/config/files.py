@@ -29,7 +29,8 @@ def named(name: str, **fields: Any) -> ConfigDict:
     file, _, arg = name.partition(":")
     path = config_files.find(file)
     if not path.is_file():
-        raise UserError(f"there is no config {name!r}: there are {', '.join(config_files.names())}")
+        names = config_files.names() + config_files.names(config_files.FINETUNINGS)
+        raise UserError(f"there is no config {name!r}: there are {', '.join(names)}")
     return changed(load_config(str(path), arg), fields)
 
 

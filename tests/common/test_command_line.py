@@ -1,5 +1,6 @@
 """Flags: help, wrong ones in one clear line, and what a process may be started as."""
 
+import functools
 import runpy
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 from absl import flags
 
 from bert_jax import convert, evaluate, fill_mask
-from bert_jax.common import command_line
+from bert_jax.common import command_line, config_files
 from bert_jax.common.errors import UserError
 from tests import commands
 from tests.runs import ROOT
@@ -22,7 +23,7 @@ CONFIG = f"--config={ROOT}/configs/bert.py:tiny"
         ("--config.sed=3", "no field 'sed': did you mean 'seed'"),
         ("--config.model.hiden_size=3", "no field 'hiden_size': did you mean 'hidden_size'"),
         ("--config.total_steps=many", "config.total_steps=many"),
-        ("--config=nowhere.py", "nowhere.py does not exist; there are bert, "),
+        ("--config=nowhere.py", "nowhere.py does not exist; for this command there are bert, "),
         ("--wrkdir=x", "no flag --wrkdir; a config field is --config.FIELD=VALUE"),
         ("extra", "'extra' is not a flag"),
         ("--config.stream.mask_share=0.5", "'mask_share' is now called 'mask_replace_prob'"),
@@ -60,6 +61,20 @@ def test_without_a_config_those_that_exist_are_named(monkeypatch, tmp_path):
     assert "--config=FILE[:argument] is missing" in error
     for name in ("bert", "modernbert", "quickstart"):
         assert f" {name}, " in error
+
+
+@pytest.mark.parametrize(
+    ("folder", "config", "command"),
+    [
+        (config_files.RUNS, "finetune/classification", "bert_jax.finetune"),
+        (config_files.FINETUNINGS, "quickstart", "bert_jax.train"),
+    ],
+)
+def test_a_config_for_another_command_is_told_its_command(folder, config, command):
+    define = functools.partial(command_line.define_config, folder)
+    error = commands.run(define, lambda: None, f"--config={config}").error()
+    assert f"{config}.py is one for python -m {command}; for this command there are " in error
+    assert config not in error.partition("there are")[2]
 
 
 @pytest.mark.parametrize("name", ["bert", "bert.py", "configs/bert.py"])
