@@ -255,6 +255,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Print the plans, and write them where --json says."""
+    console.begin(f"Compiling the step for {flags.FLAGS.topology}; large models take minutes")
     plans = plan(parse(command_line.config()), Slice.parse(flags.FLAGS.topology))
     console.say(describe(plans))
     if flags.FLAGS.json:

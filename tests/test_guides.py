@@ -29,7 +29,7 @@ GUIDES = {
     "docs/downstream.md": False,
     "docs/report.md": False,
 }
-PLACEHOLDERS = {"…": "quickstart", "...": "quickstart"}
+PLACEHOLDERS = {"…": "quickstart", "...": "quickstart", "N": "0"}
 ELSEWHERE = (
     "pip ",
     "pytest ",
@@ -66,10 +66,10 @@ def place(tmp_path_factory):
 )
 def test_every_command_of_a_page_is_one_that_the_code_takes(path, place, monkeypatch):
     monkeypatch.chdir(place)
-    for words in guides.named_commands(path.read_text()):
+    for words, is_whole in guides.named_commands(path.read_text()):
         name = words[2] if words[1] == "-m" else words[1].removesuffix(".py").replace("/", ".")
         if name.startswith("bert_jax."):
-            guides.check(name, list(arguments(words[3:])), monkeypatch)
+            guides.check(name, list(arguments(words[3:])), is_whole, monkeypatch)
         elif name.startswith("benchmarks."):
             code = (ROOT / f"{name.replace('.', '/')}.py").read_text()
             for flag in re.findall(r"--([a-z_]+)", " ".join(words)):
@@ -95,7 +95,7 @@ def test_extras_images_and_tests_that_are_named_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for path in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         text = path.read_text()
-        for names in re.findall(r"pip install [^\n`]*\[([a-z0-9,]+)\]", text):
+        for names in re.findall(r"pip install [^\n`]*(?:\.|bert_jax)\[([a-z0-9,]+)\]", text):
             assert set(names.split(",")) <= set(extras["optional-dependencies"]), names
         for name in re.findall(r"docker build -f (\S+)", text):
             assert (ROOT / name).is_file(), name
