@@ -74,8 +74,9 @@ def named_commands(text: str) -> Iterator[tuple[list[str], bool]]:
 
 def as_main(name: str, arguments: list[str]) -> int:
     """The exit status of `python -m NAME ARGUMENTS`, in this process and with flags of its own."""
-    before = sys.argv
-    sys.argv = [name, *arguments]
+    before = sys.argv, sys.dont_write_bytecode
+    # A compiled file that is written here would hold the tests' type checks.
+    sys.argv, sys.dont_write_bytecode = [name, *arguments], True
     try:
         with commands.defined(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the module is imported in this process, too
@@ -83,7 +84,7 @@ def as_main(name: str, arguments: list[str]) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        sys.argv = before
+        sys.argv, sys.dont_write_bytecode = before
     return 0
 
 
