@@ -26,11 +26,11 @@ INDENTED = re.compile(r"^    (python .*)$", re.MULTILINE)  # a block without a f
 SHELL = ("", "sh", "bash")
 # What makes a run of a guide short; its other flags are as written.
 SHORT = {
-    "total_steps": 4,
+    "total_steps": 10,
     "warmup_steps": 1,
     "global_batch_size": 8,
-    "eval_every": 2,
-    "checkpoint_every": 2,
+    "eval_every": 5,
+    "checkpoint_every": 5,
     "budget": "",
     "corpus.heldout_fraction": 0.2,
     "corpus.workers": 1,
