@@ -152,6 +152,19 @@ def default_config() -> ConfigDict:
     model.z_loss = 0.0  # in training: factor of the squared logarithm of the normalizer
     model.adaptive_cutoffs = ()  # adaptive: first ranks of the tails; (): about V / 16 and V / 4
 
+    # A trained encoder with the same tokenizer, which the run learns from besides its text: a
+    # workdir, workdir@step, or a folder of transformers; empty: none
+    config.distillation = distillation = ConfigDict()
+    distillation.teacher = ""
+    distillation.teacher_layer = 0  # whose relations are learned, counted from 1; 0: the last
+    distillation.relation_heads = 16  # divides the widths of both
+    # The loss is the sum, by these weights, of the divergences of relations (of queries, keys and
+    # values) and of predictions of masked tokens, and of the objective's own loss; 0: without
+    distillation.relation_weight = 1.0
+    distillation.soft_weight = 1.0
+    distillation.temperature = 1.0  # of both predictions
+    distillation.mlm_weight = 1.0
+
     config.optimizer = optimizer = ConfigDict()
     # adamw | lamb | stable_adamw | muon, normuon, soap (the encoder's matrices; the rest by AdamW)
     optimizer.name = "adamw"
