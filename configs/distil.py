@@ -1,8 +1,8 @@
 """A small encoder that learns from a larger one: half its depth and half its width.
 
-Paper:     MiniLMv2 (https://arxiv.org/abs/2012.15828): the student's last layer learns the relations
-           among the teacher's queries, keys and values; besides, its predictions of masked
-           tokens (https://arxiv.org/abs/1503.02531).
+Paper:     MiniLMv2 (https://arxiv.org/abs/2012.15828): the student's last layer learns the
+           relations among the teacher's queries, keys and values; and it learns the predictions of
+           masked tokens (https://arxiv.org/abs/1503.02531).
 Command:   python -m bert_jax.train --config=configs/distil.py:runs/teacher \\
              --config.corpus.source='text:/data/*.txt' --workdir=runs/student
 Argument:  the teacher: a workdir, workdir@step, or a folder of transformers with a tokenizer.json.
@@ -51,7 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.tokenizer.path = str(teacher.path if is_folder else Path(teacher.path) / TOKENIZER)
 
     config.stream.objective = "packed"
-    config.stream.sequence_length = 128
+    config.stream.sequence_length = min(128, teacher.config.max_position_embeddings)
     config.stream.mask_rate = 0.3
 
     model, theirs = config.model, teacher.config

@@ -13,7 +13,7 @@ import pytest
 
 from tests.runs import ROOT, pages
 
-GUIDES = ("first-run.md", "own-text.md", "distil.md")
+GUIDES = ("first-run.md", "own-text.md")
 # What makes a guide's run short; its other flags are as written.
 SHORT = {
     "total_steps": 20,

@@ -6,9 +6,12 @@ import shutil
 import pytest
 
 from bert_jax.common.errors import UserError
+from bert_jax.config import load_config, parse
 from bert_jax.run import distilling, pretrained
 from bert_jax.run.distilling import expect_same_teacher, vocabulary_fingerprint
-from tests.runs import assert_same_bytes, records, tiny, train, whole_state
+from bert_jax.training import sharding
+from bert_jax.training.preflight import check
+from tests.runs import ROOT, assert_same_bytes, records, tiny, train, whole_state
 
 SMALLER = {
     "model.hidden_size": 16,
@@ -79,6 +82,20 @@ def test_a_run_goes_on_with_the_teacher_that_it_began_with(corpus, fields):
         expect_same_teacher(kept, None, 5)
     with pytest.raises(UserError, match=r"teacher \(none\) up to step 5, and .*@20, with the"):
         expect_same_teacher({"corpus": "c"}, teacher, 5)
+
+
+def test_the_recipe_makes_a_student_of_half_the_size(finished):
+    config = load_config(str(ROOT / "configs" / "distil.py"), str(finished.workdir))
+    settings = parse(config, distilling.load(config))
+    size = settings.teacher.model.vocab_size
+    models, mesh = settings.models(size), sharding.make_mesh(settings.training.mesh)
+    check(settings.training, settings.stream.phases, models, mesh)
+    theirs = settings.teacher.model
+    assert 2 * models[0].hidden_size == theirs.hidden_size == 32
+    assert models[0].num_hidden_layers == theirs.num_hidden_layers // 2
+    assert config.tokenizer.path == f"{finished.workdir}/tokenizer"
+    with pytest.raises(UserError, match="needs the teacher after a colon"):
+        load_config(str(ROOT / "configs" / "distil.py"))
 
 
 @pytest.mark.slow
