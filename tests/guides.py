@@ -37,9 +37,9 @@ SHORT = {
     "tokenizer.vocab_size": 300,
 }
 SMALL = {
-    "model.num_hidden_layers": 1,
+    "model.num_hidden_layers": 2,
     "model.hidden_size": 32,
-    "model.num_attention_heads": 2,
+    "model.num_attention_heads": 4,
     "model.intermediate_size": 64,
 }
 SHORT_FINETUNING = {"epochs": 1, "batch_size": 8, "max_length": 32, "shapes": 1}
@@ -124,7 +124,8 @@ def shortened(line: str) -> str:
     if "bert_jax.finetune " in line:
         fields = SHORT_FINETUNING
     elif "--config=" in line:
-        fields = SHORT if "continue_pretraining" in line else SHORT | SMALL
+        has_its_model = re.search("continue_pretraining|distil", line)  # from another run
+        fields = SHORT if has_its_model else SHORT | SMALL
         if "--config.corpus.source=" not in line:
             fields = fields | {"corpus.source": "text:data/*.txt"}
     return " ".join([line, *(f"'--config.{name}={value}'" for name, value in fields.items())])

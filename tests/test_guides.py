@@ -28,6 +28,7 @@ GUIDES = {
     "docs/conversion.md": False,
     "docs/downstream.md": False,
     "docs/report.md": False,
+    "docs/distil.md": False,
 }
 PLACEHOLDERS = {"…": "quickstart", "...": "quickstart", "N": "0"}
 ELSEWHERE = (
@@ -56,8 +57,9 @@ def place(tmp_path_factory):
     directory = tmp_path_factory.mktemp("place")
     for name in ("configs", "benchmarks"):
         (directory / name).symlink_to(ROOT / name)
-    (directory / "runs" / "imported").mkdir(parents=True)
-    (directory / "runs" / "imported" / "config.json").write_text(default_config().to_json())
+    for name in ("imported", "teacher"):
+        (directory / "runs" / name).mkdir(parents=True)
+        (directory / "runs" / name / "config.json").write_text(default_config().to_json())
     return directory
 
 
