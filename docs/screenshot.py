@@ -1,6 +1,6 @@
 """The pictures of the run report in the README: `python docs/screenshot.py WORKDIR`.
 
-Writes docs/report-light.webp and docs/report-dark.webp, the top of the workdir's report in Chromium.
+Writes docs/report-light.webp and docs/report-dark.webp, the top of the run's report in Chromium.
 """
 
 import io

@@ -52,14 +52,14 @@ def arguments(words):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Where a config that begins with another run finds that run's config."""
+def place(finished, tmp_path_factory):
+    """Where a config that begins with another run finds that run."""
     directory = tmp_path_factory.mktemp("place")
     for name in ("configs", "benchmarks"):
         (directory / name).symlink_to(ROOT / name)
+    (directory / "runs").mkdir()
     for name in ("imported", "teacher"):
-        (directory / "runs" / name).mkdir(parents=True)
-        (directory / "runs" / name / "config.json").write_text(default_config().to_json())
+        (directory / "runs" / name).symlink_to(finished.workdir)
     return directory
 
 
