@@ -139,8 +139,9 @@ def furnish(directory: Path, trained: Path) -> None:
         path.write_text(pages())
     (directory / "data" / "pages.txt.gz").write_bytes(gzip.compress(pages().encode()))
     for name in ("train.tsv", "dev.tsv", "new.tsv"):
-        finetunings.sentiment(directory / name, repeat=2)
-    (directory / "new.jsonl").write_text('{"sentence": "a warm film"}\n')
+        path = finetunings.sentiment(directory / name, repeat=2)
+        path.write_text(path.read_text().replace("sentence", "text", 1))  # the column's name
+    (directory / "new.jsonl").write_text('{"text": "a warm film"}\n')
     (directory / "words.txt").write_text("iterable\ncoroutine\n")
     (directory / "texts.txt").write_text("The first text.\n\nThe second one.\n")
     (directory / "blimp").mkdir()
