@@ -1,13 +1,13 @@
 """How fast a run stops, saves and starts again: `python benchmarks/reliability.py [--part=NAME]`.
 
-Trains BERT-tiny on the text of docs/, as a user would start it, in under 4 minutes on two idle
-cores. Parts:
+Trains on the text of docs/, as a user would start it, in under 5 minutes on two idle cores. Parts:
 
-    stop       seconds from SIGTERM until the run is saved and its process gone
-    resume     seconds from the command until the first new step is made, compiling left out, at
-               step 0 and at step 1,000,000
+    stop       BERT-tiny: seconds from SIGTERM until the run is saved and its process gone
+    resume     BERT-tiny: seconds from the command until the first new step is made, compiling left
+               out, at step 0 and at step 1,000,000
     save       how long a save of BERT-base with AdamW stops training, beside one step of 8 rows
-    processes  tokens a second of two processes as a share of one on the same cores, in turns
+    processes  the quickstart's model: tokens a second of two processes as a share of one on the
+               same cores, in turns
 """
 
 import argparse
@@ -41,7 +41,8 @@ ROOT = Path(__file__).parent.parent
 FAR = 1_000_000
 FIELDS = {
     "total_steps": 2 * FAR,
-    "global_batch_size": 32,
+    "budget": "",
+    "global_batch_size": 128,
     "eval_every": 10 * FAR,
     "checkpoint_every": 10 * FAR,
     "tokenizer.vocab_size": 2048,
@@ -65,7 +66,11 @@ def main() -> None:
 
 
 def start(
-    workdir: Path, processes: int = 1, log_every: int = 1, first: int = 0
+    workdir: Path,
+    processes: int = 1,
+    log_every: int = 1,
+    first: int = 0,
+    config: str = "configs/bert.py:tiny",
 ) -> subprocess.Popen[str]:
     """The train command, once it has printed the step after `first`."""
     launcher = ["launch/local.sh", str(processes)]
@@ -73,7 +78,7 @@ def start(
     here = workdir.parent
     fields = FIELDS | {"corpus.directory": str(here / "corpus"), "log_every": log_every}
     process = subprocess.Popen(
-        [*program, "--config=configs/bert.py:tiny", f"--workdir={workdir}"]
+        [*program, f"--config={config}", f"--workdir={workdir}"]
         + [f"--compile_cache={here / 'compiled'}"]
         + [f"--config.{name}={value}" for name, value in fields.items()],
         cwd=ROOT,
@@ -185,7 +190,7 @@ def processes(place: Path) -> None:
 
 def speed(workdir: Path, processes: int) -> float:
     """Tokens a second, the median of some records."""
-    process = start(workdir, processes, LOG_EVERY)
+    process = start(workdir, processes, LOG_EVERY, config="configs/quickstart.py")
     wait_for(process, f"step {LOG_EVERY * (RECORDS + 1)}/")
     end(process)
     records = [r["tokens_per_second"] for r in metrics.read(workdir) if "tokens_per_second" in r]
