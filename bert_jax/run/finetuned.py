@@ -81,8 +81,10 @@ def write_result(
     scores, states = {}, {}
     for index, prepared in enumerate(run.tasks):
         task, records = prepared.task, prepared.records
-        task.calibrate(run.predict(index, params, "validation"), records["validation"])
-        found = run.predict(index, params, run.reported)
+        found, before = run.predict(index, params, "validation"), task.state()
+        task.calibrate(found, records["validation"])
+        if run.reported != "validation" or task.state() != before:
+            found = run.predict(index, params, run.reported)
         scores[task.name] = task.score(found, records[run.reported])
         states[task.name] = task.state()
         lines = [

@@ -48,6 +48,8 @@ class Tagging(Task):
         self.is_entities = has_entities(tags)
         if self.is_entities:
             tags = {tag for record in records for tag in self.gold(record)}
+            # An entity of any type may have several words, also where none in the examples has.
+            tags |= {f"I-{tag[2:]}" for tag in tags if tag.startswith("B-")}
         self.labels = ordered(tags)
         if len(self.labels) < 2:
             raise UserError(
