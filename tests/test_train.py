@@ -102,6 +102,7 @@ def test_two_processes_that_share_rows_and_parameters_train_as_one(corpus, finis
     for a, b in zip(found, expected, strict=True):
         # The sums over the devices are added in another order; that grows over twenty steps.
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=2e-4)
+        assert a.get("input") == b.get("input")
 
 
 def test_a_process_that_fails_ends_the_others(tmp_path):
