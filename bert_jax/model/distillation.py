@@ -79,8 +79,8 @@ def soft_target_totals(
     """Divergence of the predictions at masked positions (https://arxiv.org/abs/1503.02531, 2).
 
     Both distributions are softened by the temperature T, and the loss is multiplied by T^2, so that
-    its gradient keeps its size. The logits exist for some positions at a time, as in
-    `blocked_cross_entropy`, and are computed again in the backward pass.
+    its gradient keeps its size. Where they are many, the logits exist for some positions at a time,
+    as in `blocked_cross_entropy`, and are computed again in the backward pass.
 
     Args:
       student: hidden states of the student, D wide.
@@ -90,7 +90,6 @@ def soft_target_totals(
       temperature: T.
     """
 
-    @jax.checkpoint
     def divergence(student: Array, teacher: Array, weights: Array) -> Float[Array, ""]:
         target = jax.nn.log_softmax(teacher_logits(teacher) / temperature, axis=-1)
         found = jax.nn.log_softmax(student_logits(student) / temperature, axis=-1)
@@ -108,7 +107,7 @@ def soft_target_totals(
         return x.reshape(x.shape[0], parts, -1, *x.shape[2:]).swapaxes(0, 1)
 
     def add(total: Array, part: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        return total + divergence(*part), None
+        return total + jax.checkpoint(divergence)(*part), None
 
     whole = split(student), split(teacher), split(weights)
     loss, _ = jax.lax.scan(add, jnp.zeros(()), whole)

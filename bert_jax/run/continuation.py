@@ -29,14 +29,16 @@ def go_back(workdir: Path, config: ConfigDict, step: int) -> None:
     Raises:
       UserError: there is no such checkpoint.
     """
+    path = workdir / CONFIG
+    if path.exists() and not changes(read_config(path), config):
+        return
     steps = saved_steps(home(workdir) / CHECKPOINTS)
     if step not in steps:
         raise UserError(
             f"--from_step={step}: {home(workdir) / CHECKPOINTS} holds the steps "
             f"{', '.join(map(str, steps)) or 'of no checkpoint'}"
         )
-    if changes(read_config(workdir / CONFIG), config):
-        set_aside_after(home(workdir) / CHECKPOINTS, step)
+    set_aside_after(home(workdir) / CHECKPOINTS, step)
 
 
 def check(workdir: Path, config: ConfigDict) -> list[Change]:

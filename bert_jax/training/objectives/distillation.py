@@ -45,15 +45,19 @@ class DistillationSettings:
     mlm_weight: float = 1.0
 
     def __post_init__(self):
-        for name in ("relation_weight", "soft_weight", "mlm_weight", "teacher_layer"):
+        for name in ("relation_weight", "soft_weight", "teacher_layer"):
             if getattr(self, name) < 0:
                 raise UserError(
                     f"config.distillation.{name} is {getattr(self, name)}: set it to 0 or more"
                 )
-        if self.relation_heads < 1 or not self.temperature > 0:
+        for name in ("temperature", "mlm_weight"):  # held-out losses are weighted by the second
+            if not getattr(self, name) > 0:
+                raise UserError(
+                    f"config.distillation.{name} is {getattr(self, name)}: set it above 0"
+                )
+        if self.relation_heads < 1:
             raise UserError(
-                f"config.distillation.relation_heads is {self.relation_heads} and temperature "
-                f"{self.temperature}: set them to 1 or more, and above 0"
+                f"config.distillation.relation_heads is {self.relation_heads}: set it to 1 or more"
             )
         if self.teacher and not (self.relation_weight or self.soft_weight):
             raise UserError(

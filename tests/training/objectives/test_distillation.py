@@ -50,7 +50,7 @@ def config_of(**fields):
     config.stream.sequence_length, config.global_batch_size = 32, ROWS
     config.total_steps, config.warmup_steps, config.learning_rate = 100, 0, 1e-2
     config.model.update(STUDENT)
-    config.distillation.update(teacher="teachers/one@3", relation_heads=4, mlm_weight=0.0)
+    config.distillation.update(teacher="teachers/one@3", relation_heads=4, mlm_weight=1e-3)
     for name, value in fields.items():
         group, _, last = name.replace("__", ".").rpartition(".")
         (config[group] if group else config)[last] = value
@@ -144,7 +144,7 @@ def test_an_evaluation_has_the_figures_of_a_run_without_teacher():
     [
         ({"relation_heads": 5}, r"relation_heads is 5: it must divide .*hidden_size=16 and 24"),
         ({"teacher_layer": 3}, r"teacher_layer is 3, and the teacher teachers/one@3 has 2 layers"),
-        ({"temperature": 0.0}, r"temperature 0.0: set them to 1 or more, and above 0"),
+        ({"temperature": 0.0}, "distillation.temperature is 0.0: set it above 0"),
         ({"soft_weight": -1.0}, r"distillation.soft_weight is -1.0: set it to 0 or more"),
         ({"soft_weight": 0.0, "relation_weight": 0.0}, "set one of them, or no teacher"),
     ],
