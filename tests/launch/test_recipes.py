@@ -1,4 +1,4 @@
-"""launch/README.md shows what the scripts print, and scripts and images are clean under their linters."""
+"""launch/README.md shows what the scripts print; scripts and images pass their linters."""
 
 import re
 import subprocess
