@@ -44,7 +44,8 @@
         ctx.lineTo(bbox.left + bbox.width, y);
         ctx.stroke();
         ctx.textAlign = "right"; // where a falling loss has left the line
-        ctx.fillText(name, bbox.left + bbox.width - 4, y - 4 * devicePixelRatio);
+        ctx.textBaseline = "bottom";
+        ctx.fillText(name, bbox.left + bbox.width - 4, y - 2 * devicePixelRatio);
       }
       for (const mark of chart.marks) {
         const x = Math.round(plot.valToPos(mark.x, "x", true));
