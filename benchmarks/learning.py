@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from bert_jax.config import parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance import flops
-from bert_jax.run import metrics
+from bert_jax.run import distilling, metrics
 from bert_jax.stream import pipeline
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.training import sharding
@@ -48,7 +48,7 @@ class Point:
 
 def learn(config: ConfigDict, store: TokenStore) -> Iterator[Point]:
     """Train, and yield a point every `log_every` steps; evaluated every `eval_every` steps."""
-    settings = parse(config)
+    settings = parse(config, distilling.load(config))
     mesh = sharding.make_mesh(settings.training.mesh)
     models = settings.models(store.vocabulary.size)
     phases = settings.stream.phases

@@ -55,9 +55,9 @@ LENGTHS = (32, 64)  # tokens a row in the two phases
 STEPS, EVALUATE, SAVE = 24, 4, 3
 # The longest that a process may go on in its stage before it is killed, in seconds.
 STAGES = {
-    "preparing": 1.5,
+    "preparing": 0.5,
     "compiling": 3.0,
-    "stepping": 1.0,
+    "stepping": 0.3,
     "evaluating": 0.2,
     "saving": 0.1,
     "exporting": 2.0,
@@ -102,6 +102,8 @@ def start(config: ConfigDict, directory: Path, said: Path) -> int:
 def stage_of(directory: Path, said: Path) -> str:
     """What the process is doing, by what it has written and printed."""
     checkpoints = directory / workdir.CHECKPOINTS
+    if not directory.exists():
+        return "starting"
     if not (directory / "corpus" / MANIFEST).exists():
         return "preparing"
     if any(not path.name.isdigit() for path in checkpoints.glob("*")):
@@ -180,14 +182,14 @@ def main(argv: list[str]) -> None:
         pid = start(config, place / "unbroken", said)
         if os.waitpid(pid, 0)[1]:
             raise SystemExit(f"the first run failed:\n{said.read_text()}")
-        stages = list(STAGES)
-        turn = 0
+        preparing, *later = STAGES
+        turn = 0  # of the later stages; each run is killed once while it prepares
         while kills.total() < FLAGS.kills:
-            directory = place / f"run{runs}"
+            directory, stage = place / f"run{runs}", preparing
             while True:
                 pid = start(config, directory, said)
-                stage = stages[turn % len(stages)]
                 killed = kill_in(stage, pid, functools.partial(stage_of, directory, said), draw)
+                stage = later[turn % len(later)]
                 turn += 1
                 if killed is None:
                     break

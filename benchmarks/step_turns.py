@@ -22,6 +22,7 @@ from bert_jax.config import changed, named, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance.machine import load as machine_load
 from bert_jax.performance.machine import machine
+from bert_jax.run import distilling
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.training import sharding
 from bert_jax.training.step import compile_steps
@@ -40,7 +41,8 @@ class Arm:
     """A compiled step and its state."""
 
     def __init__(self, fields: dict, store: TokenStore):
-        settings = parse(changed(named(FLAGS.recipe, **parse_arm(f"x: {FLAGS.set}")[1]), fields))
+        config = changed(named(FLAGS.recipe, **parse_arm(f"x: {FLAGS.set}")[1]), fields)
+        settings = parse(config, distilling.load(config))
         mesh = sharding.make_mesh(settings.training.mesh)
         stream = TrainBatches(store, settings.stream)
         steps = compile_steps(settings.training, settings.models(store.vocabulary.size)[0], mesh)

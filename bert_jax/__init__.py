@@ -12,8 +12,12 @@
 import importlib
 from typing import Any
 
+from bert_jax.common import loading
+
 __version__ = "0.1.0"
 __all__ = ["load"]
+
+loading.show()
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,7 @@ from bert_jax.performance.measuring import (
     real,
     synthetic,
 )
+from bert_jax.run import distilling
 from bert_jax.stream.phases import Phase
 from bert_jax.training.sharding import parts_of_batch
 
@@ -209,7 +210,7 @@ def main() -> None:
     if peers.is_ours(FLAGS.side):
         memory.keep_freed_memory()  # as in training; peers run with their defaults
     config = command_line.config()
-    settings = parse(config)
+    settings = parse(config, distilling.load(config))
     selected = chosen(settings, FLAGS.phase)
     is_real = FLAGS.batches == "real"
     source = real(settings, command_line.workdir()) if is_real else synthetic(settings)

@@ -17,7 +17,7 @@ from typing import get_args
 import jax
 from absl import flags
 
-from bert_jax.common import bucket, command_line
+from bert_jax.common import bucket, command_line, console
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import open_tokenizer
@@ -63,6 +63,7 @@ def define_import_flags() -> None:
 def import_() -> None:
     """Make the workdir, and print what it holds and what to type next."""
     source, workdir = str(FLAGS["from"].value), Path(FLAGS.workdir)
+    console.begin(f"Reading {source}")
     model = pretrained.load(source, allow_pickle=FLAGS.allow_pickle, flag="--from")
     config, params, tokenizer = model.config, model.params, model.tokenizer
     if new := _new_tokenizer(tokenizer):
@@ -144,6 +145,7 @@ def export() -> None:
     """Write the folder, check it, print what it holds and how to load it."""
     directory = command_line.workdir()
     out = Path(FLAGS.out) if FLAGS.out else directory / HUGGING_FACE
+    console.begin(f"Exporting {directory} to {out}, and checking it")
     run = load_run(directory, FLAGS.step)
     settings = exports.Settings(
         kind=FLAGS.kind,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from absl import flags
 
-from bert_jax.common import command_line
+from bert_jax.common import command_line, console
 from bert_jax.common.atomic import finished_file
 from bert_jax.common.errors import UserError
 from bert_jax.inference.embed import POOLINGS
@@ -46,6 +46,7 @@ def main() -> None:
     count = sum(1 for _ in _lines(source))
     if not count:
         raise UserError(f"--input={source} has no lines")
+    console.begin(f"Embedding the {count:,} lines of {source} with {FLAGS.workdir}")
     model = pretrained.load(FLAGS.workdir, FLAGS.step)
     vectors = model.embed_batches(
         _lines(source),

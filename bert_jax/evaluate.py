@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from bert_jax.common import command_line, memory
+from bert_jax.common import command_line, console, memory
 from bert_jax.corpus.store import TokenStore
 from bert_jax.inference import minimal_pairs
 from bert_jax.inference.pseudo_likelihood import MASKINGS, pseudo_log_likelihoods
@@ -61,6 +61,7 @@ def main() -> None:
 def score_pairs(path: Path) -> None:
     """Print the share of minimal pairs that the model gets right; a tie counts as wrong."""
     pairs = minimal_pairs.read(path)
+    console.begin(f"Scoring the {len(pairs):,} pairs of {path} with {FLAGS.workdir}")
     model = pretrained.load(FLAGS.workdir, FLAGS.step)
     sentences = [sentence for pair in pairs for sentence in pair]
     scores = pseudo_log_likelihoods(
@@ -74,6 +75,7 @@ def score_pairs(path: Path) -> None:
 
 def evaluate_split() -> None:
     """Print the losses and metrics over the split."""
+    console.begin(f"Evaluating {FLAGS.workdir} on {FLAGS.split} documents")
     run = workdir.load_run(command_line.workdir(), FLAGS.step)
     settings = run.settings
     store = TokenStore.open(settings.store_directory(run.workdir))

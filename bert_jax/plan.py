@@ -25,6 +25,7 @@ from bert_jax.model import ModelConfig
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
 from bert_jax.performance import flops, hlo, scaling, topology
 from bert_jax.performance.topology import GIB, Slice
+from bert_jax.run import distilling
 from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
 from bert_jax.training.preflight import attention_names, check, vocab_size
@@ -255,7 +256,9 @@ def define_flags() -> None:
 
 def main() -> None:
     """Print the plans, and write them where --json says."""
-    plans = plan(parse(command_line.config()), Slice.parse(flags.FLAGS.topology))
+    console.begin(f"Compiling the step for {flags.FLAGS.topology}; large models take minutes")
+    config = command_line.config()
+    plans = plan(parse(config, distilling.load(config)), Slice.parse(flags.FLAGS.topology))
     console.say(describe(plans))
     if flags.FLAGS.json:
         write_text(Path(flags.FLAGS.json), to_json(plans))

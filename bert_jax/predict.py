@@ -42,6 +42,7 @@ def main() -> None:
     out = Path(FLAGS.out)
     if out.exists() and out.samefile(FLAGS.input):
         raise UserError(f"--out={out} is the input: name another file")
+    console.begin(f"Predicting {FLAGS.input} with {FLAGS.workdir}")
     count = write(out, predictions(Path(FLAGS.workdir), FLAGS.input, FLAGS.task))
     print(f"Wrote {out}: {count:,} predictions.")
 

@@ -15,11 +15,13 @@ from ml_collections import ConfigDict
 
 from bert_jax.common import bucket, command_line, compile_cache, console, memory, processes
 from bert_jax.config import RunSettings, load_config, parse
+from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.model.compute_dtype import AUTO, fast_dtype
 from bert_jax.run import (
     agreement,
     budget,
     continuation,
+    distilling,
     finish,
     goodput,
     initial,
@@ -75,7 +77,7 @@ def train(
     mesh = sharding.make_mesh(settings.training.mesh)
     if config.model.compute_dtype == AUTO:
         config.model.compute_dtype = fast_dtype(mesh.devices.flat[0])
-        settings = parse(config)
+    settings = parse(config, distilling.load(config))
     models = settings.models(vocab_size(settings.corpus.tokenizer))
     check(settings.training, settings.stream.phases, models, mesh)
     trackers.check(settings.tracker)
@@ -96,7 +98,7 @@ def train(
                 )
             except SpikeError as spike:
                 # As any resume, before the spike; without the batches that led there.
-                settings = parse(config)  # its steps may have been measured
+                settings = parse(config, settings.teacher)  # its steps may have been measured
                 rollback.go_back(directory / workdir.CHECKPOINTS, settings.spikes, spike)
                 bucket.push(directory)
                 clock.switch("starting")
@@ -117,11 +119,14 @@ def train_locked(
     # --- The corpus: a token store, made now if it is not there yet.
     with clock.spending("preparing"):
         store = token_store.open_or_build(settings, directory)
+    if settings.teacher:
+        tokenizer = load_tokenizer(store.tokenizer_directory)
+        distilling.expect_same_vocabulary(settings.teacher, tokenizer)
     order = workdir.token_order(directory, settings, store)
     if not config.total_steps:  # the run is given in time
         with clock.spending("preparing"):
             config.total_steps = budget.measured_steps(config.budget, settings, store, mesh, order)
-        settings = parse(config)
+        settings = parse(config, settings.teacher)
     phases = settings.stream.phases
     spikes = processes.of_first(lambda: rollback.read(directory), f"read {directory}")
     stream = TrainBatches(store, settings.stream, rollback.batches(spikes))
@@ -164,6 +169,7 @@ def train_locked(
         console.say(f"Continuing at step {first_step} of {settings.total_steps} in {place}.")
         kept = checkpoints.stream(first_step)
         expect_same(kept, identity(store, stream, first_step), store, first_step)
+        distilling.expect_same_teacher(kept, settings.teacher, first_step)
         state = checkpoints.restore(first_step, steps_of_phase[0].abstract_state)
     else:
         console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
@@ -217,7 +223,11 @@ def train_locked(
                 if done % settings.checkpoint_every == 0 or is_last or is_stop:
                     with reporter.pause(figures, "saving"):
                         bucket.push(directory)  # so that the metrics are never older
-                        facts = identity(store, stream, done) | {"figures": reporter.memory()}
+                        facts = (
+                            identity(store, stream, done)
+                            | distilling.facts(settings.teacher)
+                            | {"figures": reporter.memory()}
+                        )
                         checkpoints.save(state, facts, held_out_loss)
                     reporter.saved(done, held_out_loss)
                 if is_stop:

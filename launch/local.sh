@@ -30,6 +30,11 @@ export JAX_NUM_PROCESSES=$processes
 export_flags_for "$(device_kind)"
 
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
+if ((gpus == 0)); then
+  # XLA's threads: each process would start one for every core, and they would take turns.
+  threads=$(nproc 2>/dev/null || echo 1)
+  export PJRT_NPROC=${PJRT_NPROC:-$((threads > processes ? threads / processes : 1))}
+fi
 # Each process leads a group of its own: Ctrl-C reaches this script alone, which passes it on once.
 set -m
 pids=()

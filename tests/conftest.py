@@ -2,13 +2,17 @@
 
 import os
 import sys
+from importlib import metadata
 
 # Before JAX starts: eight virtual devices, so that every sharding runs in every test session, and
-# quick compilation, which is most of the tests' time.
+# quick compilation, which is most of the tests' time: no optimization, and, where XLA still can,
+# kernels written without MLIR, which halves it again.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 "
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+if metadata.version("jaxlib").startswith("0.10."):  # later ones do not know the flag
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_PLATFORMS"] = os.environ.get("BERT_JAX_TEST_PLATFORM", "cpu")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -22,6 +26,16 @@ from tests import type_checks
 # each process compiles TensorFlow and all else from source.
 sys.dont_write_bytecode = False
 type_checks.install()
+
+
+def pytest_collection_modifyitems(items):
+    """Files that train whole runs first, so that no process is left alone with one at the end."""
+    places = ("tests/test_", "tests/training/", "tests/run/", "tests/model/")
+
+    def place(item):
+        return next((i for i, start in enumerate(places) if item.nodeid.startswith(start)), 4)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

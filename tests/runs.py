@@ -64,7 +64,7 @@ class Run(NamedTuple):
     logged: str  # by JAX: what it compiled
 
 
-def train(config: ConfigDict, workdir: Path) -> Run:
+def train(config: ConfigDict, workdir: Path, **arguments) -> Run:
     """A run in this process, with its eight devices; reads programs that an earlier one compiled.
 
     The programs are kept in the directory that commands started by the tests use as well.
@@ -74,7 +74,7 @@ def train(config: ConfigDict, workdir: Path) -> Run:
     logging.getLogger("jax").addHandler(handler)
     try:
         with jax.log_compiles(), contextlib.redirect_stdout(said), kept_programs():
-            train_module.train(config, workdir)
+            train_module.train(config, workdir, **arguments)
     finally:
         logging.getLogger("jax").removeHandler(handler)
     return Run(workdir, said.getvalue(), logged.getvalue())

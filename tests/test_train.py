@@ -13,8 +13,15 @@ from bert_jax.common.errors import UserError
 from bert_jax.config import parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.interop import parity
-from bert_jax.run import metrics
-from bert_jax.run.workdir import CHECKPOINTS, FINISHED, LOCK, load_config, load_run
+from bert_jax.run import finish, metrics
+from bert_jax.run.workdir import (
+    CHECKPOINTS,
+    FINISHED,
+    HUGGING_FACE,
+    LOCK,
+    load_config,
+    load_run,
+)
 from bert_jax.stream import permutation
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
@@ -95,6 +102,7 @@ def test_two_processes_that_share_rows_and_parameters_train_as_one(corpus, finis
     for a, b in zip(found, expected, strict=True):
         # The sums over the devices are added in another order; that grows over twenty steps.
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=2e-4)
+        assert a.get("input") == b.get("input")
 
 
 def test_a_process_that_fails_ends_the_others(tmp_path):
@@ -134,6 +142,35 @@ def test_a_run_that_died_after_its_last_step_is_finished_by_the_same_command(
     again = train(tiny(corpus, log_every=2), workdir).said  # logging more often: the same run
     assert "is finished" in again
     assert again.splitlines()[-1].startswith(warning)
+
+
+@pytest.mark.slow
+def test_a_kill_between_the_last_save_and_the_export_changes_no_byte(
+    corpus, finished, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    shutil.rmtree(workdir / CHECKPOINTS / "20")
+    shutil.rmtree(workdir / HUGGING_FACE)
+    (workdir / FINISHED).unlink()
+
+    class KilledError(Exception):
+        """Stands for SIGKILL: nothing more is saved or written."""
+
+    def die(*_):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "finish", die)
+        with pytest.raises(KilledError):
+            train(tiny(corpus), workdir)
+    assert not (workdir / HUGGING_FACE).exists()
+    said = train(tiny(corpus), workdir).said
+    assert "Continuing at step 20 of 20" in said
+    assert records(workdir) == records(finished.workdir)
+    assert_same_bytes(whole_state(workdir), whole_state(finished.workdir))
+    for file in (finished.workdir / HUGGING_FACE).iterdir():
+        assert (workdir / HUGGING_FACE / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_the_run_leaves_what_the_other_commands_need(finished):

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from bert_jax.common import bucket, config_files, platforms
+from bert_jax.common import bucket, config_files, loading, platforms
 from bert_jax.common.errors import FirstProcessEndedError, UserError
 from bert_jax.common.renamed import RENAMED_FIELDS
 
@@ -134,6 +134,7 @@ def run_with_arguments(main: Callable[[list[str]], None]) -> None:
 
 
 def _run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
+    loading.clear()
     logging.set_verbosity(logging.WARNING)  # Orbax and TensorFlow log each step of their work
     platforms.hide_missing_tpu()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

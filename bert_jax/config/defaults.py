@@ -152,6 +152,18 @@ def default_config() -> ConfigDict:
     model.z_loss = 0.0  # in training: factor of the squared logarithm of the normalizer
     model.adaptive_cutoffs = ()  # adaptive: first ranks of the tails; (): about V / 16 and V / 4
 
+    # A teacher (docs/distil.md). The loss is the weighted sum of three
+    config.distillation = distillation = ConfigDict()
+    # A trained encoder with the same tokenizer: a workdir, workdir@step, or a folder of
+    # transformers; empty: none
+    distillation.teacher = ""
+    distillation.teacher_layer = 0  # whose relations are learned, counted from 1; 0: the last
+    distillation.relation_heads = 16  # parts of queries, keys and values; divides both widths
+    distillation.relation_weight = 1.0  # of the divergence of the relations among them; 0: without
+    distillation.soft_weight = 1.0  # of that of predictions at masked positions; 0: without
+    distillation.temperature = 1.0  # of these predictions
+    distillation.mlm_weight = 1.0  # of the objective's own losses, above 0
+
     config.optimizer = optimizer = ConfigDict()
     # adamw | lamb | stable_adamw | muon, normuon, soap (the encoder's matrices; the rest by AdamW)
     optimizer.name = "adamw"

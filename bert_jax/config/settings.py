@@ -19,6 +19,7 @@ from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import Phase, parse_phases
 from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
+from bert_jax.training.objectives.distillation import Distillation, DistillationSettings, Teacher
 from bert_jax.training.optimizer_settings import parse_optimizer
 from bert_jax.training.settings import MeshSettings, TrainingSettings
 from bert_jax.training.spikes import SpikeSettings, parse_spikes
@@ -64,6 +65,8 @@ class RunSettings:
       keep_checkpoints, keep_every, keep_best: as in the config.
       max_skipped_updates, watchdog_factor, watchdog_minimum, spikes: as in the config.
       objective: examples and losses.
+      distillation: as in the config.
+      teacher: of `objective`; None: there is none, or it was not loaded.
       tracker: where figures go besides the workdir; empty: nowhere.
       corpus: what the token store depends on.
       corpus_directory: where the token store is; None: in the workdir.
@@ -86,6 +89,8 @@ class RunSettings:
     watchdog_minimum: float
     spikes: SpikeSettings
     objective: Objective
+    distillation: DistillationSettings
+    teacher: Teacher | None
     tracker: str
     corpus: corpus_settings.Settings
     corpus_directory: Path | None
@@ -129,8 +134,13 @@ class RunSettings:
         return [self.model_config(vocab_size, phase, token_order) for phase in phases]
 
 
-def parse(config: ConfigDict) -> RunSettings:
+def parse(config: ConfigDict, teacher: Teacher | None = None) -> RunSettings:
     """The settings of a config.
+
+    Args:
+      config: of a run.
+      teacher: of `config.distillation`; None: the objective is that without a teacher, as commands
+        need it that train nothing.
 
     Raises:
       UserError: a field is invalid, by itself or together with others.
@@ -143,6 +153,9 @@ def parse(config: ConfigDict) -> RunSettings:
             raise UserError(f"config.{name} is {config[name]}: set it to 0 (none) or more")
     config = _with_length(config)
     objective = parse_objective(config)
+    distillation = DistillationSettings(**config.distillation.to_dict())
+    if teacher:
+        objective = Distillation(objective, distillation, teacher)
     mesh = MeshSettings(**config.mesh.to_dict())
     training = TrainingSettings(config.seed, objective, parse_optimizer(config), mesh)
     return RunSettings(
@@ -151,6 +164,8 @@ def parse(config: ConfigDict) -> RunSettings:
         spikes=parse_spikes(config),
         **{name: steps(name, config[name], config.total_steps, least=1) for name in INTERVALS},
         objective=objective,
+        distillation=distillation,
+        teacher=teacher,
         tracker=config.tracker,
         corpus=corpus_settings.from_config(config),
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,

@@ -20,6 +20,7 @@ from bert_jax.model import ModelConfig, Params
 from bert_jax.model.heads import HEADS
 
 CONFIG = "config.json"
+NEW_HEAD = "the masked-language head is new: the folder has none"  # a note
 POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
 
 
@@ -109,7 +110,7 @@ def _assemble(tensors: Tensors, values: Mapping[str, Any], folder: Path) -> Enco
         has_head = (has_head and "decoder.bias" in tensors) or "cls.predictions.bias" in tensors
         tensors = {name: value for name, value in tensors.items() if name not in tasks}
     if not has_head:
-        notes.append("the masked-language head is new: the folder has none")
+        notes.append(NEW_HEAD)
         tensors = {name: value for name, value in tensors.items() if name not in head}
         tensors |= _new_head(config)
     try:

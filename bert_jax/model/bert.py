@@ -17,6 +17,7 @@ from bert_jax.model.heads import HEADS, NextSentenceHead
 Batch = Mapping[str, Array]  # on devices; stream.rows.Batch on the host
 Params = dict[str, Any]
 Build = Callable[..., nnx.Module]  # of (config, rngs=...): `Bert`, or an encoder with other heads
+INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids")  # of the encoder, [B, L]
 HEAD_STREAM = zlib.crc32(b"head")  # keeps sampled losses independent of the layers' dropout
 
 
@@ -25,6 +26,13 @@ class Outputs(NamedTuple):
 
     mlm_logits: Float[Array, "B P V"]
     nsp_logits: Float[Array, "B 2"] | None
+
+
+class Projected(NamedTuple):
+    """The encoder's output, and the queries, keys and values of one layer before rotation."""
+
+    hidden: Float[Array, "B L D"]
+    projections: Float[Array, "B L 3 N H"]
 
 
 class Bert(nnx.Module):
@@ -45,8 +53,9 @@ class Bert(nnx.Module):
         """
         hidden = self.hidden(batch, dropout_key)
         masked = gather_positions(hidden, batch["masked_positions"])
-        mlm_logits = self.mlm_head.logits(masked, self.token_table)
-        return Outputs(mlm_logits, None if self.nsp_head is None else self.nsp_logits(hidden))
+        return Outputs(
+            self.mlm_logits(masked), None if self.nsp_head is None else self.nsp_logits(hidden)
+        )
 
     @property
     def token_table(self) -> Float[Array, "V D"]:
@@ -57,13 +66,25 @@ class Bert(nnx.Module):
         self, batch: Batch, dropout_key: PRNGKeyArray | None = None
     ) -> Float[Array, "B L D"]:
         """The encoder's output for the rows of a batch."""
-        return self.encoder(
-            batch["input_ids"],
-            batch["token_type_ids"],
-            batch["position_ids"],
-            batch["segment_ids"],
-            dropout_key,
-        )
+        ids, types, positions, segments = (batch[name] for name in INPUTS)
+        return self.encoder(ids, types, positions, segments, dropout_key)
+
+    def projected(
+        self, batch: Batch, layer: int, dropout_key: PRNGKeyArray | None = None
+    ) -> Projected:
+        """The same, with the queries, keys and values of a layer, counted from 0."""
+        encoder = self.encoder
+        ids, types, positions, segments = (batch[name] for name in INPUTS)
+        x, inputs = encoder.begin(ids, types, positions, segments, dropout_key)
+        x = encoder.through(range(layer), x, inputs)
+        with jax.named_scope("attention"):
+            projections = encoder.layers[layer].projections(x)
+        x = encoder.through(range(layer, len(encoder.layers)), x, inputs)
+        return Projected(encoder.finish(x), projections)
+
+    def mlm_logits(self, hidden: Float[Array, "B P D"]) -> Float[Array, "B P V"]:
+        """Logits over the vocabulary from the hidden states of some positions, in float32."""
+        return self.mlm_head.logits(hidden, self.token_table)
 
     def mlm_totals(
         self, hidden: Float[Array, "B L D"], batch: Batch, key: PRNGKeyArray | None = None

@@ -6,6 +6,7 @@ operation counts for the innermost scope around it.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -206,9 +207,28 @@ class Layer(nnx.Module):
         if config.norm == "post":
             x = self.attention_norm(x + attention(x)).astype(config.dtype)
             return self.feed_forward_norm(x + feed_forward(x)).astype(config.dtype)
-        normed = self.attention_norm(x) if self.has_attention_norm else x
-        x = x + attention(normed.astype(config.dtype))
+        x = x + attention(self.attention_input(x))
         return x + feed_forward(self.feed_forward_norm(x).astype(config.dtype))
+
+    def attention_input(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """What is projected to queries, keys and values, of the layer's input."""
+        is_normed = self.config.norm == "pre" and self.has_attention_norm
+        return (self.attention_norm(x) if is_normed else x).astype(self.config.dtype)
+
+    def projections(self, x: Float[Array, "B L D"]) -> Float[Array, "B L 3 N H"]:
+        """Queries, keys and values, before they are rotated, of the layer's input."""
+        return self.attention.qkv(self.attention_input(x))
+
+
+class LayerInputs(NamedTuple):
+    """What every layer takes besides hidden states: the rotary angles by window, its dropout key.
+
+    The last key is that of the embeddings.
+    """
+
+    segment_ids: Int[Array, "B L"]
+    angles: dict[int, Angles | None]
+    keys: list[PRNGKeyArray | None]
 
 
 class Encoder(nnx.Module):
@@ -232,21 +252,42 @@ class Encoder(nnx.Module):
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L D"]:
         """Hidden states of a batch; those at padding have no meaning."""
+        x, inputs = self.begin(input_ids, token_type_ids, position_ids, segment_ids, dropout_key)
+        return self.finish(self.through(range(len(self.layers)), x, inputs))
+
+    def begin(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"],
+        position_ids: Int[Array, "B L"],
+        segment_ids: Int[Array, "B L"],
+        dropout_key: PRNGKeyArray | None,
+    ) -> tuple[Float[Array, "B L D"], LayerInputs]:
+        """The first layer's input, and what all layers take besides."""
         config = self.config
         keys = split_key(dropout_key, config.num_hidden_layers + 1)
         windows = {config.window(index) for index in range(config.num_hidden_layers)}
         with jax.named_scope("attention"):
             angles = {window: self.angles(position_ids, window) for window in windows}
         x = self.embeddings(input_ids, token_type_ids, position_ids, keys[-1])
+        return place(x, ROWS), LayerInputs(segment_ids, angles, keys)
+
+    def through(
+        self, layers: range, x: Float[Array, "B L D"], inputs: LayerInputs
+    ) -> Float[Array, "B L D"]:
+        """The output of the last of these layers, from the input of the first."""
 
         def apply(layer: Layer, x: Array, window: int, key: PRNGKeyArray | None) -> Array:
-            return layer(x, segment_ids, angles[window], key, window=window)
+            return layer(x, inputs.segment_ids, inputs.angles[window], key, window=window)
 
-        x = apply_layers(self.layers, place(x, ROWS), keys[:-1], apply, config)
-        if config.norm == "post":
+        return apply_layers(self.layers, x, inputs.keys, apply, self.config, layers)
+
+    def finish(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """The hidden states of the last layer's output."""
+        if self.config.norm == "post":
             return x
         with jax.named_scope("norm"):
-            return self.final_norm(x).astype(config.dtype)
+            return self.final_norm(x).astype(self.config.dtype)
 
     def angles(self, position_ids: Int[Array, "B L"], window: int) -> Angles | None:
         """The rotary angles of the layers with this window; None where positions are not rotary."""

@@ -37,7 +37,7 @@ class _Layer(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """Which layers a scan covers: `repeats` groups of `period` layers, from layer `first` on."""
+    """Which of some layers a scan covers: `repeats` groups of `period`, from number `first` on."""
 
     first: int
     period: int
@@ -50,22 +50,28 @@ class Loop(NamedTuple):
 
 
 def apply_layers(
-    layers: Sequence[nnx.Module], x: Hidden, keys: Sequence[Key], apply: Apply, config: ModelConfig
+    layers: Sequence[nnx.Module],
+    x: Hidden,
+    keys: Sequence[Key],
+    apply: Apply,
+    config: ModelConfig,
+    which: range,
 ) -> Hidden:
-    """The output of the last layer.
+    """The output of the last of some consecutive layers.
 
     Args:
       layers: all layers.
-      x: input of the first.
+      x: input of the first of `which`.
       keys: the dropout key of each layer, the same for every way to run the layers.
       apply: computes one layer.
       config: `layers` and `rematerialization` say how.
+      which: the layers that are applied.
     """
     parts = []
-    for index, (layer, key) in enumerate(zip(layers, keys, strict=True)):
-        structure, params = nnx.split(layer, nnx.Param)
-        parts.append(_Layer(structure, params, config.window(index), key))
-    loop = scan_loop(config)
+    for index in which:
+        structure, params = nnx.split(layers[index], nnx.Param)
+        parts.append(_Layer(structure, params, config.window(index), keys[index]))
+    loop = scan_loop(config, which)
     if not loop.repeats:
         return _unrolled(parts, x, apply, config.rematerialization)
     x = _unrolled(parts[: loop.first], x, apply, config.rematerialization)
@@ -73,8 +79,8 @@ def apply_layers(
     return _unrolled(parts[loop.stop :], x, apply, config.rematerialization)
 
 
-def scan_loop(config: ModelConfig) -> Loop:
-    """The layers that can be scanned: groups with the same structure and windows.
+def scan_loop(config: ModelConfig, which: range) -> Loop:
+    """The layers of `which` that can be scanned: groups with the same structure and windows.
 
     ModernBERT's base size as an example: 22 layers, every third one global (G), the others local
     (L). The first layer has no attention norm and is unrolled; the loop has 7 repeats of 3 layers:
@@ -85,9 +91,9 @@ def scan_loop(config: ModelConfig) -> Loop:
     """
     if config.layers == "unrolled":
         return Loop(0, 1, 0)
-    first = 1 if config.norm == "pre" else 0
+    first = 1 if config.norm == "pre" and which.start == 0 else 0
     period = config.global_every if config.local_attention else 1
-    repeats = (config.num_hidden_layers - first) // period
+    repeats = (len(which) - first) // period
     return Loop(first, period, repeats) if repeats > 1 else Loop(0, 1, 0)
 
 

@@ -29,14 +29,16 @@ def go_back(workdir: Path, config: ConfigDict, step: int) -> None:
     Raises:
       UserError: there is no such checkpoint.
     """
+    path = workdir / CONFIG
+    if path.exists() and not changes(read_config(path), config):
+        return
     steps = saved_steps(home(workdir) / CHECKPOINTS)
     if step not in steps:
         raise UserError(
             f"--from_step={step}: {home(workdir) / CHECKPOINTS} holds the steps "
             f"{', '.join(map(str, steps)) or 'of no checkpoint'}"
         )
-    if changes(read_config(workdir / CONFIG), config):
-        set_aside_after(home(workdir) / CHECKPOINTS, step)
+    set_aside_after(home(workdir) / CHECKPOINTS, step)
 
 
 def check(workdir: Path, config: ConfigDict) -> list[Change]:
@@ -74,8 +76,9 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
 def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
     """A copy of `config` with what the run in `workdir` decided once, at its start.
 
-    That is the step of `config.init_from`, if it names none; the compute dtype, if it is auto; and
-    the number of steps that fit into the budget, if none is given.
+    That is the step of `config.init_from` and of `config.distillation.teacher`, if they name none;
+    the compute dtype, if it is auto; and the number of steps that fit into the budget, if none is
+    given.
     """
     config = config.copy_and_resolve_references()
     path = workdir / CONFIG
@@ -84,6 +87,9 @@ def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
     begun = flatten_saved(read_config(path))
     if begun.get("init_from", "").rpartition("@")[0] == config.init_from:
         config.init_from = begun["init_from"]
+    teacher = begun.get("distillation.teacher", "")
+    if teacher.rpartition("@")[0] == config.distillation.teacher:
+        config.distillation.teacher = teacher
     if config.model.compute_dtype == AUTO:
         config.model.compute_dtype = begun["model.compute_dtype"]
     if not config.total_steps and begun.get("budget") == config.budget:

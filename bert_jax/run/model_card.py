@@ -95,6 +95,8 @@ def _recipe(run: Run) -> list[str]:
         "sequence length": run.settings.stream.phases[-1].sequence_length,
         "seed": config.seed,
     }
+    if config.distillation.teacher:
+        fields["teacher"] = Path(config.distillation.teacher).name
     return [f"- {name}: {value}" for name, value in fields.items()]
 
 

@@ -33,6 +33,7 @@ class Pretrained:
       params: its parameters, float32 arrays on the host.
       tokenizer: the one that it was trained with.
       step: of the checkpoint; None in a folder of `transformers`.
+      notes: on how a folder was read.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Pretrained:
     params: Params
     tokenizer: Tokenizer
     step: int | None
+    notes: tuple[str, ...] = ()
 
     @property
     def mask(self) -> str:
@@ -135,7 +137,9 @@ def load(
     imported = load_folder(path, allow_pickle=allow_pickle)
     for note in imported.notes:
         console.say(f"Note on {path}: {note}")
-    return Pretrained(path, imported.model, imported.params, imported.tokenizer, None)
+    return Pretrained(
+        path, imported.model, imported.params, imported.tokenizer, None, imported.notes
+    )
 
 
 def split_step(name: str, step: int | None = None) -> tuple[Path, int | None]:

@@ -45,6 +45,7 @@ FREE_TO_CHANGE = (
     "spikes.left_out",
     "spikes.rollbacks",
     "corpus.directory",
+    "distillation.teacher",  # its place: checkpoints know its parameters
     "corpus.workers",
     "mesh.data",
     "mesh.fsdp",

@@ -22,7 +22,8 @@ from bert_jax.model import Batch, ModelConfig, Params, Totals
 from bert_jax.model.dropout import Rows, rows_of_batch
 from bert_jax.stream.phases import Phase
 from bert_jax.training import sharding
-from bert_jax.training.objectives import Objective
+from bert_jax.training.frozen import Frozen
+from bert_jax.training.objectives import Objective, StepObjective
 from bert_jax.training.optimizers import make_optimizer
 from bert_jax.training.parameter_rules import assign
 from bert_jax.training.settings import TrainingSettings
@@ -59,13 +60,33 @@ def stream_key(seed: int, name: str) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
+class Update:
+    """The compiled update of a batch, with the frozen parameters of the objective filled in."""
+
+    def __init__(self, jitted: jax.stages.Wrapped, frozen: Frozen, shardings: Any):
+        """`jitted`: a function of the state, the batch and the frozen parameters."""
+        self._jitted, self._frozen, self._shardings = jitted, frozen, shardings
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepFigures]:
+        """The next state, and figures of the batch; the given state is overwritten."""
+        return self._jitted(state, batch, self._frozen.on(self._shardings))
+
+    def trace(self, state: Any, batch: Any) -> Any:
+        """As `jax.jit(...).trace`, for arrays or their shapes."""
+        return self._jitted.trace(state, batch, self._frozen.abstract(self._shardings))
+
+    def lower(self, state: Any, batch: Any) -> Any:
+        """As `jax.jit(...).lower`, for arrays or their shapes."""
+        return self._jitted.lower(state, batch, self._frozen.abstract(self._shardings))
+
+
 @dataclasses.dataclass(frozen=True)
 class Steps:
     """The compiled functions of a run on a mesh."""
 
     init: Callable[[], TrainState]  # the state before the first step, a function of the seed
     init_from: Callable[[Params], TrainState]  # the same with given parameters
-    train: jax.stages.Wrapped  # (TrainState, Batch) -> (TrainState, StepFigures)
+    train: Update
     evaluate: Callable[[Params, Batch], TotalsByName]
     abstract_state: TrainState  # shapes, types and shardings: what a checkpoint is restored into
 
@@ -92,48 +113,54 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
     of_opt_state = sharding.optimizer_shardings(shapes.opt_state, shapes.params, of_params)
     replicated = jax.NamedSharding(mesh, sharding.P())
     of_state = TrainState(replicated, of_params, of_opt_state)
+    of_frozen = sharding.parameter_shardings(mesh, objective.frozen.params)
     of_rows = sharding.batch_sharding(mesh)
 
     @jax.named_scope("head")  # in profiles: everything outside of the encoder's own scopes
-    def totals(params: Params, batch: Batch, key: PRNGKeyArray | None) -> TotalsByName:
+    def totals(
+        objective: StepObjective, params: Params, batch: Batch, key: PRNGKeyArray | None
+    ) -> TotalsByName:
         params = jax.lax.with_sharding_constraint(params, sharding.gathered(of_params))
         # Attention chooses its backend by the mesh's devices and shards its kernels over it.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return objective.totals(nnx.merge(structure, params), batch, key)
 
     def loss(
-        params: Params, batch: Batch, counts: dict[str, Array], key: PRNGKeyArray
+        params: Params, frozen: Params, batch: Batch, counts: dict[str, Array], key: PRNGKeyArray
     ) -> tuple[Array, TotalsByName]:
-        found = totals(params, batch, key)
+        frozen = jax.lax.with_sharding_constraint(frozen, sharding.gathered(of_frozen))
+        found = totals(objective.given(frozen), params, batch, key)
         parts = [
             weight * found[name].loss / counts[name]
             for name, weight in objective.loss_weights.items()
         ]
         return functools.reduce(jnp.add, parts), found
 
-    def gradients(params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Params, TotalsByName]:
+    def gradients(
+        params: Params, frozen: Params, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Params, TotalsByName]:
         counts = {name: jnp.maximum(n, 1.0) for name, n in objective.counts(batch).items()}
         gradient = jax.grad(loss, has_aux=True)
         if micro_batches == 1:
-            return gradient(params, batch, counts, key)
+            return gradient(params, frozen, batch, counts, key)
         parts = jax.tree.map(lambda array: split_rows(array, micro_batches), batch)
 
         def add(total: Any, index: Array) -> tuple[Any, None]:
             part = jax.tree.map(lambda array: array[index], parts)
             with rows_of_batch(Rows(index, micro_batches)):  # dropout is that of the whole batch
-                found = gradient(params, part, counts, key)
+                found = gradient(params, frozen, part, counts, key)
             return jax.tree.map(jnp.add, total, found), None
 
         first = jax.tree.map(lambda array: array[0], parts)
         zeros = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(gradient, params, first, counts, key),
+            jax.eval_shape(gradient, params, frozen, first, counts, key),
         )
         return jax.lax.scan(add, zeros, jnp.arange(micro_batches))[0]
 
-    def train(state: TrainState, batch: Batch) -> tuple[TrainState, StepFigures]:
+    def train(state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, StepFigures]:
         key = jax.random.fold_in(stream_key(settings.seed, "dropout"), state.step)
-        gradient, found = gradients(state.params, batch, key)
+        gradient, found = gradients(state.params, frozen, batch, key)
         gradient = jax.lax.with_sharding_constraint(gradient, of_params)
         with jax.named_scope("optimizer"):
             updates, opt_state = optimizer.update.update(gradient, state.opt_state, state.params)
@@ -151,16 +178,20 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
         return TrainState(state.step + 1, *new), StepFigures(found, scalars)
 
     def evaluate(params: Params, batch: Batch) -> TotalsByName:
-        return totals(params, batch, None)
+        return totals(objective, params, batch, None)
 
     return Steps(
         init=jax.jit(init, out_shardings=of_state),
         init_from=jax.jit(init_from, in_shardings=(of_params,), out_shardings=of_state),
-        train=jax.jit(
-            train,
-            in_shardings=(of_state, of_rows),
-            out_shardings=(of_state, replicated),
-            donate_argnums=0,
+        train=Update(
+            jax.jit(
+                train,
+                in_shardings=(of_state, of_rows, of_frozen),
+                out_shardings=(of_state, replicated),
+                donate_argnums=0,
+            ),
+            objective.frozen,
+            of_frozen,
         ),
         evaluate=jax.jit(evaluate, in_shardings=(of_params, of_rows), out_shardings=replicated),
         abstract_state=jax.tree.map(

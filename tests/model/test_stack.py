@@ -57,7 +57,8 @@ def test_every_way_has_the_same_dropout_loss_and_gradients(expected, way):
 
 def test_what_differs_stands_apart_and_what_repeats_is_scanned():
     def scanned(base, **changes):
-        return scan_loop(dataclasses.replace(base, layers="scanned", **changes))
+        config = dataclasses.replace(base, layers="scanned", **changes)
+        return scan_loop(config, range(config.num_hidden_layers))
 
     assert scanned(CLASSIC, num_hidden_layers=24) == (0, 1, 24)
     assert scanned(MODERN, num_hidden_layers=22, global_every=3) == (1, 3, 7)

@@ -10,7 +10,7 @@ from bert_jax.config import default_config, parse
 from bert_jax.run.continuation import expect_same_past, go_back
 from bert_jax.run.saved_config import Change, changes, is_same_run, to_json
 from bert_jax.run.workdir import CHECKPOINTS
-from tests.runs import metrics, tiny, train
+from tests.runs import metrics, records, tiny, train
 
 
 def settings(**fields):
@@ -65,16 +65,22 @@ def test_what_changes_is_listed_and_some_of_it_is_another_run():
     assert [change.field for change in found if not is_same_run(*change)] == ["seed"]
 
 
+def longer(corpus):
+    """The config of a run of 24 steps whose first 18 have the batches of one of 20."""
+    config = tiny(corpus, total_steps=24)
+    phases = [dict(phase) for phase in config.stream.phases]
+    phases[0]["until"] = 18 / 24
+    config.stream.phases = tuple(phases)
+    return config
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_made_longer_and_says_what_changed(corpus, finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished.workdir, workdir)
-    config = tiny(corpus)
-    config.total_steps, config.learning_rate = 24, 2e-4
+    config = longer(corpus)
+    config.learning_rate = 2e-4
     config.optimizer.restarts = ({"at": 20 / 24, "warmup_steps": 2},)
-    phases = [dict(phase) for phase in config.stream.phases]
-    phases[0]["until"] = 18 / 24
-    config.stream.phases = tuple(phases)
     said = train(config, workdir).said
     assert "Continuing at step 20 of 24" in said
     changed = {e["field"] for e in metrics.read_events(workdir) if e["event"] == "config_change"}
@@ -99,3 +105,33 @@ def test_going_back_sets_later_checkpoints_aside_once_and_needs_a_checkpoint(
     assert saved(workdir) == ["10", "15", "20"]
     go_back(workdir, tiny(corpus, total_steps=24), 10)
     assert saved(workdir) == ["10", "15.later", "20.later"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_made_longer_from_a_checkpoint_before_the_rate_fell(
+    corpus, finished, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    config = longer(corpus)
+    with pytest.raises(UserError, match=r"would jump from 0 .*--from_step=STEP"):
+        train(config, workdir)
+    train(config, workdir, from_step=10)
+    assert {"15.later", "20.later", "24"} <= {*saved(workdir)}
+    found, before = records(workdir), records(finished.workdir)
+    assert [r["step"] for r in found if r["split"] == "train"] == [*range(1, 25)]
+    as_before = [record for record in before if record["step"] <= 10]
+    assert found[: len(as_before)] == as_before
+    rate = {r["step"]: r["learning_rate"] for r in found if r["split"] == "train"}
+    assert rate[11] == pytest.approx(1e-4 * (24 - 10) / (24 - 4))
+    digests = [
+        [r["input"] for r in run if r["split"] == "train" and 10 < r["step"] <= 18]
+        for run in (found, before)
+    ]
+    assert digests[0] == digests[1]  # the batches do not depend on the length of the run
+    changes = [e for e in metrics.read_events(workdir) if e["event"] == "config_change"]
+    assert [(e["step"], e["field"]) for e in changes] == [
+        (10, "stream.phases"),
+        (10, "total_steps"),
+    ]
+    assert "is finished (24 steps)" in train(config, workdir, from_step=10).said

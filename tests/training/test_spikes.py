@@ -1,5 +1,7 @@
 """A spike of the loss: what is one, and that a run leaves its batches out, however it is killed."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from bert_jax.run.workdir import CHECKPOINTS
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.left_out import LeftOut, batch_number, leave_out
 from bert_jax.training.spikes import SpikeError, SpikeSettings, SpikeWatch, robust
-from tests.runs import records, tiny, train
+from tests.runs import assert_same_bytes, records, tiny, train, whole_state
 
 SETTINGS = SpikeSettings(threshold=20.0, window=16, left_out=4, rollbacks=2)
 PHASES = parse(default_config()).stream.phases
@@ -145,6 +147,15 @@ def test_a_run_leaves_out_the_batches_before_a_spike_and_a_killed_one_the_same(
     train(config, workdir)
     assert metrics.comparable(workdir) == metrics.comparable(run.workdir)
     assert rollback.read(workdir) == rollback.read(run.workdir)
+
+    # A run that leaves the window out from its start ends in the same bytes.
+    monkeypatch.undo()  # batch 13 is as it should be, and used by no step
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    shutil.copy(run.workdir / rollback.FILE, clean)
+    assert "robust deviations" not in train(config, clean).said
+    assert_same_bytes(whole_state(clean), whole_state(run.workdir))
+    assert metrics.comparable(clean) == metrics.comparable(run.workdir)
 
 
 @pytest.mark.slow

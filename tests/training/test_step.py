@@ -32,6 +32,13 @@ def small_config(**mesh):
     return config
 
 
+def fast_config():
+    """A config that learns fast, for tests that share one compiled program."""
+    config = small_config(data=8)
+    config.learning_rate = 1e-2
+    return config
+
+
 def modern(config):
     make_modern(config.model)
     config.optimizer.name = "muon"
@@ -181,10 +188,16 @@ def test_loss_is_a_sum_over_the_predictions_that_count():
     model = ModelConfig(VOCAB, **config.model.to_dict())
     structure, _ = model_lib.abstract(model)
     params = model_lib.initialize(model, jax.random.key(0))
-    batch = jax.tree.map(jnp.asarray, random_batch(VOCAB, BATCH))
-    outputs = nnx.merge(structure, params)(batch)
-    mlm = parse(config).objective.totals(nnx.merge(structure, params), batch, None)["mlm"]
-    log_probabilities = np.asarray(jax.nn.log_softmax(outputs.mlm_logits))
+    batch = random_batch(VOCAB, BATCH)
+    objective = parse(config).objective
+
+    @jax.jit
+    def logits_and_totals(params, batch):
+        bert = nnx.merge(structure, params)
+        return bert(batch).mlm_logits, objective.totals(bert, batch, None)["mlm"]
+
+    logits, mlm = logits_and_totals(params, batch)
+    log_probabilities = np.asarray(jax.nn.log_softmax(logits))
     expected = -sum(
         log_probabilities[b, p, batch["masked_labels"][b, p]]
         for b, p in np.argwhere(batch["masked_weights"])
@@ -197,15 +210,17 @@ def test_padding_rows_of_an_evaluation_count_for_nothing():
     config = small_config()
     model = ModelConfig(VOCAB, **config.model.to_dict())
     structure, _ = model_lib.abstract(model)
-    bert = nnx.merge(structure, model_lib.initialize(model, jax.random.key(0)))
+    params = model_lib.initialize(model, jax.random.key(0))
     batch = random_batch(VOCAB, BATCH)
     first = {name: array[:10] for name, array in batch.items()}
     padded = {name: array.copy() for name, array in batch.items()}
     padded["masked_weights"][10:] = 0
     padded["next_sentence_label"][10:] = -1
     objective = parse(config).objective
-    expected = objective.totals(bert, jax.tree.map(jnp.asarray, first), None)
-    found = objective.totals(bert, jax.tree.map(jnp.asarray, padded), None)
+    totals = jax.jit(
+        lambda params, batch: objective.totals(nnx.merge(structure, params), batch, None)
+    )
+    expected, found = totals(params, first), totals(params, padded)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
 
 
@@ -224,8 +239,10 @@ def test_dropout_depends_on_seed_and_step_alone_not_on_the_mesh():
 def test_bfloat16_keeps_parameters_optimizer_and_losses_in_float32():
     config = small_config(data=8)
     config.model.compute_dtype = "bfloat16"
-    state, history = run(config, batches(1))
-    kept = [leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state, history))]
+    mesh, steps = compiled(config)
+    batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
+    state, figures = jax.eval_shape(steps.train, steps.abstract_state, batch)
+    kept = [leaf.dtype for leaf in jax.tree.leaves((state, figures))]
     assert set(kept) <= {np.dtype("float32"), np.dtype("int32")}
 
 
@@ -273,14 +290,14 @@ def test_a_bfloat16_step_multiplies_in_it_and_does_all_else_that_matters_in_floa
 
 
 def test_the_step_writes_the_new_state_over_the_old_one():
-    steps, lowered = lowered_step(small_config(data=8))
+    steps, lowered = lowered_step(fast_config())
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(steps.abstract_state))
     memory = lowered.compile().memory_analysis()
     assert memory.alias_size_in_bytes >= whole
 
 
 def test_two_runs_are_equal_to_the_bit():
-    config = small_config(data=8)
+    config = fast_config()
     one, other = run(config, batches()), run(config, batches())
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -288,14 +305,12 @@ def test_two_runs_are_equal_to_the_bit():
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
 def test_an_update_that_is_not_finite_is_left_out(family):
-    config = small_config(data=8)
+    config = fast_config()
     if family == "modern":
         modern(config)
     good = batches(2)
     bad = good[0] | {"masked_weights": np.full_like(good[0]["masked_weights"], np.inf)}
-    settings = parse(config)
-    mesh = sharding.make_mesh(settings.training.mesh)
-    steps = compile_steps(settings.training, settings.model_config(VOCAB), mesh)
+    mesh, steps = compiled(config)
     state, _ = steps.train(steps.init(), sharding.place_batch(mesh, good[0], BATCH))
     before = jax.device_get(state)
     state, figures = steps.train(state, sharding.place_batch(mesh, bad, BATCH))
@@ -319,10 +334,8 @@ def test_an_update_that_is_not_finite_is_left_out(family):
 
 
 def test_training_learns_a_batch_by_heart():
-    config = small_config(data=8)
-    config.learning_rate = 1e-2
     batch = batches(1)[0]
-    _, history = run(config, [batch] * 40)
+    _, history = run(fast_config(), [batch] * 40)
     assert history[-1]["mlm_loss"] < 0.2 * history[0]["mlm_loss"]
     assert history[-1]["nsp_accuracy"] == BATCH
 

@@ -17,10 +17,11 @@ from ml_collections import ConfigDict
 from bert_jax.corpus.settings import Needs
 from bert_jax.corpus.store import Split
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
-from bert_jax.model import Batch, Bert, ModelConfig, Totals
+from bert_jax.model import Batch, Bert, ModelConfig, Params, Totals
 from bert_jax.stream.examples import Examples
 from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch as HostBatch
+from bert_jax.training.frozen import NOTHING, Frozen
 
 Shapes = dict[str, tuple[Any, tuple[int, ...]]]  # dtype and shape of each array
 
@@ -40,10 +41,17 @@ class StepObjective(abc.ABC):
       rows: `packed` if a row may hold several documents, `padded` if it never does; lets attention
         choose a backend.
       loss_weights: for each name in `totals`, the weight of its mean loss in the loss.
+      frozen: parameters that the losses depend on and that are not trained.
     """
 
     rows: str
     loss_weights: Mapping[str, float]
+    frozen: Frozen = NOTHING
+
+    def given(self, frozen: Params) -> "StepObjective":
+        """The objective for a step that is traced: with its frozen parameters as arguments."""
+        del frozen
+        return self
 
     @property
     def idle(self) -> str:
@@ -89,6 +97,15 @@ class Objective(StepObjective):
 
     needs: Needs = Needs()
     padding: Mapping[str, int] = MappingProxyType({})
+
+    def totals(self, model: Bert, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
+        return self.losses(model, model.hidden(batch, key), batch, key)
+
+    @abc.abstractmethod
+    def losses(
+        self, model: Bert, hidden: Float[Array, "B L D"], batch: Batch, key: PRNGKeyArray | None
+    ) -> dict[str, Totals]:
+        """As `totals`, from the encoder's output for the batch."""
 
     @classmethod
     @abc.abstractmethod

@@ -46,8 +46,9 @@ class PackedMaskedLM(Objective):
     def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
         return {"mlm": batch["masked_weights"].sum()}
 
-    def totals(self, model: Bert, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
-        hidden = model.hidden(batch, key)
+    def losses(
+        self, model: Bert, hidden: Float[Array, "B L D"], batch: Batch, key: PRNGKeyArray | None
+    ) -> dict[str, Totals]:
         return {"mlm": model.mlm_totals(hidden, batch, key)}
 
     def inspect_row(self, batch: HostBatch, row: int) -> tuple[str, list[str]]:

@@ -69,8 +69,9 @@ class SentencePairs(Objective, abc.ABC):
         pairs = (batch[LABEL] >= 0).sum().astype(jnp.float32)
         return {"mlm": batch["masked_weights"].sum(), "nsp": pairs}
 
-    def totals(self, model: Bert, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:
-        hidden = model.hidden(batch, key)
+    def losses(
+        self, model: Bert, hidden: Float[Array, "B L D"], batch: Batch, key: PRNGKeyArray | None
+    ) -> dict[str, Totals]:
         label = batch[LABEL]
         weight = (label >= 0).astype(jnp.float32)
         return {
