@@ -141,7 +141,8 @@ def run(task: str, encoder: str, init: str, arguments: argparse.Namespace) -> No
             record = described(task, encoder, OURS, of_seed["seed"], config, results["metric"])
             write(arguments.out, record | figures | times.figures)
     for checkpoints in directory.glob(f"{finetuned.SEEDS}/*/{finetuned.CHECKPOINTS}"):
-        shutil.rmtree(checkpoints)
+        if checkpoints.parent.name != str(results["best"]["seed"]):  # needed if seeds are added
+            shutil.rmtree(checkpoints)
 
 
 def run_pytorch(task: str, encoder: str, init: str, arguments: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ def export() -> Iterator[Row]:
     import transformers
 
     from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
-    from bert_jax.interop import configs, names, parity
+    from bert_jax.interop import configs, names, parity, parity_batches
     from bert_jax.model import initialize
     from tests.architectures import CLASSIC
     from tests.architectures import MODERN as SMALL_MODERN
@@ -89,7 +89,7 @@ def export() -> Iterator[Row]:
         state = {key: torch.from_numpy(v) for key, v in names.to_torch(params, model).items()}
         theirs.load_state_dict(state, strict=False)
         theirs.tie_weights()
-        for make in (parity.padded_batch, parity.packed_batch):
+        for make in (parity_batches.padded_batch, parity_batches.packed_batch):
             found = parity.compare(theirs, params, model, make(model))
             row = {"check": f"{name} {make.__name__}", "ok": found.is_close}
             yield row | {"difference": found.difference, "largest_logit": found.largest}

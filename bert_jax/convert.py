@@ -22,10 +22,11 @@ from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import open_tokenizer
 from bert_jax.corpus.tokenizers.text_files import read_utf8
-from bert_jax.interop import hugging_face, parity, vocabulary_change
+from bert_jax.interop import parity, vocabulary_change
 from bert_jax.interop.extension import extend
 from bert_jax.interop.folder_tokenizer import open_folder_tokenizer, open_wordpiece
 from bert_jax.interop.sentence_transformers import POOLINGS
+from bert_jax.interop.tensor_files import Dtype
 from bert_jax.run import exports, imported, pretrained
 from bert_jax.run.workdir import HUGGING_FACE, Run, load_run
 
@@ -63,7 +64,7 @@ def import_() -> None:
     """Make the workdir, and print what it holds and what to type next."""
     source, workdir = str(FLAGS["from"].value), Path(FLAGS.workdir)
     console.begin(f"Reading {source}")
-    model = pretrained.load(source, allow_pickle=FLAGS.allow_pickle)
+    model = pretrained.load(source, allow_pickle=FLAGS.allow_pickle, flag="--from")
     config, params, tokenizer = model.config, model.params, model.tokenizer
     if new := _new_tokenizer(tokenizer):
         change = vocabulary_change.compare(tokenizer, new)
@@ -124,7 +125,7 @@ def define_flags() -> None:
         ["safetensors", "bin"],
         "Format of the weights; bin: a PyTorch state dict (needs torch)",
     )
-    flags.DEFINE_enum("dtype", "float32", get_args(hugging_face.Dtype), "Of the weights")
+    flags.DEFINE_enum("dtype", "float32", get_args(Dtype), "Of the weights")
     flags.DEFINE_enum("pooling", "mean", POOLINGS, "Of sentence_transformers: mean or first token")
     flags.DEFINE_bool("normalize", True, "Of sentence_transformers: vectors of length 1")
     flags.DEFINE_integer("max_length", 512, "Of sentence_transformers: tokens of a text")

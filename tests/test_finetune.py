@@ -102,6 +102,20 @@ def test_another_config_is_refused_before_anything_is_written(config, classified
     assert finetuned.read_result(classified / "seeds" / "0") is not None
 
 
+def test_more_labels_than_the_head_has_are_refused(config, data, classified):
+    before = (classified / "results.json").read_bytes()
+    text = data.read_text()
+    more = config.copy_and_resolve_references()
+    more.seeds = 2
+    data.write_text(text + "a film\tneutral\n")
+    try:
+        with pytest.raises(UserError, match="the data or the tokenizer changed since step"):
+            finetune(more, classified)
+    finally:
+        data.write_text(text)
+    assert (classified / "results.json").read_bytes() == before
+
+
 def test_its_exported_folder_is_a_start_and_the_fine_tuning_itself_says_so(classified):
     with pytest.raises(UserError, match=rf"is a fine-tuning.*{classified / 'hf'}"):
         pretrained.load(classified)

@@ -195,15 +195,21 @@ def default_config() -> ConfigDict:
     optimizer.average_last = 0.0  # the run ends with the mean of so many last steps; 0: of none
     optimizer.next_sentence_weight = 1.0  # loss = mlm_loss + next_sentence_weight * nsp_loss
 
-    # Labelled texts on which the frozen encoder is probed (bert_jax/run/probe.py)
+    # Labelled texts on which the encoder is probed in training (bert_jax/run/probe.py)
     config.probe = probe = ConfigDict()
     probe.every = 0  # steps; 0: never
-    probe.task = "classification"  # classification | regression
-    probe.train = ""  # csv, tsv, jsonl or parquet, as config.data of a fine-tuning
+    probe.task = "classification"  # any of a fine-tuning's, such as tagging
+    # frozen: features of the encoder are scored; finetune: a copy of it is fine-tuned
+    probe.kind = "frozen"
+    probe.steps = 100  # updates, where something is trained: all but frozen texts
+    probe.learning_rate = 5e-4  # of these updates, the peak
+    probe.train = ""  # a file as config.data.train of a fine-tuning
     probe.validation = ""  # empty: a tenth of train
     probe.text = "text"  # columns
     probe.text_pair = ""
     probe.label = "label"
+    probe.tokens = "tokens"
+    probe.tags = "tags"
     probe.limit = 2000  # training examples
     probe.max_length = 128
 

@@ -44,8 +44,8 @@ def default_config() -> ConfigDict:
     config.warmup_fraction = 0.1  # share of the steps
     config.batch_size = 32
     config.max_length = 128  # tokens of a row; longer texts are cut, or divided into windows
-    # Tokens that the windows of long texts overlap by (text and pair tasks, question answering);
-    # 0: long texts are cut. Tagging always divides sentences between words, without an overlap.
+    # Tokens that the windows of long texts overlap by; 0: long texts are cut (question answering:
+    # 64). Tagging always divides sentences between words, without an overlap.
     config.stride = 0
     config.shapes = 4  # row lengths that are compiled; rows are padded to the next one
     config.eval_every = 0  # steps between evaluations on the validation split; 0: each epoch

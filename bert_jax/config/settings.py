@@ -30,6 +30,7 @@ INTERVALS = ("eval_every", "checkpoint_every")  # steps, or a share of the run
 # The length of a run that is given in time, before its speed is measured: for commands that only
 # look at its batches or its step.
 STEPS_UNTIL_MEASURED = 1000
+PROBES = ("frozen", "finetune")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +39,16 @@ class ProbeSettings:
 
     every: int
     task: str
+    kind: str
+    steps: int
+    learning_rate: float
     train: str
     validation: str
     text: str
     text_pair: str
     label: str
+    tokens: str
+    tags: str
     limit: int
     max_length: int
 
@@ -190,6 +196,13 @@ def _parse_probe(config: ConfigDict) -> ProbeSettings:
         raise UserError(
             "config.probe.every and config.probe.limit must be 0 or more, and "
             "config.probe.max_length 4 or more"
+        )
+    if config.kind not in PROBES:
+        raise UserError(f"config.probe.kind is {config.kind!r}: choose {' or '.join(PROBES)}")
+    if config.steps < 1 or not config.learning_rate > 0:
+        raise UserError(
+            f"config.probe.steps is {config.steps} and config.probe.learning_rate "
+            f"{config.learning_rate}: set both above 0"
         )
     if config.every and not config.train:
         raise UserError(

@@ -1,33 +1,29 @@
 """Writes folders that `transformers` loads; `load` reads them."""
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
-import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 from bert_jax.interop import configs, names, tokenizers
+from bert_jax.interop.export_folder import write_folder, write_json
 from bert_jax.interop.spellings import TIED
-from bert_jax.interop.tensor_files import BIN, SAFETENSORS, Tensors, import_torch
+from bert_jax.interop.tensor_files import (
+    BIN,
+    NUMPY,
+    Dtype,
+    Tensors,
+    import_torch,
+    write_safetensors,
+)
 from bert_jax.model import ModelConfig, Params
 
 Format = Literal["safetensors", "bin"]
 Kind = Literal["pretraining", "encoder"]
-Dtype = Literal["float32", "float16", "bfloat16"]
-_NUMPY: dict[str, Any] = {
-    "float32": np.float32,
-    "float16": np.float16,
-    "bfloat16": ml_dtypes.bfloat16,
-}
-MANIFEST = "export.json"  # what an export wrote, so that the next one may replace it
 
 
 def export(
@@ -74,10 +70,10 @@ def export(
         tensors = names.encoder_to_torch(params["encoder"], model_config)
         if model_config.next_sentence:
             tensors |= names.pooler_to_torch(params, model_config)
-    save_weights = {"safetensors": _save_safetensors, "bin": _save_bin}[format]
+    save_weights = {"safetensors": write_safetensors, "bin": _save_bin}[format]
 
     def write(folder: Path) -> None:
-        _write_json(folder / "config.json", values)
+        write_json(folder / "config.json", values)
         tokenizers.export(
             tokenizer_directory,
             folder,
@@ -89,19 +85,14 @@ def export(
         if write_more:
             write_more(folder)
 
-    _write_folder(out, write)
+    write_folder(out, write)
 
 
 def rounded(params: Params, dtype: Dtype) -> Params:
     """The parameters as they come back from a file of `dtype`, in float32."""
     return jax.tree.map(
-        lambda leaf: np.asarray(leaf, np.float32).astype(_NUMPY[dtype]).astype(np.float32), params
+        lambda leaf: np.asarray(leaf, np.float32).astype(NUMPY[dtype]).astype(np.float32), params
     )
-
-
-def _save_safetensors(tensors: Tensors, folder: Path, dtype: Dtype = "float32") -> None:
-    cast = {name: value.astype(_NUMPY[dtype]) for name, value in tensors.items()}
-    save_file(cast, folder / SAFETENSORS, metadata={"format": "pt"})
 
 
 def _save_bin(tensors: Tensors, folder: Path, dtype: Dtype) -> None:
@@ -110,55 +101,3 @@ def _save_bin(tensors: Tensors, folder: Path, dtype: Dtype) -> None:
     state = {name: torch.from_numpy(value.copy()).to(kind) for name, value in tensors.items()}
     state |= {copy: state[original] for copy, original in TIED.items() if original in state}
     torch.save(state, folder / BIN)
-
-
-def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
-    """Write into a temporary folder next to `out`, then rename it to `out`."""
-    _expect_replaceable(out)
-    out = out.resolve()
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"--out={out} cannot be made: {error.strerror}") from error
-    try:
-        write(partial)
-        _write_json(partial / MANIFEST, {"files": _sizes(partial)})
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _expect_replaceable(out: Path) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"--out={out} is a file: name a new folder")
-    present = _sizes(out)
-    if not present:
-        return
-    try:
-        written = json.loads((out / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        written = None
-    present.pop(MANIFEST, None)
-    if written != present:
-        raise UserError(
-            f"--out={out} holds files that no export wrote, or that were changed since: name a "
-            "new folder, or remove it"
-        )
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {
-        str(path.relative_to(folder)): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

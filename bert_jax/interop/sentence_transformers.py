@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bert_jax.interop.export_folder import write_json
+
 POOLINGS = ("mean", "cls")
 
 
@@ -43,10 +45,10 @@ def write_modules(
     for path, _, values in modules:
         if values is not None:
             (folder / path).mkdir()
-            _write(folder / path / "config.json", values)
-    _write(folder / "modules.json", listed)
-    _write(folder / "sentence_bert_config.json", {"transformer_task": "feature-extraction"})
-    _write(
+            write_json(folder / path / "config.json", values)
+    write_json(folder / "modules.json", listed)
+    write_json(folder / "sentence_bert_config.json", {"transformer_task": "feature-extraction"})
+    write_json(
         folder / "config_sentence_transformers.json",
         {
             "model_type": "SentenceTransformer",
@@ -57,8 +59,4 @@ def write_modules(
     )
     tokenizer = folder / "tokenizer_config.json"
     values = json.loads(tokenizer.read_text(encoding="utf-8"))
-    _write(tokenizer, values | {"model_max_length": max_length})
-
-
-def _write(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(tokenizer, values | {"model_max_length": max_length})

@@ -1,18 +1,25 @@
-"""Reads the tensors of a checkpoint's files, whole or in shards, by name."""
+"""Reads the tensors of a checkpoint's files, whole or in shards, by name; writes safetensors."""
 
 import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from bert_jax.common.errors import UserError
 
 Tensors = dict[str, np.ndarray]  # by name
+Dtype = Literal["float32", "float16", "bfloat16"]
+NUMPY: dict[Dtype, Any] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 FORMATS = (SAFETENSORS, BIN)  # the first one that is there is read
 
@@ -44,6 +51,12 @@ def read_tensors(folder: Path, *, allow_pickle: bool = False) -> Tensors:
             tensors |= read(file)
         return tensors
     raise UserError(f"{folder} holds neither {SAFETENSORS} nor {BIN}, nor an index of shards")
+
+
+def write_safetensors(tensors: Tensors, folder: Path, dtype: Dtype = "float32") -> None:
+    """Write `model.safetensors`."""
+    cast = {name: value.astype(NUMPY[dtype]) for name, value in tensors.items()}
+    save_file(cast, folder / SAFETENSORS, metadata={"format": "pt"})
 
 
 def import_torch(what: str) -> Any:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 from tokenizers import processors
@@ -13,6 +12,7 @@ from bert_jax.corpus.tokenizers.hugging_face import HuggingFaceTokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.corpus.tokenizers.sentencepiece import MODEL
 from bert_jax.interop import sentencepiece_twin
+from bert_jax.interop.export_folder import write_json
 from bert_jax.interop.tokenizer_check import check
 
 TOKENIZER, CONFIG, SPECIALS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -62,8 +62,8 @@ def export(
         **_space_before_text(exported),
         **specials,
     }
-    _write_json(out / CONFIG, config)
-    _write_json(out / SPECIALS, specials)
+    write_json(out / CONFIG, config)
+    write_json(out / SPECIALS, specials)
     return exported
 
 
@@ -91,7 +91,3 @@ def _space_before_text(exported: tokenizers.Tokenizer) -> dict[str, bool]:
     pre_tokenizer = json.loads(exported.to_str())["pre_tokenizer"] or {}
     name = "add_prefix_space"
     return {name: pre_tokenizer[name]} if name in pre_tokenizer else {}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

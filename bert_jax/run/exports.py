@@ -6,13 +6,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import MANIFEST, TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.embed import embed
 from bert_jax.interop import hugging_face, onnx_export, parity
+from bert_jax.interop.parity_batches import TEXTS, text_batch
+from bert_jax.interop.parity_outputs import our_hidden, our_logits
 from bert_jax.interop.sentence_transformers import write_modules
+from bert_jax.interop.tensor_files import Dtype
 from bert_jax.interop.tokenizer_check import SAMPLES, lines_of
 from bert_jax.interop.usage import encoder_lines, pytorch_lines, sentence_lines
 from bert_jax.run.model_card import model_card
@@ -30,7 +32,7 @@ class Settings:
 
     kind: str = "pretraining"
     format: hugging_face.Format = "safetensors"
-    dtype: hugging_face.Dtype = "float32"
+    dtype: Dtype = "float32"
     pooling: str = "mean"
     normalize: bool = True
     max_length: int = 512
@@ -119,7 +121,7 @@ def verify(run: Run, out: Path, settings: Settings, texts: list[str]) -> float:
     params = hugging_face.rounded(run.params, settings.dtype)
     texts = texts or [text for text in SAMPLES if text.strip()]
     if settings.kind == "pretraining":
-        return parity.verify(out, params, run.model, encoded(tokenizer, texts[: parity.TEXTS]))
+        return parity.verify(out, params, run.model, encoded(tokenizer, texts[:TEXTS]))
     if settings.kind == "encoder":
         return parity.verify_encoder(out, params, run.model)
     return _verify_sentences(dataclasses.replace(run, params=params), out, settings, texts[:64])
@@ -136,22 +138,15 @@ def verify_onnx(run: Run, out: Path, settings: Settings, texts: list[str]) -> li
     most = min(128, run.model.max_position_embeddings)
     rows = [row for row in encoded(tokenizer, texts) if 8 <= len(row) <= most][:ONNX_TEXTS]
     path = out / onnx_export.FOLDER / onnx_export.FLOAT
-    found = onnx_export.outputs(path, run.model, rows[: parity.TEXTS], tokenizer.vocabulary.pad_id)
+    found = onnx_export.outputs(path, run.model, rows[:TEXTS], tokenizer.vocabulary.pad_id)
     params = hugging_face.rounded(run.params, settings.dtype)
-    batch = parity.text_batch(run.model, rows)
+    batch = text_batch(run.model, rows)
     if settings.kind == "pretraining":
-        ours = np.asarray(parity.our_logits(run.model, params, batch).mlm_logits)
+        ours = np.asarray(our_logits(run.model, params, batch).mlm_logits)
     else:
-        ours = np.asarray(parity.our_hidden(run.model, params, batch))
-    difference = max(
-        float(np.abs(mine[: len(theirs)] - theirs).max())
-        for mine, theirs in zip(ours, found, strict=True)
-    )
-    if difference > parity.TOLERANCE * max(1.0, float(np.abs(ours).max())):
-        raise UserError(
-            f"the outputs of {path} differ from ours by {difference:.2g}, which is more than "
-            "rounding: do not use it, and report this as a bug"
-        )
+        ours = np.asarray(our_hidden(run.model, params, batch))
+    pairs = [(mine[: len(theirs)], theirs) for mine, theirs in zip(ours, found, strict=True)]
+    difference = parity.expect_close(f"the outputs of {path}", pairs)
     lines = [f"ONNX: at most {difference:.1e} from ours on text."]
     if settings.int8:
         lost = onnx_export.compare(out, run.model, rows, tokenizer.vocabulary)
@@ -193,11 +188,5 @@ def _verify_sentences(run: Run, out: Path, settings: Settings, texts: list[str])
             max_length=settings.max_length,
         )
         ours = np.concatenate(list(parts))
-    difference = float(np.abs(ours - theirs).max())
-    if difference > parity.TOLERANCE * max(1.0, float(np.abs(theirs).max())):
-        raise UserError(
-            f"the vectors of {out} under sentence-transformers differ from ours by "
-            f"{difference:.2g}, which is more than rounding: do not use it, and report this as a "
-            "bug"
-        )
-    return difference
+    what = f"the vectors of {out} under sentence-transformers"
+    return parity.expect_close(what, [(ours, theirs)])

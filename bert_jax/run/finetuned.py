@@ -96,6 +96,7 @@ def write_result(
         write_lines(directory / f"predictions-{task.name}.jsonl", lines)
     result = {
         "seed": seed,
+        "data": run.identity,
         "step": history.best_step,
         "validation": history.best,
         "metrics": scores,

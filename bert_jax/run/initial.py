@@ -155,7 +155,7 @@ def _expect_same_order(source: Source, settings: RunSettings, store: TokenStore)
 
 def _folder_params(source: Source, store: TokenStore) -> Params:
     """The parameters of a folder of `transformers`, whose tokenizer must be the store's."""
-    encoder = pretrained.load(source.directory)
+    encoder = pretrained.load(source.directory, flag="config.init_from")
     ours = load_tokenizer(store.tokenizer_directory)
     theirs = encoder.tokenizer
     sizes = ours.vocabulary.size, theirs.vocabulary.size

@@ -20,7 +20,7 @@ from bert_jax.inference import embed, fill_mask, logits
 from bert_jax.inference.fill_mask import Prediction
 from bert_jax.interop.load import is_model_folder, load_folder
 from bert_jax.model import ModelConfig, Params
-from bert_jax.run.workdir import load_run
+from bert_jax.run.workdir import CONFIG, load_run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,7 +100,13 @@ class Pretrained:
         return logits.logits(self.on_device, self.config, self.tokenizer, _as_list(texts))
 
 
-def load(name: str | Path, step: int | None = None, *, allow_pickle: bool = False) -> Pretrained:
+def load(
+    name: str | Path,
+    step: int | None = None,
+    *,
+    allow_pickle: bool = False,
+    flag: str = "--workdir",
+) -> Pretrained:
     """The encoder that `name` stands for.
 
     Says what a folder of `transformers` lacks, such as the masked-language head.
@@ -109,15 +115,21 @@ def load(name: str | Path, step: int | None = None, *, allow_pickle: bool = Fals
       name: a workdir, a workdir and a step as in `runs/mine@500`, or a folder of `transformers`.
       step: of the checkpoint in a workdir; None: that in `name`, else the newest whole one.
       allow_pickle: whether to read weights that are pickles (`pytorch_model.bin`).
+      flag: or field of a config that gave the name, for messages.
 
     Raises:
       UserError: there is no encoder, or it cannot be used; the message says why.
     """
     path, step = split_step(str(name), step)
     if not path.is_dir():
-        raise UserError(f"{path} is missing: name a workdir or a folder of transformers")
+        raise UserError(f"{flag}={path} is missing: name a workdir or a folder of transformers")
     if not is_model_folder(path):
-        run = load_run(path, step)
+        if not (path / CONFIG).is_file():
+            raise UserError(
+                f"{flag}={path} holds no {CONFIG}: it is neither a workdir nor a folder of "
+                "transformers"
+            )
+        run = load_run(path, step, flag)
         tokenizer = load_tokenizer(run.tokenizer_directory)
         return Pretrained(path, run.model, run.params, tokenizer, run.step)
     if step is not None:

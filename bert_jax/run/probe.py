@@ -1,66 +1,89 @@
-"""A probe during pretraining: what the frozen encoder's features know about a task.
+"""Probes in pretraining: what the encoder is worth on a task every `config.probe.every` steps.
 
-Every `config.probe.every` steps a logistic regression (a ridge regression for numbers) is fitted on
-the mean of the tokens' hidden states of labelled texts, and scored on others: an early sign of how
-well fine-tuning will go, for the cost of one forward pass over the examples.
+* `frozen`, for texts with a class or a number: a logistic regression (a ridge regression for
+  numbers) is fitted on the mean of the tokens' hidden states, for the cost of one forward pass over
+  the examples.
+* `frozen`, for the other tasks: a new head is trained on the encoder, which stays as it is.
+* `finetune`: a copy of the encoder is trained under a new head.
+
+The run itself is not changed by it.
 """
 
+import abc
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import ProbeSettings, RunSettings
-from bert_jax.config.finetuning import default_config, parse
+from bert_jax.config.finetuning import FinetuneSettings, default_config, parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.model import Batch, Bert, ModelConfig, Params
-from bert_jax.tasks import Task
+from bert_jax.tasks import TASKS, Task
 from bert_jax.tasks.base import EVALUATE
 from bert_jax.tasks.batches import RowBatches
-from bert_jax.tasks.data import splits
-from bert_jax.tasks.evaluation import jitted, outputs_of_rows
+from bert_jax.tasks.data import Record, splits
+from bert_jax.tasks.evaluation import compile_forward, jitted, outputs_of_rows, place, predict
 from bert_jax.tasks.heads import pooled
+from bert_jax.tasks.parameters import rate_factors, starting_params
+from bert_jax.tasks.rows import Rows
 from bert_jax.tasks.text import mean_of_units
+from bert_jax.training.settings import MeshSettings, TrainingSettings
+from bert_jax.training.step import compile_steps
 
-KINDS = ("classification", "regression")
+FITTED = ("classification", "regression")  # tasks whose frozen probe is fitted in closed form
 ROWS = 32  # of a batch, a device
+DATA = ("train", "validation", "text", "text_pair", "label", "tokens", "tags", "limit")
 
 
-class Probe:
-    """The labelled texts, tokenized once, and the jitted features."""
+class Probe(abc.ABC):
+    """The labelled examples of a probe, tokenized once."""
 
-    def __init__(
-        self,
-        settings: ProbeSettings,
-        model: ModelConfig,
-        tokenizer: Tokenizer,
-        mesh: Mesh,
-        seed: int,
-    ):
+    def __init__(self, task: Task, tokenizer: Tokenizer, mesh: Mesh, seed: int):
         """Raises:
         UserError: the data cannot be read, or its labels cannot be learned.
         """
-        self._mesh, self._seed = mesh, seed
-        self._task = _task(settings, model)
-        self._records = splits(self._task.settings.data)
-        self._task.learn(self._records["train"])
-        self._rows = {
-            split: self._task.features(records, tokenizer, EVALUATE)
+        self._task, self._mesh, self._seed = task, mesh, seed
+        self._records: dict[str, list[Record]] = splits(task.settings.data)
+        task.learn(self._records["train"])
+        self._rows: dict[str, Rows] = {
+            split: task.features(records, tokenizer, EVALUATE)
             for split, records in self._records.items()
         }
-        vocabulary = tokenizer.vocabulary
         self._batches = {
-            split: RowBatches(rows, vocabulary, ROWS * mesh.size, seed=0, shapes=2)
+            split: RowBatches(rows, tokenizer.vocabulary, ROWS * mesh.size, seed, shapes=2)
             for split, rows in self._rows.items()
         }
+
+    @abc.abstractmethod
+    def scores(self, params: Params) -> dict[str, float]:
+        """Learn the training examples from the encoder in `params`, score on the validation ones.
+
+        Args:
+          params: of the pretraining, which stay as they are.
+
+        Returns:
+          The scores by metric.
+        """
+
+
+class FittedProbe(Probe):
+    """A logistic or ridge regression on features of the frozen encoder."""
+
+    def __init__(self, task: Task, model: ModelConfig, tokenizer: Tokenizer, mesh: Mesh, seed: int):
+        """Raises:
+        UserError: as `Probe`.
+        """
+        super().__init__(task, tokenizer, mesh, seed)
         self._forward = jitted(_mean_hidden, model, Bert, mesh)
 
     def scores(self, params: Params) -> dict[str, float]:
-        """Fit on the training examples, score on the validation ones; by metric."""
         # Takes a second to import, and only runs with a probe need it.
         from sklearn.linear_model import LogisticRegression, Ridge
         from sklearn.pipeline import make_pipeline
@@ -89,6 +112,47 @@ class Probe:
         return mean_of_units(found["features"], self._rows[split], len(self._records[split]))
 
 
+class TrainedProbe(Probe):
+    """A short fine-tuning: of a new head alone, or of a copy of the encoder with it."""
+
+    def __init__(
+        self,
+        settings: FinetuneSettings,
+        model: ModelConfig,
+        tokenizer: Tokenizer,
+        mesh: Mesh,
+        mesh_settings: MeshSettings,
+    ):
+        """Raises:
+        UserError: as `Probe`, or the task cannot be learned with this encoder.
+        """
+        task = settings.tasks[0]
+        task.check_model(model)
+        super().__init__(task, tokenizer, mesh, settings.seed)
+        size = -(-settings.batch_size // mesh.size) * mesh.size
+        vocabulary = tokenizer.vocabulary
+        self._training = RowBatches(self._rows["train"], vocabulary, size, settings.seed, shapes=2)
+        self._count = settings.total_steps
+        optimizer = settings.optimizer_settings(self._count, model)
+        rates = rate_factors(model, head=1.0, layer_decay=1.0, freeze=settings.freeze)
+        optimizer = dataclasses.replace(optimizer, rates=rates)
+        training = TrainingSettings(settings.seed, task, optimizer, mesh_settings)
+        self._steps = compile_steps(training, model, mesh)
+        self._forward = compile_forward(task, model, mesh)
+
+    def scores(self, params: Params) -> dict[str, float]:
+        state = self._steps.init()
+        copy = jax.tree.map(jnp.copy, params)  # the train step takes over the buffers of its state
+        state.params = starting_params(state.params, copy)
+        for step in range(self._count):
+            batch = place(self._mesh, self._training.at(step))
+            state, _ = self._steps.train(state, batch)
+        rows, records = self._rows["validation"], self._records["validation"]
+        batches = self._batches["validation"]
+        found = predict(self._task, self._forward, state.params, batches, rows, records, self._mesh)
+        return self._task.score(found, records)
+
+
 def make_probe(
     settings: RunSettings, model: ModelConfig, store: TokenStore, mesh: Mesh
 ) -> Probe | None:
@@ -101,19 +165,30 @@ def make_probe(
         return None
     tokenizer = load_tokenizer(store.tokenizer_directory)
     model = dataclasses.replace(model, rows="padded")
-    return Probe(settings.probe, model, tokenizer, mesh, settings.training.seed)
+    probe = _settings(settings.probe, model, settings.training.seed)
+    if settings.probe.kind == "frozen" and settings.probe.task in FITTED:
+        return FittedProbe(probe.tasks[0], model, tokenizer, mesh, probe.seed)
+    whole = dataclasses.replace(settings.training.mesh, micro_batches=1)
+    return TrainedProbe(probe, model, tokenizer, mesh, whole)
 
 
 def _mean_hidden(model: Bert, batch: Batch) -> dict[str, Array]:
     return {"features": pooled(model.hidden(batch), batch, "mean")}
 
 
-def _task(settings: ProbeSettings, model: ModelConfig) -> Task:
-    if settings.task not in KINDS:
-        raise UserError(f"config.probe.task is {settings.task!r}: choose {' or '.join(KINDS)}")
+def _settings(probe: ProbeSettings, model: ModelConfig, seed: int) -> FinetuneSettings:
+    """The fine-tuning that a probe is.
+
+    Raises:
+      UserError: a field of `config.probe` is invalid.
+    """
+    if probe.task not in TASKS:
+        raise UserError(f"config.probe.task is {probe.task!r}: choose one of {', '.join(TASKS)}")
     config = default_config()
-    config.task, config.init = settings.task, "probe"
-    config.max_length = min(settings.max_length, model.max_position_embeddings)
-    for name in ("train", "validation", "text", "text_pair", "label", "limit"):
-        config.data[name] = getattr(settings, name)
-    return parse(config).tasks[0]
+    config.task, config.init, config.seed = probe.task, "probe", seed
+    config.max_length = min(probe.max_length, model.max_position_embeddings)
+    config.total_steps, config.learning_rate = probe.steps, probe.learning_rate
+    config.freeze = "encoder" if probe.kind == "frozen" else ""
+    for name in DATA:
+        config.data[name] = getattr(probe, name)
+    return parse(config)

@@ -35,12 +35,12 @@ def load_start(init: str, texts: Callable[[], Iterable[str]]) -> Start:
       UserError: there is no such encoder.
     """
     if not init.startswith(RANDOM):
-        found = pretrained.load(init)
+        found = pretrained.load(init, flag="config.init")
         return Start(found.config, found.params, found.tokenizer)
     name = init.removeprefix(RANDOM)
     path, _, argument = name.partition(":")
     if not path.endswith(".py"):
-        found = pretrained.load(name)
+        found = pretrained.load(name, flag="config.init")
         return Start(found.config, None, found.tokenizer)
     if not Path(path).is_file():
         raise UserError(f"config.init={init}: {path} does not exist")

@@ -162,24 +162,24 @@ class Run:
         return self.workdir / TOKENIZER
 
 
-def load_config(workdir: Path) -> ConfigDict:
-    """The resolved config of the run in `workdir`.
+def load_config(workdir: Path, flag: str = "--workdir") -> ConfigDict:
+    """The resolved config of the run in `workdir`, which `flag` named.
 
     Raises:
       UserError: `workdir` holds no run, or its config cannot be read.
     """
     path = workdir / CONFIG
     if not path.is_file():
-        raise UserError(f"--workdir={workdir}: {path} is missing, so no run was begun there")
+        raise UserError(f"{flag}={workdir}: {path} is missing, so no run was begun there")
     values = read_config(path)
     if "model_type" in values:
         raise UserError(
-            f"--workdir={workdir} is a folder of transformers, and this needs a run: make one of "
+            f"{flag}={workdir} is a folder of transformers, and this needs a run: make one of "
             f"it with `python -m bert_jax.convert import --from={workdir} --workdir=DIR`"
         )
     if "task" in values:
         raise UserError(
-            f"--workdir={workdir} is a fine-tuning, and this needs its encoder: name the folder "
+            f"{flag}={workdir} is a fine-tuning, and this needs its encoder: name the folder "
             f"that it exported, {workdir / 'hf'}"
         )
     return from_dict(values)
@@ -200,13 +200,13 @@ def read_config(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_run(workdir: Path, step: int | None = None) -> Run:
-    """The run in `workdir` at `step`, or at its newest whole checkpoint.
+def load_run(workdir: Path, step: int | None = None, flag: str = "--workdir") -> Run:
+    """The run in `workdir`, which `flag` named, at `step` or at its newest whole checkpoint.
 
     Raises:
       UserError: `workdir` holds no run, or no such checkpoint, or that one is damaged.
     """
-    settings = parse(load_config(workdir))
+    settings = parse(load_config(workdir, flag))
     size = Vocabulary.load(workdir / TOKENIZER).size
     _, abstract_params = abstract(settings.model_config(size))
     step, params = restore_params(home(workdir) / CHECKPOINTS, step, abstract_params)

@@ -76,8 +76,10 @@ def outputs_of_rows(
 
 
 def place(mesh: Mesh, batch: HostBatch) -> Batch:
-    """A batch on the devices, its units spread over them."""
-    return sharding.place_batch(mesh, batch, len(batch["weight"]))
+    """A batch, which every process has, on the devices, its units spread over them."""
+    count = len(batch["weight"])
+    held = sharding.process_rows(mesh, count)
+    return sharding.place_batch(mesh, {name: batch[name][held] for name in batch}, count)
 
 
 def predict(

@@ -17,14 +17,19 @@ from bert_jax.tasks.base import PREDICT, Prediction, Task, TaskSettings
 from bert_jax.tasks.classification import label_text, smoothed_cross_entropy
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel, flat_rows
-from bert_jax.tasks.rows import RowBuilder, Rows
+from bert_jax.tasks.rows import RowBuilder, Rows, row_windows, side_by_side
+from bert_jax.tasks.text import mean_of_windows
 
 
 class MultipleChoice(Task):
-    """A logit for each row `[CLS] context [SEP] candidate [SEP]`; softmax over the candidates."""
+    """A logit for each row `[CLS] context [SEP] candidate [SEP]`; softmax over the candidates.
+
+    With `stride` above 0, a context that is too long becomes windows, each beside all candidates;
+    the logits of the windows are averaged.
+    """
 
     metrics = ("accuracy",)
-    options = ("label_smoothing",)
+    options = ("stride", "label_smoothing")
 
     def __init__(self, settings: TaskSettings):
         super().__init__(settings)
@@ -70,11 +75,17 @@ class MultipleChoice(Task):
                     f"{record.where} has {len(texts)} candidates, and the first example "
                     f"{self.count}: give all examples as many"
                 )
-            for candidate in tokenizer.encode(texts):
-                builder.add(index, contexts[index], candidate)
-            if purpose != PREDICT:
-                builder.label(labels=self.gold(record))
-        return builder.build({"labels": np.int32})
+            length, stride = self.settings.max_length, self.settings.stride
+            candidates = [
+                row_windows(contexts[index], candidate, length, stride)
+                for candidate in tokenizer.encode(texts)
+            ]
+            label = {"labels": self.gold(record)} if purpose != PREDICT else {}
+            for pairs, is_new in side_by_side(candidates):
+                for pair in pairs:
+                    builder.add(index, *pair)
+                builder.label(is_new=is_new, **label)
+        return builder.build({"labels": np.int32, "is_new": np.int32})
 
     def head(self) -> Any:
         return functools.partial(Head, kind=ROW, outputs=1, rate=self.settings.head_dropout)
@@ -98,7 +109,7 @@ class MultipleChoice(Task):
     def predictions(
         self, outputs: dict[str, np.ndarray], rows: Rows, records: Sequence[Record]
     ) -> list[Prediction]:
-        logits = outputs["choice_logits"]
+        logits = mean_of_windows(outputs["choice_logits"], rows, len(records))
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
         return [{"label": int(row.argmax()), "probabilities": row.tolist()} for row in shares]

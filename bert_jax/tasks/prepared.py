@@ -55,7 +55,7 @@ def prepare(
     task.learn(records["train"])
     data = task.settings.data
     key = {
-        "version": 2,
+        "version": 3,
         "task": type(task).__name__,
         "settings": dataclasses.asdict(task.settings),
         "state": task.state(),

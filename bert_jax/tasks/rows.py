@@ -6,7 +6,7 @@ of a multiple choice. A long document is several units (windows) of one example.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -14,6 +14,7 @@ from jaxtyping import Int, Int32
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
 
+T = TypeVar("T")
 IGNORED = -100  # the label of a token that is not scored
 
 
@@ -178,6 +179,29 @@ def windows(count: int, room: int, stride: int) -> list[slice]:
     stride = min(stride, room // 2)
     starts = range(0, max(count - stride, 1), room - stride) if count > room else [0]
     return [slice(start, min(start + room, count)) for start in starts]
+
+
+def row_windows(
+    first: np.ndarray, second: np.ndarray | None, max_length: int, stride: int
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """The texts of each row that a text, or a pair, becomes; one row with a `stride` of 0."""
+    if not stride:
+        return [(first, second)]
+    if second is not None:
+        return [*pair_windows(first, second, max_length - 3, stride)]
+    return [(first[part], None) for part in windows(len(first), max_length - 2, stride)]
+
+
+def side_by_side(parts: Sequence[Sequence[T]]) -> list[tuple[list[T], list[bool]]]:
+    """Units of the windows of several texts, the first ones of all, then the second ones, ...
+
+    Where a text has fewer windows they begin again. The second list says which are there for the
+    first time.
+    """
+    return [
+        ([part[k % len(part)] for part in parts], [k < len(part) for part in parts])
+        for k in range(max(map(len, parts)))
+    ]
 
 
 def pair_windows(

@@ -27,16 +27,22 @@ from bert_jax.tasks.base import EVALUATE, PREDICT, TRAIN, Prediction, Task, Task
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import TaskModel, flat_rows, pooled
 from bert_jax.tasks.regression import correlations, number
-from bert_jax.tasks.rows import RowBuilder, Rows
+from bert_jax.tasks.rows import RowBuilder, Rows, row_windows, side_by_side
+from bert_jax.tasks.text import mean_of_windows
 
 MODES = ("regression", "contrastive", "unsupervised")
 
 
 class Similarity(Task):
-    """Vectors are the mean of the tokens, or [CLS] (`config.pooling`), without a head."""
+    """Vectors are the mean of the tokens, or [CLS] (`config.pooling`), without a head.
+
+    With `stride` above 0, the vector of a long text is the mean of its windows'. Regression learns
+    from all of them; the contrastive losses from the first one, since the windows of one text
+    would be negatives of each other.
+    """
 
     metrics = ("spearman", "pearson")
-    options = ("similarity", "pooling", "temperature")
+    options = ("stride", "similarity", "pooling", "temperature")
 
     def __init__(self, settings: TaskSettings):
         super().__init__(settings)
@@ -80,14 +86,19 @@ class Similarity(Task):
             for name, field in dict(columns).items()
         }
         is_scored = purpose == EVALUATE or (purpose == TRAIN and self.mode == "regression")
-        builder = RowBuilder(tokenizer.vocabulary, self.settings.max_length, len(columns))
+        length = self.settings.max_length
+        stride = 0 if purpose == TRAIN and self.in_batch else self.settings.stride
+        builder = RowBuilder(tokenizer.vocabulary, length, len(columns))
         for index, record in enumerate(records):
-            for name, _ in columns:
-                builder.add(index, encoded[name][index])
+            label: dict[str, Any] = {}
             if is_scored:
-                share = (self.gold(record) - self.low) / (self.high - self.low)
-                builder.label(labels=share)
-        return builder.build({"labels": np.float32})
+                label["labels"] = (self.gold(record) - self.low) / (self.high - self.low)
+            texts = [row_windows(encoded[name][index], None, length, stride) for name, _ in columns]
+            for parts, is_new in side_by_side(texts):
+                for part in parts:
+                    builder.add(index, *part)
+                builder.label(is_new=is_new, **label)
+        return builder.build({"labels": np.float32, "is_new": np.int32})
 
     def head(self) -> None:
         return None
@@ -111,13 +122,14 @@ class Similarity(Task):
         return {self.name: contrastive(vectors, weight, self.settings.temperature)}
 
     def outputs(self, model: TaskModel, batch: Batch) -> dict[str, Array]:
-        vectors = self._vectors(model, batch, None)
-        return {"cosine": (vectors[:, 0] * vectors[:, 1]).sum(axis=-1)}
+        return {"vectors": self._vectors(model, batch, None)}
 
     def predictions(
         self, outputs: dict[str, np.ndarray], rows: Rows, records: Sequence[Record]
     ) -> list[Prediction]:
-        return [{"score": float(value)} for value in outputs["cosine"]]
+        vectors = mean_of_windows(outputs["vectors"], rows, len(records))
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+        return [{"score": float(value)} for value in (vectors[:, 0] * vectors[:, 1]).sum(axis=-1)]
 
     def constant(self, training: Sequence[Record], records: Sequence[Record]) -> list[Prediction]:
         return [{"score": 0.0}] * len(records)

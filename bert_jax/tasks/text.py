@@ -13,7 +13,7 @@ from bert_jax.model import Batch
 from bert_jax.tasks.base import PREDICT, Task
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel
-from bert_jax.tasks.rows import RowBuilder, Rows, pair_windows, windows
+from bert_jax.tasks.rows import RowBuilder, Rows, row_windows
 
 
 class TextTask(Task):
@@ -51,21 +51,11 @@ class TextTask(Task):
         builder = RowBuilder(tokenizer.vocabulary, self.settings.max_length)
         for index, record in enumerate(records):
             label = {"labels": self.label_of(record)} if purpose != PREDICT else {}
-            for row in self._windows(first[index], second[index]):
+            length, stride = self.settings.max_length, self.settings.stride
+            for row in row_windows(first[index], second[index], length, stride):
                 builder.add(index, *row)
                 builder.label(**label)
         return builder.build({"labels": self.label_type})
-
-    def _windows(
-        self, first: np.ndarray, second: np.ndarray | None
-    ) -> Sequence[tuple[np.ndarray, np.ndarray | None]]:
-        """The texts of each row of an example."""
-        stride, length = self.settings.stride, self.settings.max_length
-        if not stride:
-            return [(first, second)]
-        if second is not None:
-            return pair_windows(first, second, length - 3, stride)
-        return [(first[part], None) for part in windows(len(first), length - 2, stride)]
 
     def head(self) -> Any:
         return functools.partial(
@@ -86,3 +76,12 @@ def mean_of_units(values: np.ndarray, rows: Rows, count: int) -> np.ndarray:
     total = np.zeros((count, *values.shape[1:]))
     np.add.at(total, rows.example, values)
     return total / np.bincount(rows.example, minlength=count).reshape(-1, *[1] * (values.ndim - 1))
+
+
+def mean_of_windows(
+    values: Float[np.ndarray, "U G *_"], rows: Rows, count: int
+) -> Float[np.ndarray, "examples G *_"]:
+    """The mean over the windows of each text of an example; see `rows.side_by_side`."""
+    is_new = rows.of_unit["is_new"].astype(np.float32)
+    weights = is_new.reshape(*is_new.shape, *[1] * (values.ndim - 2))
+    return mean_of_units(values * weights, rows, count) / mean_of_units(weights, rows, count)

@@ -6,7 +6,7 @@ import pytest
 
 from bert_jax import embed as command
 from bert_jax.inference.embed import embed
-from bert_jax.interop import parity
+from bert_jax.interop import parity_outputs
 from bert_jax.interop.hugging_face import export
 from bert_jax.run import pretrained
 from tests import commands
@@ -49,7 +49,7 @@ def test_vectors_are_those_of_transformers(folder):
     transformers = pytest.importorskip("transformers")
     model = pretrained.load(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    theirs = parity.load(folder, model.config).base_model
+    theirs = parity_outputs.load_torch(folder, model.config).base_model
     texts = [text for text in TEXTS if text]
     batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
     with torch.no_grad():

@@ -67,7 +67,8 @@ def test_a_run_is_not_continued_where_it_was_imported(classic, redrawn, tmp_path
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--from={tmp}/nowhere"], "nowhere is missing: name a workdir or a folder"),
+        (["--from={tmp}/nowhere"], "--from={tmp}/nowhere is missing: name a workdir or a folder"),
+        (["--from={tmp}"], "--from={tmp} holds no config.json: it is neither a workdir nor a"),
         (["--from={tmp}/hf@7"], "it has no step 7"),
         (["--from={tmp}/hf", "--add_tokens={tmp}/no.txt"], "--add_tokens={tmp}/no.txt is missing"),
         (["--from={tmp}/hf", "--vocabulary={tmp}/no.txt"], "--vocabulary={tmp}/no.txt is missing"),

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.interop import parity
+from bert_jax.interop import parity, parity_batches, parity_outputs
 from bert_jax.interop.hugging_face import export
 
 
@@ -20,11 +20,11 @@ def exported(classic, redrawn, tokenizer_directory, tmp_path):
 def test_our_logits_are_computed_in_full_precision_whatever_the_default(exported):
     """A CPU computes in float32 anyway, but refuses to compile what asks for TF32."""
     _, params, config = exported
-    batch = parity.padded_batch(config)
+    batch = parity_batches.padded_batch(config)
     with jax.default_matmul_precision("TF32_TF32_F32"):
         with pytest.raises(ValueError, match="TF32"):
-            parity._forward(config, params, batch)
-        parity.our_logits(config, params, batch)
+            parity_outputs._forward(config, params, batch)
+        parity_outputs.our_logits(config, params, batch)
 
 
 @pytest.fixture

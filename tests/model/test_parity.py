@@ -13,7 +13,7 @@ import pytest
 
 from bert_jax.config import load_config
 from bert_jax.corpus.tokenizers.vocabulary import Vocabulary
-from bert_jax.interop import configs, names, parity
+from bert_jax.interop import configs, names, parity, parity_batches
 from bert_jax.model import ModelConfig, abstract
 from tests.architectures import CLASSIC, MODERN
 
@@ -75,7 +75,7 @@ def family(request) -> ModelConfig:
     return FAMILIES[request.param]
 
 
-@pytest.mark.parametrize("batch", [parity.padded_batch, parity.packed_batch])
+@pytest.mark.parametrize("batch", [parity_batches.padded_batch, parity_batches.packed_batch])
 def test_logits_equal_those_of_transformers(family, batch):
     params = redrawn(family)
     compared = parity.compare(in_torch(family, params), params, family, batch(family))
@@ -88,7 +88,7 @@ def test_every_parameter_shows_in_the_comparison(name):
     config = FAMILIES[name]
     params = redrawn(config)
     model = in_torch(config, params)
-    batch = parity.padded_batch(config)
+    batch = parity_batches.padded_batch(config)
     leaves, tree = jax.tree.flatten(params)
     for index, (path, leaf) in enumerate(jax.tree.leaves_with_path(params)):
         changed = [*leaves[:index], leaf[::-1].copy(), *leaves[index + 1 :]]

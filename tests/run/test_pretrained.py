@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 import bert_jax
 from bert_jax.common.errors import UserError
 from bert_jax.config import named
+from bert_jax.run.starting import load_start
 from tests.runs import ROOT
 
 TEXT = "The value of an [MASK] is a string."
@@ -63,6 +64,12 @@ def test_configs_have_names_and_their_fields_are_checked():
         named("nothing")
     with pytest.raises(UserError, match="sed"):
         named("quickstart", sed=3)
+
+
+@pytest.mark.parametrize("prefix", ["", "random:"])
+def test_a_start_without_an_encoder_is_refused_by_the_name_of_its_field(prefix, tmp_path):
+    with pytest.raises(UserError, match=rf"^config\.init={tmp_path} holds no config\.json"):
+        load_start(f"{prefix}{tmp_path}", lambda: ())
 
 
 @pytest.mark.slow

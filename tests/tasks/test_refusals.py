@@ -7,8 +7,19 @@ import pytest
 from bert_jax.common.errors import UserError
 from bert_jax.config.finetuning import parse
 from bert_jax.tasks import make_task
-from bert_jax.tasks.base import EVALUATE, TRAIN
+from bert_jax.tasks.base import EVALUATE
 from tests.tasks.examples import config, records, task
+
+PAIR = {"data.text_pair": "other"}
+ADA = {"question": "Who?", "context": "Ada was here.", "answers": [("Ada", 0)]}
+TRAINING = {
+    "classification": [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}],
+    "multi_label": [{"text": "a", "label": "x,y"}],
+    "tagging": [{"tokens": ["a", "b"], "tags": ["X", "Y"]}],
+    "similarity": [{"text": "a", "other": "b", "label": n} for n in (0, 1)],
+    "multiple_choice": [{"text": "a", "choices": ["b", "c"], "label": 1}],
+    "question_answering": [ADA],
+}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +59,10 @@ def test_settings_that_cannot_be(fields, message):
         ("regression", [{"text": "a", "label": 1}] * 2, "nothing to learn"),
         ("multi_label", [{"text": "a", "label": []}], "empty in all examples"),
         ("tagging", [{"tokens": ["a", "b"], "tags": ["X"]}], "2 words and 1 tags"),
-        ("tagging", [{"tokens": [], "tags": []}], "the sentence is empty"),
+        ("tagging", [{"tokens": [], "tags": []}], "line 1: the sentence is empty"),
+        ("tagging", [{"tokens": ["a", " "], "tags": ["X", "Y"]}], "one of its words is"),
+        ("tagging", [{"tokens": ["a"], "tags": ["X"]}] * 2, "one class only"),
+        ("question_answering", [{**ADA, "answers": []}], "no question has an answer"),
         ("multiple_choice", [{"text": "a", "choices": "b"}], "no list of candidates"),
     ],
 )
@@ -57,13 +71,27 @@ def test_training_data_that_cannot_be_learned(kind, rows, message):
         task(kind).learn(records(*rows))
 
 
-def test_labels_unseen_in_training_are_named_with_their_place(tokenizer):
-    classes = task("classification")
-    classes.learn(records({"text": "a", "label": "x"}, {"text": "b", "label": "y"}))
-    with pytest.raises(UserError, match=r"line 1: the label 'z' is not one of .*\(x, y\)"):
-        classes.features(records({"text": "a", "label": "z"}), tokenizer, EVALUATE)
-    with pytest.raises(UserError, match="line 1: the text in 'text' is empty"):
-        classes.features(records({"text": " ", "label": "x"}), tokenizer, TRAIN)
+@pytest.mark.parametrize(
+    ("kind", "fields", "change", "message"),
+    [
+        ("classification", {}, {"label": "z"}, r"the label 'z' is not one of .*\(x, y\)"),
+        ("classification", {}, {"text": " "}, "the text in 'text' is empty"),
+        ("multi_label", {}, {"label": "x,z"}, "the label 'z' is not one of"),
+        ("tagging", {}, {"tags": ["X", "Z"]}, "the tag 'Z' is not one of"),
+        ("tagging", {}, {"tags": ["X"]}, "2 words and 1 tags"),
+        ("similarity", PAIR, {"other": ""}, "the text in 'other' is empty"),
+        ("multiple_choice", {}, {"choices": ["a"] * 3}, "3 candidates, and the first example 2"),
+        ("multiple_choice", {}, {"label": 2}, "the label '2' is none of the 2 candidates"),
+        ("question_answering", {}, {"question": " "}, "the text in 'question' is empty"),
+    ],
+)
+def test_an_example_that_does_not_fit_the_training_data_is_named(
+    kind, fields, change, message, tokenizer
+):
+    chosen = task(kind, **fields)
+    chosen.learn(records(*TRAINING[kind]))
+    with pytest.raises(UserError, match=f"line 1: .*{message}|line 1 has {message}"):
+        chosen.features(records({**TRAINING[kind][0], **change}), tokenizer, EVALUATE)
 
 
 def test_the_entity_score_needs_entities():

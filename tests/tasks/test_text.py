@@ -7,7 +7,7 @@ from bert_jax.tasks import cache
 from bert_jax.tasks.base import TRAIN
 from bert_jax.tasks.batches import RowBatches
 from bert_jax.tasks.rows import pair_windows
-from bert_jax.tasks.text import mean_of_units
+from bert_jax.tasks.text import mean_of_units, mean_of_windows
 from tests.tasks.examples import records, task
 
 LONG = "a book " * 40
@@ -49,6 +49,45 @@ def test_texts_that_are_cut_are_counted_and_windows_cut_none(fields, tokenizer, 
     assert max(divided.lengths) <= 32
     found = mean_of_units(np.arange(len(divided), dtype=float)[:, None], divided, 2)
     assert found[:, 0].tolist() == [(len(divided) - 2) / 2, len(divided) - 1]
+
+
+def test_windows_of_several_texts_are_units_side_by_side(tokenizer):
+    """A context beside two candidates, of which one leaves less room and so has more windows."""
+    choice = task("multiple_choice", max_length=32, stride=8)
+    examples = records(
+        {"text": LONG, "choices": ["a", "a short book " * 3], "label": 1},
+        {"text": "short", "choices": ["a", "b"], "label": 0},
+    )
+    choice.learn(examples)
+    rows = choice.features(examples, tokenizer, TRAIN)
+    assert rows.cut == 0
+    assert max(rows.lengths) <= 32
+    is_new = rows.of_unit["is_new"]
+    windows = is_new[rows.example == 0].sum(axis=0)
+    assert windows[1] == len(rows) - 1 > windows[0] > 1
+    assert rows.of_unit["labels"].tolist() == [1] * windows[1] + [0]
+    logits = np.arange(2.0 * len(rows)).reshape(-1, 2)
+    found = mean_of_windows(logits, rows, 2)
+    assert found[0].tolist() == [logits[: windows[0], 0].mean(), logits[:-1, 1].mean()]
+    assert found[1].tolist() == logits[-1].tolist()
+
+
+@pytest.mark.parametrize(("mode", "divides"), [("regression", True), ("contrastive", False)])
+def test_the_vector_of_a_long_text_is_the_mean_of_its_windows(mode, divides, tokenizer):
+    similar = task("similarity", similarity=mode, max_length=32, stride=8, **PAIR)
+    examples = records(
+        {"text": LONG, "other": "short", "label": 1}, {"text": "a", "other": "b", "label": 0}
+    )
+    similar.learn(examples)
+    assert (len(similar.features(examples, tokenizer, TRAIN)) > 2) == divides
+    rows = similar.features(examples, tokenizer)
+    vectors = np.zeros((len(rows), 2, 3))
+    vectors[:, 1, 0] = 1.0  # the second text of all
+    vectors[0, 0, 0], vectors[1:, 0, 1] = 1.0, 1.0
+    number = len(rows) - 1  # of windows: one as the second text, the others at a right angle to it
+    first, second = similar.predictions({"vectors": vectors}, rows, examples)
+    assert first["score"] == pytest.approx(1 / np.hypot(1, number - 1))
+    assert second["score"] == pytest.approx(0.0)
 
 
 def test_the_longer_text_of_a_pair_is_divided():

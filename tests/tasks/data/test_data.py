@@ -20,6 +20,9 @@ CONLLU = """# text = Vámonos al mar
 5\tmar\tmar\tNOUN\t_\t_\t1\tobl\t_\t_
 5.1\tvacío\t_\t_\t_\t_\t_\t_\t_\t_
 """
+QUESTION = {"id": "q1", "question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}]}
+PARAGRAPH = {"context": "Ada was here.", "qas": [QUESTION, QUESTION]}
+TWICE = json.dumps({"data": [{"paragraphs": [PARAGRAPH]}]})
 
 
 def write(tmp_path, name, text):
@@ -92,10 +95,13 @@ def test_a_split_by_hash_does_not_depend_on_the_order(tmp_path):
     ("name", "text", "message"),
     [
         ("a.tsv", "text\tlabel\na\tb\tc\n", "line 2 has 3 cells, and the first line has 2"),
+        ("a.csv", 'text,label\n"a",b,c\n', "line 2 has 3 cells, and the first line has 2"),
         ("a.tsv", "text\tlabel\n", "holds no example"),
+        ("a.conll", "\n\t\n", "holds no example"),
         ("a.jsonl", "{\n", "line 1 is no JSON"),
         ("a.jsonl", "[1]\n", "line 1 is no JSON object"),
         ("a.jsonl", '{"id": 1}\n{"id": 1}\n', "the id 1 is there twice"),
+        ("a.json", TWICE, "the id 'q1' is there twice"),
         ("a.conll", "EU\tB-ORG\nrejects\n", "line 2 has 1 columns"),
         ("a.conllu", "1\tEU\n", "line 1 has 2 columns, and CoNLL-U has 10"),
         ("a.json", "[]", "is no SQuAD json"),
