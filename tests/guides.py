@@ -34,7 +34,7 @@ SHORT = {
     "budget": "",
     "corpus.heldout_fraction": 0.2,
     "corpus.workers": 1,
-    "tokenizer.vocab_size": 300,
+    "tokenizer.vocab_size": 400,
 }
 SMALL = {
     "model.num_hidden_layers": 2,
