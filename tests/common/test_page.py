@@ -131,3 +131,30 @@ def test_the_colour_scheme_may_change_while_the_page_is_open(chromium, shown):
         opened.emulate_media(color_scheme="dark")
         assert min(browser.drawn_pixels(opened)) > 500
         assert len(browser.drawn_pixels(opened)) == 4
+
+
+RECORD_TEXTS = """
+  const draw = CanvasRenderingContext2D.prototype.fillText;
+  window.drawn = [];
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, ...rest) {
+    const width = this.measureText(text).width;
+    const left = x - ({right: width, end: width, center: width / 2}[this.textAlign] ?? 0);
+    window.drawn.push([text, left, left + width, this.canvas.width]);
+    return draw.call(this, text, x, ...rest);
+  };
+"""
+
+
+@pytest.mark.slow
+def test_the_name_of_a_level_is_not_cut_off(chromium, shown):
+    page = chromium.new_page(viewport=browser.PHONE)
+    page.add_init_script(RECORD_TEXTS)
+    page.goto(shown.resolve().as_uri())
+    drawn = [
+        (left, right, width)
+        for text, left, right, width in page.evaluate("window.drawn")
+        if text == "unigram entropy"
+    ]
+    page.close()
+    assert drawn
+    assert all(0 <= left < right <= width for left, right, width in drawn)

@@ -1,4 +1,4 @@
-"""launch/README.md shows what the scripts print, and the scripts are clean under shellcheck."""
+"""launch/README.md shows what the scripts print; scripts and images pass their linters."""
 
 import re
 import subprocess
@@ -25,9 +25,18 @@ def test_every_launcher_of_other_machines_has_a_recipe():
         assert script in shown
 
 
+def test_hadolint_finds_nothing():
+    names = ["launch/Dockerfile.gpu", "launch/Dockerfile.tpu"]
+    checked = subprocess.run(
+        ["hadolint", *names], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
 def test_shellcheck_finds_nothing():
     scripts = [*(ROOT / "launch").glob("*.s[bh]*"), *(ROOT / "tests" / "launch").glob("*.sh")]
-    assert len(scripts) >= 7
+    scripts.append(ROOT / ".ci" / "run")
+    assert len(scripts) >= 8
     names = [str(path.relative_to(ROOT)) for path in scripts]
     checked = subprocess.run(
         ["shellcheck", *names], cwd=ROOT, capture_output=True, text=True, check=False

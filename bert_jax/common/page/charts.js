@@ -43,7 +43,9 @@
         ctx.moveTo(bbox.left, y);
         ctx.lineTo(bbox.left + bbox.width, y);
         ctx.stroke();
-        ctx.fillText(name, bbox.left + 4, y - 4 * devicePixelRatio);
+        ctx.textAlign = "right"; // where a falling loss has left the line
+        ctx.textBaseline = "bottom";
+        ctx.fillText(name, bbox.left + bbox.width - 4, y - 2 * devicePixelRatio);
       }
       for (const mark of chart.marks) {
         const x = Math.round(plot.valToPos(mark.x, "x", true));
