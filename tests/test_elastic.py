@@ -17,6 +17,7 @@ import pytest
 from bert_jax.config import parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.model.dropout import random_bits
+from bert_jax.run import rollback
 from bert_jax.run.progress import Reporter
 from bert_jax.run.workdir import CHECKPOINTS, FINISHED
 from bert_jax.stream.batches import TrainBatches
@@ -24,7 +25,7 @@ from bert_jax.stream.rows import digest
 from bert_jax.training import sharding
 from bert_jax.training.preemption import StopRequests
 from bert_jax.training.settings import MeshSettings
-from tests.runs import records, tiny, train
+from tests.runs import launched, records, tiny, train
 
 BOUND = 3e-5  # relative
 LAYOUTS = {  # of 8, 4 and 1 devices
@@ -94,3 +95,41 @@ def test_a_dropout_mask_is_the_same_on_every_mesh():
         bits = jax.jit(lambda key: random_bits(key, shape), out_shardings=spread)(key)
         assert len(bits.sharding.device_set) == devices
         np.testing.assert_array_equal(bits, alone)
+
+
+@pytest.mark.slow
+def test_one_then_two_then_four_processes_train_as_one(corpus, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    expected = [record for record in records(finished.workdir) if record["split"] == "train"]
+    for processes, first in ((2, 10), (4, 15)):  # the second start reads what two processes saved
+        for step in (15, 20):
+            if step > first:
+                shutil.rmtree(workdir / CHECKPOINTS / str(step))
+        (workdir / FINISHED).unlink()
+        said = launched(corpus, f"--workdir={workdir}", processes=processes)
+        assert f"Continuing at step {first} of 20" in said
+        found = [record for record in records(workdir) if record["split"] == "train"]
+        assert [r["input"] for r in found] == [r["input"] for r in expected]
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a["loss"], b["loss"], rtol=BOUND)
+
+
+@pytest.mark.slow
+def test_two_processes_leave_out_the_same_batches_after_a_spike_as_one(corpus, tmp_path):
+    fields = {
+        "spikes.window": 4,
+        "spikes.left_out": 1,
+        "spikes.threshold": 1.0,  # that the noise of the batches reaches
+        "learning_rate": 1e-2,
+        "spikes.rollbacks": 20,
+        "checkpoint_every": 4,
+    }
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert "Going back to before step" in train(tiny(corpus, **fields), one).said
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    launched(corpus, f"--workdir={two}", *flags, processes=2)
+    assert rollback.batches(rollback.read(two)) == rollback.batches(rollback.read(one))
+    for a, b in zip(records(two), records(one), strict=True):
+        assert (a["step"], a["split"], a.get("input")) == (b["step"], b["split"], b.get("input"))
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=BOUND)

@@ -21,6 +21,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(finished, data):
     fields = {"data.text": "sentence", "total_steps": 60, "eval_every": 20}
+    fields["model.compute_dtype"] = "bfloat16"  # the export is compared in float32 all the same
     return tiny("classification", finished.workdir, data, **fields)
 
 

@@ -34,10 +34,14 @@ def our_hidden(config: ModelConfig, params: Params, batch: NumpyBatch) -> Float[
     return _in_float32(_hidden, config, params, batch)
 
 
+def in_float32(config: ModelConfig) -> ModelConfig:
+    """The encoder in float32, with the attention that obeys the precision of products."""
+    return dataclasses.replace(config, compute_dtype="float32", attention_backend="xla")
+
+
 def _in_float32(forward: Any, config: ModelConfig, params: Params, batch: NumpyBatch) -> Any:
-    config = dataclasses.replace(config, compute_dtype="float32", attention_backend="xla")
     with jax.default_matmul_precision("highest"):
-        return forward(config, params, batch)
+        return forward(in_float32(config), params, batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)

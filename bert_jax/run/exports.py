@@ -12,7 +12,7 @@ from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.inference.embed import embed
 from bert_jax.interop import hugging_face, onnx_export, parity
 from bert_jax.interop.parity_batches import TEXTS, text_batch
-from bert_jax.interop.parity_outputs import our_hidden, our_logits
+from bert_jax.interop.parity_outputs import in_float32, our_hidden, our_logits
 from bert_jax.interop.sentence_transformers import write_modules
 from bert_jax.interop.tensor_files import Dtype
 from bert_jax.interop.tokenizer_check import SAMPLES, lines_of
@@ -180,7 +180,7 @@ def _verify_sentences(run: Run, out: Path, settings: Settings, texts: list[str])
     with jax.default_matmul_precision("highest"):
         parts = embed(
             run.params,
-            dataclasses.replace(run.model, compute_dtype="float32"),
+            in_float32(run.model),
             tokenizer,
             texts,
             pooling=settings.pooling,

@@ -12,6 +12,7 @@ from bert_jax.common import console
 from bert_jax.common.atomic import finished_file, write_json
 from bert_jax.common.errors import UserError
 from bert_jax.interop import parity, task_heads
+from bert_jax.interop.parity_outputs import in_float32
 from bert_jax.model import Params, abstract
 from bert_jax.run import finetune_report
 from bert_jax.run.finetuned import (
@@ -22,7 +23,7 @@ from bert_jax.run.finetuned import (
     TOKENIZER,
 )
 from bert_jax.run.finetuning import Finetuning
-from bert_jax.tasks.evaluation import place
+from bert_jax.tasks.evaluation import compile_forward, place
 from bert_jax.tasks.prepared import Prepared
 from bert_jax.training.checkpoint import restore_params
 
@@ -127,8 +128,9 @@ def compare(
     prepared = run.tasks[index]
     batches = prepared.batches(run.reported, run.settings.batch_size, 0, run.settings.shapes)
     _, batch = next(batches.in_order())
+    forward = compile_forward(prepared.task, in_float32(run.model), run.mesh)
     with jax.default_matmul_precision("highest"):
-        outputs = jax.device_get(run.forwards[index](params, place(run.mesh, batch)))
+        outputs = jax.device_get(forward(params, place(run.mesh, batch)))
     if "logits" not in outputs:
         return None
     count = min(COMPARED, int(batch["weight"].sum()))

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -17,6 +17,8 @@ from bert_jax.model import Batch, Params, Totals
 from bert_jax.tasks.base import Prediction, TaskSettings
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import TaskModel
+from bert_jax.tasks.labels import label_text, ordered, unknown
+from bert_jax.tasks.losses import smoothed_cross_entropy
 from bert_jax.tasks.rows import Rows
 from bert_jax.tasks.text import TextTask, mean_of_units
 
@@ -49,11 +51,7 @@ class Classification(TextTask):
     def label_of(self, record: Record) -> int:
         text = self.gold(record)
         if text not in self.labels:
-            raise UserError(
-                f"{record.where}: the label {text!r} is not one of the training examples' "
-                f"({', '.join(self.labels[:10])}{', ...' if len(self.labels) > 10 else ''}): fix "
-                "it, or add training examples with it"
-            )
+            raise unknown(text, self.labels, record)
         return self.labels.index(text)
 
     def _weights(self, batch: Batch) -> Float[Array, "B"]:
@@ -74,9 +72,7 @@ class Classification(TextTask):
         self, outputs: dict[str, np.ndarray], rows: Rows, records: Sequence[Record]
     ) -> list[Prediction]:
         logits = mean_of_units(outputs["logits"], rows, len(records))
-        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        return [self._prediction(row) for row in probabilities]
+        return [self._prediction(row) for row in softmax(logits, axis=1)]
 
     def _prediction(self, probabilities: np.ndarray) -> Prediction:
         by_label = dict(zip(self.labels, map(float, probabilities), strict=True))
@@ -117,39 +113,3 @@ class Classification(TextTask):
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.class_weights = np.array(state["class_weights"], np.float32)
-
-
-def smoothed_cross_entropy(
-    logits: Float[Array, "*N K"],
-    labels: Int[Array, "*N"],
-    weights: Float[Array, "*N"],
-    smoothing: float,
-) -> Totals:
-    """Summed loss and accuracy; a share `smoothing` of each label is spread over all classes.
-
-    https://arxiv.org/abs/1512.00567, section 7.
-    """
-    logs = jax.nn.log_softmax(logits)
-    of_label = jnp.take_along_axis(logs, labels[..., None], axis=-1)[..., 0]
-    losses = -(1.0 - smoothing) * of_label - smoothing * logs.mean(axis=-1)
-    correct = (of_label >= logs.max(axis=-1)).astype(jnp.float32)
-    metrics = {"accuracy": (correct * weights).sum()}
-    return Totals((losses * weights).sum(), metrics, weights.sum())
-
-
-def label_text(value: Any, record: Record) -> str:
-    """A label as text: numbers and booleans of JSON are labels too.
-
-    Raises:
-      UserError: there is none.
-    """
-    if value is None or not str(value).strip():
-        raise UserError(f"{record.where} has an empty label: fill or remove the row")
-    return str(value).strip()
-
-
-def ordered(labels: set[str]) -> list[str]:
-    """By number where all labels are integers, else by text."""
-    if all(label.lstrip("-").isdigit() for label in labels):
-        return sorted(labels, key=int)
-    return sorted(labels)

@@ -12,9 +12,9 @@ from bert_jax.common.errors import UserError
 from bert_jax.interop.task_heads import TaskHead, label_values
 from bert_jax.model import Batch, Params, Totals
 from bert_jax.tasks.base import Prediction, TaskSettings
-from bert_jax.tasks.classification import ordered
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import TaskModel
+from bert_jax.tasks.labels import ordered, unknown
 from bert_jax.tasks.rows import Rows
 from bert_jax.tasks.text import TextTask, mean_of_units
 
@@ -48,11 +48,8 @@ class MultiLabel(TextTask):
 
     def label_of(self, record: Record) -> np.ndarray:
         found = self.gold(record)
-        if unknown := [label for label in found if label not in self.labels]:
-            raise UserError(
-                f"{record.where}: the label {unknown[0]!r} is not one of the training examples': "
-                "fix it, or add training examples with it"
-            )
+        if missing := [label for label in found if label not in self.labels]:
+            raise unknown(missing[0], self.labels, record)
         return np.array([label in found for label in self.labels], np.float32)
 
     def totals(self, model: TaskModel, batch: Batch, key: PRNGKeyArray | None) -> dict[str, Totals]:

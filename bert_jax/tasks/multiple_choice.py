@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 
 from bert_jax.common.errors import UserError
@@ -14,9 +15,10 @@ from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.interop.task_heads import TaskHead
 from bert_jax.model import Batch, Params, Totals
 from bert_jax.tasks.base import PREDICT, Prediction, Task, TaskSettings
-from bert_jax.tasks.classification import label_text, smoothed_cross_entropy
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel, flat_rows
+from bert_jax.tasks.labels import label_text
+from bert_jax.tasks.losses import smoothed_cross_entropy
 from bert_jax.tasks.rows import RowBuilder, Rows, row_windows, side_by_side
 from bert_jax.tasks.text import mean_of_windows
 
@@ -110,9 +112,10 @@ class MultipleChoice(Task):
         self, outputs: dict[str, np.ndarray], rows: Rows, records: Sequence[Record]
     ) -> list[Prediction]:
         logits = mean_of_windows(outputs["choice_logits"], rows, len(records))
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        return [{"label": int(row.argmax()), "probabilities": row.tolist()} for row in shares]
+        return [
+            {"label": int(row.argmax()), "probabilities": row.tolist()}
+            for row in softmax(logits, axis=1)
+        ]
 
     def constant(self, training: Sequence[Record], records: Sequence[Record]) -> list[Prediction]:
         common = Counter(self.gold(record) for record in training).most_common(1)[0][0]

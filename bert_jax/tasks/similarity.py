@@ -14,7 +14,6 @@ Validation and test are always pairs with scores.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -26,6 +25,7 @@ from bert_jax.model import Batch, ModelConfig, Params, Totals
 from bert_jax.tasks.base import EVALUATE, PREDICT, TRAIN, Prediction, Task, TaskSettings
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import TaskModel, flat_rows, pooled
+from bert_jax.tasks.losses import contrastive
 from bert_jax.tasks.regression import correlations, number
 from bert_jax.tasks.rows import RowBuilder, Rows, row_windows, side_by_side
 from bert_jax.tasks.text import mean_of_windows
@@ -154,24 +154,3 @@ class Similarity(Task):
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.low, self.high = state["low"], state["high"]
-
-
-def contrastive(
-    vectors: Float[Array, "B G D"], weight: Float[Array, "B"], temperature: float
-) -> Totals:
-    """The cross-entropy of finding each text's pair among all texts of the batch.
-
-    https://arxiv.org/abs/2104.08821, equations 1 and 5.
-
-    Args:
-      vectors: of norm 1: the text, its pair and, where G is 3, its hard negative.
-      weight: 0 for padding, which is no negative.
-      temperature: that the cosines are divided by.
-    """
-    others = jnp.concatenate(jnp.unstack(vectors[:, 1:], axis=1))  # G - 1 blocks of B
-    logits = vectors[:, 0] @ others.T / temperature
-    is_text = jnp.tile(weight > 0, vectors.shape[1] - 1)
-    logs = jax.nn.log_softmax(jnp.where(is_text, logits, -1e9))
-    of_pair = jnp.diagonal(logs)
-    right = (of_pair >= logs.max(axis=1)).astype(jnp.float32)
-    return Totals((-of_pair * weight).sum(), {"accuracy": (right * weight).sum()}, weight.sum())

@@ -20,9 +20,10 @@ from bert_jax.corpus.tokenizers.base import Tokenizer
 from bert_jax.interop.task_heads import TaskHead, label_values
 from bert_jax.model import Batch, Params, Totals
 from bert_jax.tasks.base import PREDICT, Prediction, Task, TaskSettings
-from bert_jax.tasks.classification import ordered, smoothed_cross_entropy
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import TOKEN, Head, TaskModel
+from bert_jax.tasks.labels import ordered, unknown
+from bert_jax.tasks.losses import smoothed_cross_entropy
 from bert_jax.tasks.rows import IGNORED, RowBuilder, Rows
 from bert_jax.tasks.scores.entities import entity_scores, has_entities, to_iob2
 from bert_jax.tasks.words import WordEncoder
@@ -102,11 +103,8 @@ class Tagging(Task):
             tags = [0] * len(pieces)
             if purpose != PREDICT:
                 gold = self.gold(record)
-                if unknown := [tag for tag in gold if tag not in numbers]:
-                    raise UserError(
-                        f"{record.where}: the tag {unknown[0]!r} is not one of the training "
-                        "examples': fix it, or add training examples with it"
-                    )
+                if missing := [tag for tag in gold if tag not in numbers]:
+                    raise unknown(missing[0], self.labels, record, "tag")
                 tags = [numbers[tag] for tag in gold]
             for first, last in word_windows([len(ids) for ids in pieces], room):
                 ids = np.concatenate(pieces[first:last])

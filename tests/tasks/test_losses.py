@@ -10,9 +10,8 @@ import pytest
 from bert_jax.config.finetuning import parse
 from bert_jax.tasks.base import TRAIN
 from bert_jax.tasks.batches import RowBatches
-from bert_jax.tasks.classification import smoothed_cross_entropy
 from bert_jax.tasks.evaluation import place
-from bert_jax.tasks.similarity import contrastive
+from bert_jax.tasks.losses import contrastive, smoothed_cross_entropy
 from bert_jax.training import sharding
 from bert_jax.training.settings import MeshSettings, TrainingSettings
 from bert_jax.training.step import SKIPPED, compile_steps
