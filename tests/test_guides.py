@@ -23,6 +23,7 @@ GUIDES = {
     "docs/first-run.md": True,
     "docs/own-text.md": True,
     "docs/domain.md": False,
+    "docs/conversion.md": False,
     "docs/downstream.md": False,
     "docs/report.md": False,
     "docs/distil.md": False,
