@@ -34,7 +34,7 @@ SHORT = {
     "budget": "",
     "corpus.heldout_fraction": 0.2,
     "corpus.workers": 1,
-    "tokenizer.vocab_size": 300,
+    "tokenizer.vocab_size": 400,
 }
 SMALL = {
     "model.num_hidden_layers": 2,
@@ -125,7 +125,7 @@ def shortened(line: str) -> str:
         fields = SHORT_FINETUNING
     elif "--config=" in line:
         has_its_model = re.search("continue_pretraining|distil", line)  # from another run
-        fields = SHORT if has_its_model else SHORT | SMALL
+        fields = SHORT | ({"stream.sequence_length": 32} if has_its_model else SMALL)
         if "--config.corpus.source=" not in line:
             fields = fields | {"corpus.source": "text:data/*.txt"}
     return " ".join([line, *(f"'--config.{name}={value}'" for name, value in fields.items())])
@@ -139,7 +139,7 @@ def furnish(directory: Path, trained: Path) -> None:
         path.write_text(pages())
     (directory / "data" / "pages.txt.gz").write_bytes(gzip.compress(pages().encode()))
     for name in ("train.tsv", "dev.tsv", "new.tsv"):
-        path = finetunings.sentiment(directory / name, repeat=2)
+        path = finetunings.sentiment(directory / name, repeat=12)
         path.write_text(path.read_text().replace("sentence", "text", 1))  # the column's name
     (directory / "new.jsonl").write_text('{"text": "a warm film"}\n')
     (directory / "words.txt").write_text("iterable\ncoroutine\n")

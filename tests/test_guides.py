@@ -20,12 +20,9 @@ from tests.test_documentation import FORMER, PAGES
 
 # Each with whether its first steps make the run `runs/mine` themselves.
 GUIDES = {
-    "README.md": True,
     "docs/first-run.md": True,
     "docs/own-text.md": True,
-    "docs/languages.md": False,
     "docs/domain.md": False,
-    "docs/conversion.md": False,
     "docs/downstream.md": False,
     "docs/report.md": False,
     "docs/distil.md": False,
