@@ -130,7 +130,7 @@ def train_seed(
     """Train one seed to its end, or read what it ended with: `seeds/<seed>/result.json`."""
     settings, directory = run.settings, run.directory / finetuned.SEEDS / str(seed)
     if (result := finetuned.read_result(directory)) is not None:
-        run.expect_same_data(result["data"], result["step"])
+        run.expect_same_data(result.get("data", {}), result["step"])
         return result
     directory.mkdir(parents=True, exist_ok=True)
 

@@ -120,7 +120,7 @@ def test_two_processes_leave_out_the_same_batches_after_a_spike_as_one(corpus, t
     fields = {
         "spikes.window": 4,
         "spikes.left_out": 1,
-        "spikes.threshold": 1.0,  # that the noise of the batches reaches
+        "spikes.threshold": 3.0,  # that the noise of the batches reaches
         "learning_rate": 1e-2,
         "spikes.rollbacks": 20,
         "checkpoint_every": 4,
