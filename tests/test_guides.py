@@ -20,6 +20,7 @@ from tests.test_documentation import FORMER, PAGES
 
 # Each with whether its first steps make the run `runs/mine` themselves.
 GUIDES = {
+    "README.md": True,
     "docs/first-run.md": True,
     "docs/own-text.md": True,
     "docs/domain.md": False,
