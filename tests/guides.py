@@ -137,6 +137,9 @@ def furnish(directory: Path, trained: Path) -> None:
         path = directory / "data" / place / "pages.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(pages())
+    swahili = directory / "data" / "sw" / "pages.txt"  # other text: a mixture drops duplicates
+    lines = swahili.read_text().splitlines()
+    swahili.write_text("\n".join(" ".join(reversed(line.split())) for line in lines))
     (directory / "data" / "pages.txt.gz").write_bytes(gzip.compress(pages().encode()))
     for name in ("train.tsv", "dev.tsv", "new.tsv"):
         path = finetunings.sentiment(directory / name, repeat=12)

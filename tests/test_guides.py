@@ -23,6 +23,7 @@ GUIDES = {
     "README.md": True,
     "docs/first-run.md": True,
     "docs/own-text.md": True,
+    "docs/languages.md": False,
     "docs/domain.md": False,
     "docs/conversion.md": False,
     "docs/downstream.md": False,
