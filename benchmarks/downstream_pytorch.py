@@ -49,9 +49,12 @@ def finetune(config: ConfigDict, folder: Path, seed: int) -> tuple[str, float]:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     transformers.set_seed(seed)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = HEADS[config.task].from_pretrained(
-        folder, num_labels=len(task.labels), classifier_dropout=config.head_dropout
+        folder,
+        num_labels=len(task.labels),
+        classifier_dropout=config.head_dropout,
+        local_files_only=True,
     )
     rows = rows_of(config.task, task, records["train"], tokenizer)
     train(model, rows, tokenizer, settings, np.random.default_rng(seed))

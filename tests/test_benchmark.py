@@ -16,6 +16,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
 from bert_jax.performance import capacity, profiling
 from bert_jax.performance.measuring import INPUT, real
+from tests import commands
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -111,8 +112,8 @@ def test_a_phase_that_is_not_there_is_refused():
 
 @pytest.fixture(scope="module")
 def _flags():
-    command_line.define_compile_cache()
-    benchmark.define_flags()
+    with commands.defined(command_line.define_compile_cache, benchmark.define_flags):
+        yield
 
 
 @pytest.mark.parametrize(
