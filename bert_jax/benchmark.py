@@ -130,7 +130,9 @@ def find_largest(runner: Runner, phase: Phase, limit_gib: float | None) -> capac
     limit = capacity.device_memory(device) if limit_gib is None else int(limit_gib * GIB)
     unit = parts_of_batch(runner.mesh, runner.settings.training.mesh.micro_batches)
     return capacity.largest_batch(
-        lambda rows: runner.compile(dataclasses.replace(phase, global_batch_size=rows)), unit, limit
+        lambda rows: runner.compile(dataclasses.replace(phase, global_batch_size=rows)).program,
+        unit,
+        limit,
     )
 
 

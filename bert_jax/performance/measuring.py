@@ -26,7 +26,13 @@ from bert_jax.stream.phases import Phase
 from bert_jax.stream.rows import Batch
 from bert_jax.training import sharding
 from bert_jax.training.preflight import attention_names, check, vocab_size
-from bert_jax.training.step import StepFigures, TrainState, abstract_batch, compile_steps
+from bert_jax.training.step import (
+    CompiledUpdate,
+    StepFigures,
+    TrainState,
+    abstract_batch,
+    compile_steps,
+)
 
 WARM_UP = 2  # steps that are not counted
 PROFILED = 3  # steps in the trace
@@ -184,14 +190,14 @@ class Runner:
         self.model = models[0]
         self.state: TrainState = compile_steps(settings.training, self.model, self.mesh).init()
 
-    def compile(self, phase: Phase) -> jax.stages.Compiled:
+    def compile(self, phase: Phase) -> CompiledUpdate:
         """The step for a phase's batches."""
         batch = abstract_batch(self.settings.objective, self.mesh, phase)
         model = self.settings.model_config(self.source.vocab_size, phase)
         steps = compile_steps(self.settings.training, model, self.mesh)
-        return steps.train.lower(steps.abstract_state, batch).compile()
+        return steps.train.compile(steps.abstract_state, batch)
 
-    def timed(self, step: jax.stages.Compiled, batches: Iterator[Batch], count: int) -> list[float]:
+    def timed(self, step: CompiledUpdate, batches: Iterator[Batch], count: int) -> list[float]:
         """Seconds between the ends of successive steps.
 
         As in training, a step is dispatched before the previous one has ended, so that the transfer
@@ -209,11 +215,11 @@ class Runner:
         ends.append(time.perf_counter())
         return np.diff(ends).tolist()
 
-    def profiled(self, step: jax.stages.Compiled, batches: Iterator[Batch]) -> dict[str, float]:
+    def profiled(self, step: CompiledUpdate, batches: Iterator[Batch]) -> dict[str, float]:
         """Seconds of each part in a step; nothing overlaps, so the sum is the whole."""
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0
-        text = step.as_text()
+        text = step.program.as_text()
         if text is None:
             raise ValueError("the compiler does not report its program")
         waited = computed = 0.0
@@ -267,7 +273,7 @@ def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -
     runner.timed(step, batches, WARM_UP)
     timed = runner.timed(step, batches, count)
     devices = runner.mesh.devices.flatten()
-    cost = step.cost_analysis() or {}
+    cost = step.program.cost_analysis() or {}
     row = flops.training(runner.model, phase.sequence_length, phase.max_predictions)
     return Measurement(
         phase=phase.index,
@@ -284,7 +290,7 @@ def measure(runner: Runner, phase: Phase, count: int, peak: tuple[float, str]) -
         compiler_flops=cost.get("flops", -1.0) * len(devices),
         peak=peak[0],
         peak_source=peak[1],
-        program_bytes=capacity.bytes_in_use(step),
+        program_bytes=capacity.bytes_in_use(step.program),
         device_peak_bytes=(devices[0].memory_stats() or {}).get("peak_bytes_in_use"),
         process_peak_bytes=process_peak(),
         part_seconds=runner.profiled(step, batches),

@@ -79,6 +79,27 @@ class Update:
         """As `jax.jit(...).lower`, for arrays or their shapes."""
         return self._jitted.lower(state, batch, self._frozen.abstract(self._shardings))
 
+    def compile(self, state: Any, batch: Any) -> "CompiledUpdate":
+        """The update for one shape of batch."""
+        program = self.lower(state, batch).compile()
+        return CompiledUpdate(program, self._frozen.on(self._shardings))
+
+
+class CompiledUpdate:
+    """The update for batches of one shape.
+
+    Attributes:
+      program: with its text, its memory and its cost.
+    """
+
+    def __init__(self, program: jax.stages.Compiled, frozen: Params):
+        """`program`: of the state, the batch and the frozen parameters."""
+        self.program, self._frozen = program, frozen
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepFigures]:
+        """The next state, and figures of the batch; the given state is overwritten."""
+        return self.program(state, batch, self._frozen)
+
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
