@@ -85,16 +85,19 @@ def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:
     if not path.exists() or not has_checkpoints(workdir):
         return config
     begun = flatten_saved(read_config(path))
-    if begun.get("init_from", "").rpartition("@")[0] == config.init_from:
-        config.init_from = begun["init_from"]
-    teacher = begun.get("distillation.teacher", "")
-    if teacher.rpartition("@")[0] == config.distillation.teacher:
-        config.distillation.teacher = teacher
+    config.init_from = _with_step(config.init_from, begun.get("init_from", ""))
+    teacher = config.distillation.teacher
+    config.distillation.teacher = _with_step(teacher, begun.get("distillation.teacher", ""))
     if config.model.compute_dtype == AUTO:
         config.model.compute_dtype = begun["model.compute_dtype"]
     if not config.total_steps and begun.get("budget") == config.budget:
         config.total_steps = begun["total_steps"]
     return config
+
+
+def _with_step(given: str, begun: str) -> str:
+    """`begun` if it is `given` with the step that was chosen when the run began, else `given`."""
+    return begun if begun.rpartition("@")[:2] == (given, "@") else given
 
 
 def expect_same_past(old: RunSettings, new: RunSettings, step: int, steps: Sequence[int]) -> None:

@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.config import default_config, parse
-from bert_jax.run.continuation import expect_same_past, go_back
+from bert_jax.config import changed, default_config, parse
+from bert_jax.run.continuation import as_begun, expect_same_past, go_back
 from bert_jax.run.saved_config import Change, changes, is_same_run, to_json
-from bert_jax.run.workdir import CHECKPOINTS
+from bert_jax.run.workdir import CHECKPOINTS, CONFIG, read_config
 from tests.runs import metrics, records, tiny, train
 
 
@@ -63,6 +63,30 @@ def test_what_changes_is_listed_and_some_of_it_is_another_run():
         Change("seed", 0, 1),
     ]
     assert [change.field for change in found if not is_same_run(*change)] == ["seed"]
+
+
+@pytest.mark.parametrize("name", ["init_from", "distillation.teacher"])
+@pytest.mark.parametrize(
+    ("begun", "given", "taken"),
+    [
+        ("runs/a@500", "runs/a", "runs/a@500"),  # the step that was the newest then
+        ("runs/a@500", "runs/b", "runs/b"),
+        ("runs/a@500", "", ""),
+        ("FOLDER", "", ""),  # a folder has no step; leaving it out is a change
+    ],
+)
+def test_a_place_keeps_its_step_and_one_that_is_left_out_stays_out(
+    finished, tmp_path, name, begun, given, taken
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    config = read_config(workdir / CONFIG)
+    group, _, field = name.rpartition(".")
+    (config[group] if group else config)[field] = begun
+    (workdir / CONFIG).write_text(json.dumps(config))
+    asked = changed(default_config(), {name: given})
+    found = as_begun(workdir, asked)
+    assert (found[group] if group else found)[field] == taken
 
 
 def longer(corpus):
