@@ -1,5 +1,6 @@
 """Lengths of a run and its parts, as the config gives them: in time, in steps, or as shares."""
 
+import math
 import re
 
 from bert_jax.common.errors import UserError
@@ -34,3 +35,13 @@ def steps(name: str, value: float | int, total_steps: int, *, least: int = 0) ->
             "to a share of total_steps, below 1"
         )
     return round(value)
+
+
+def interval(name: str, value: float | int, total_steps: int) -> int:
+    """Steps from one event of a run to the next, as `steps`; a share is rounded up.
+
+    A fifth of any run then gives five events, and not a sixth close to the end.
+    """
+    if 0 < value < 1:
+        return math.ceil(round(value * total_steps, 6))
+    return steps(name, value, total_steps, least=1)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.common.bucket import home
 from bert_jax.common.errors import UserError
-from bert_jax.common.lengths import seconds, steps
+from bert_jax.common.lengths import interval, seconds
 from bert_jax.corpus import settings as corpus_settings
 from bert_jax.model import ModelConfig
 from bert_jax.stream.phases import Phase, parse_phases
@@ -162,7 +162,7 @@ def parse(config: ConfigDict, teacher: Teacher | None = None) -> RunSettings:
         total_steps=config.total_steps,
         **{name: config[name] for name in (*COUNTS, *COUNTS_OR_NONE)},
         spikes=parse_spikes(config),
-        **{name: steps(name, config[name], config.total_steps, least=1) for name in INTERVALS},
+        **{name: interval(name, config[name], config.total_steps) for name in INTERVALS},
         objective=objective,
         distillation=distillation,
         teacher=teacher,
