@@ -69,7 +69,7 @@ class Update:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepFigures]:
         """The next state, and figures of the batch; the given state is overwritten."""
-        return self._jitted(state, batch, self._frozen.on(self._shardings))
+        return self._jitted(state, batch, self._placed)
 
     def trace(self, state: Any, batch: Any) -> Any:
         """As `jax.jit(...).trace`, for arrays or their shapes."""
@@ -82,7 +82,11 @@ class Update:
     def compile(self, state: Any, batch: Any) -> "CompiledUpdate":
         """The update for one shape of batch."""
         program = self.lower(state, batch).compile()
-        return CompiledUpdate(program, self._frozen.on(self._shardings))
+        return CompiledUpdate(program, self._placed)
+
+    @functools.cached_property
+    def _placed(self) -> Params:
+        return self._frozen.on(self._shardings)
 
 
 class CompiledUpdate:
