@@ -292,10 +292,14 @@ def _block(
     return summed, Gradients(d_x.astype(x.dtype), d_table, d_logits.sum(axis=0))
 
 
+def logits_of_block(platform: str) -> int:
+    """The most logits in float32 that one device has of a block."""
+    return (CPU_BLOCK_BYTES if platform == "cpu" else BLOCK_BYTES) // 4
+
+
 def _block_size(platform: str, number: int, vocabulary: int) -> int:
     """Predictions of a block: `number` in equal parts within the limit."""
-    most = CPU_BLOCK_BYTES if platform == "cpu" else BLOCK_BYTES
-    limit = max(LEAST_BLOCK, most // (4 * vocabulary))
+    limit = max(LEAST_BLOCK, logits_of_block(platform) // vocabulary)
     return math.ceil(number / math.ceil(number / limit))
 
 

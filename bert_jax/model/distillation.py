@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from bert_jax.model.attention.xla import visibility
-from bert_jax.model.cross_entropy import BLOCK_BYTES, CPU_BLOCK_BYTES, Totals
+from bert_jax.model.cross_entropy import Totals, logits_of_block
 from bert_jax.model.placement import ROWS, mesh_in_context, platform
 from bert_jax.model.products import contract
 
@@ -118,6 +118,5 @@ def _parts(rows: int, predictions: int, vocabulary: int) -> int:
     """Parts of the predictions of a row whose logits are computed one after another."""
     mesh = mesh_in_context()
     rows_of_device = rows if mesh is None else rows / math.prod(mesh.shape[axis] for axis in ROWS)
-    most = CPU_BLOCK_BYTES if platform() == "cpu" else BLOCK_BYTES
-    at_once = max(1, int(most / (4 * vocabulary * rows_of_device)))
+    at_once = max(1, int(logits_of_block(platform()) / (vocabulary * rows_of_device)))
     return math.ceil(predictions / at_once)

@@ -59,7 +59,7 @@ def test_a_student_with_the_teacher_s_relations_has_nothing_to_learn():
 @pytest.mark.parametrize("block_bytes", [2**24, 4 * 11 * 2 * 3], ids=["at once", "in blocks"])
 def test_soft_targets_are_those_of_the_formula(block_bytes, monkeypatch):
     """Also in blocks of three predictions, the last of them padded."""
-    monkeypatch.setattr("bert_jax.model.distillation.CPU_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("bert_jax.model.cross_entropy.CPU_BLOCK_BYTES", block_bytes)
     random = np.random.default_rng(1)
     student, teacher = random.normal(size=(2, 5, 4)), random.normal(size=(2, 5, 6))
     ours, theirs = random.normal(size=(4, 11)), random.normal(size=(6, 11))
