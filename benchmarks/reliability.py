@@ -1,13 +1,13 @@
 """How fast a run stops, saves and starts again: `python benchmarks/reliability.py [--part=NAME]`.
 
-Trains on the text of docs/, as a user would start it, in under 5 minutes on two idle cores. Parts:
+Trains on the text of docs/, as a user would start it, on batches of 32 rows. Parts:
 
     stop       BERT-tiny: seconds from SIGTERM until the run is saved and its process gone
     resume     BERT-tiny: seconds from the command until the first new step is made, compiling left
                out, at step 0 and at step 1,000,000
     save       how long a save of BERT-base with AdamW stops training, beside one step of 8 rows
     processes  the quickstart's model: tokens a second of two processes as a share of one on the
-               same cores, in turns
+               same cores, in turns, with 32 and with 128 rows
 """
 
 import argparse
@@ -42,13 +42,15 @@ FAR = 1_000_000
 FIELDS = {
     "total_steps": 2 * FAR,
     "budget": "",
-    "global_batch_size": 128,
+    "global_batch_size": 32,
     "eval_every": 10 * FAR,
     "checkpoint_every": 10 * FAR,
     "tokenizer.vocab_size": 2048,
     "corpus.source": "text:docs/*.md",
 }
-LOG_EVERY = 5  # steps, while the speed is measured
+TINY, QUICKSTART = "configs/bert.py:tiny", "configs/quickstart.py"
+BATCHES = (32, 128)  # rows of a batch, while the speed of processes is measured
+LOG_EVERY = 5  # steps, then
 TURNS, RECORDS = 2, 5
 ROWS, VOCABULARY = 8, 30_522
 
@@ -70,13 +72,18 @@ def start(
     processes: int = 1,
     log_every: int = 1,
     first: int = 0,
-    config: str = "configs/bert.py:tiny",
+    config: str = TINY,
+    rows: int = 32,
 ) -> subprocess.Popen[str]:
     """The train command, once it has printed the step after `first`."""
     launcher = ["launch/local.sh", str(processes)]
     program = [sys.executable, "-m", "bert_jax.train"] if processes == 1 else launcher
     here = workdir.parent
-    fields = FIELDS | {"corpus.directory": str(here / "corpus"), "log_every": log_every}
+    fields = FIELDS | {
+        "corpus.directory": str(corpus_of(here, config)),
+        "log_every": log_every,
+        "global_batch_size": rows,
+    }
     process = subprocess.Popen(
         [*program, f"--config={config}", f"--workdir={workdir}"]
         + [f"--compile_cache={here / 'compiled'}"]
@@ -89,6 +96,11 @@ def start(
     )
     wait_for(process, f"step {first + log_every}/")
     return process
+
+
+def corpus_of(place: Path, config: str) -> Path:
+    """The token store of all runs of a config."""
+    return place / f"corpus-{Path(config).stem}"
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
@@ -140,7 +152,7 @@ def move_to(workdir: Path, step: int) -> None:
         group, _, field = name.rpartition(".")
         (config[group] if group else config)[field] = value
     settings = parse(config)
-    store = TokenStore.open(workdir.parent / "corpus")
+    store = TokenStore.open(corpus_of(workdir.parent, TINY))
     mesh = sharding.make_mesh(settings.training.mesh)
     model = settings.models(store.vocabulary.size)[0]
     checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=1)
@@ -181,16 +193,19 @@ def save(place: Path) -> None:
 
 
 def processes(place: Path) -> None:
-    ratios = [
-        speed(place / f"two{turn}", 2) / speed(place / f"one{turn}", 1) for turn in range(TURNS)
-    ]
-    listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    print(f"two processes to one, tokens a second: {listed}", flush=True)
+    for rows in BATCHES:
+        ratios = [
+            speed(place / f"two-{rows}-{turn}", 2, rows)
+            / speed(place / f"one-{rows}-{turn}", 1, rows)
+            for turn in range(TURNS)
+        ]
+        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"two processes to one, tokens a second, {rows} rows: {listed}", flush=True)
 
 
-def speed(workdir: Path, processes: int) -> float:
+def speed(workdir: Path, processes: int, rows: int) -> float:
     """Tokens a second, the median of some records."""
-    process = start(workdir, processes, LOG_EVERY, config="configs/quickstart.py")
+    process = start(workdir, processes, LOG_EVERY, config=QUICKSTART, rows=rows)
     wait_for(process, f"step {LOG_EVERY * (RECORDS + 1)}/")
     end(process)
     records = [r["tokens_per_second"] for r in metrics.read(workdir) if "tokens_per_second" in r]

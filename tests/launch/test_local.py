@@ -16,7 +16,8 @@ PYTHON = """#!/usr/bin/env bash
 for name in TERM INT USR1; do
   trap "echo process $JAX_PROCESS_ID got $name; sleep 0.2; exit 75" $name
 done
-echo "process $JAX_PROCESS_ID of $JAX_NUM_PROCESSES listens at $JAX_COORDINATOR_BIND_ADDRESS"
+echo "process $JAX_PROCESS_ID of $JAX_NUM_PROCESSES listens at $JAX_COORDINATOR_BIND_ADDRESS"\
+  "with $PJRT_NPROC threads"
 [[ $JAX_PROCESS_ID != 1 || -z ${ENDS:-} ]] || exit "$ENDS"
 [[ $JAX_PROCESS_ID != 0 || ${ENDS:-} != 75 ]] || exit 0
 sleep 30 & wait
@@ -44,8 +45,10 @@ def start(tmp_path):
 
 def read_until_both_run(process):
     lines = sorted(process.stdout.readline() for _ in range(2))
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
     for number, line in enumerate(lines):
-        assert line == f"process {number} of 2 listens at localhost:1234\n"
+        said = f"process {number} of 2 listens at localhost:1234 with {threads} threads\n"
+        assert line == said
 
 
 @pytest.mark.parametrize(
