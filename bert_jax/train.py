@@ -87,14 +87,12 @@ def train(
         if from_step is not None and jax.process_index() == 0:
             continuation.go_back(directory, config, from_step)
         agreement.expect_shared_workdir(directory)
-        if jax.process_index() == 0:
-            presets.write(directory, preset)
         clock = clock or Clock()
         while True:
             changes = continuation.check(directory, config)
             try:
                 return train_locked(
-                    config, settings, directory, mesh, stop_requests, clock, changes
+                    config, settings, directory, mesh, stop_requests, clock, changes, preset
                 )
             except SpikeError as spike:
                 # As any resume, before the spike; without the batches that led there.
@@ -112,6 +110,7 @@ def train_locked(
     stop_requests: StopRequests,
     clock: Clock,
     changes: list[Change],
+    preset: Preset | None,
 ) -> None:
     """`train`, while this process holds the lock of `directory`."""
     place = bucket.home(directory)  # of checkpoints; the other files are uploaded from `directory`
@@ -198,6 +197,7 @@ def train_locked(
     reporter.start(config_hash(config), changes)
     if jax.process_index() == 0:
         workdir.write_config(directory, config)
+        presets.write(directory, preset)
     with (
         stop_requests.during_steps(),
         reporter.watching(),

@@ -1,5 +1,6 @@
 """What the command refuses, in one line, before any work is done."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -8,8 +9,9 @@ from bert_jax import train as train_module
 from bert_jax.common import command_line
 from bert_jax.common.errors import UserError
 from bert_jax.config import load_config as load_config_file
+from bert_jax.run.preset import Preset
 from tests import commands
-from tests.runs import ROOT, command
+from tests.runs import ROOT, command, tiny
 
 
 @pytest.fixture
@@ -68,6 +70,26 @@ def test_settings_that_cannot_work_are_refused_before_any_work(field, value, mes
     with pytest.raises(UserError, match=message):
         train_module.train(config, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_that_is_not_there_leaves_nothing_behind(tmp_path):
+    config = tiny("text:/nowhere/*.txt")
+    with pytest.raises(UserError, match=r"no file matches '/nowhere/\*\.txt'"):
+        train_module.train(config, tmp_path / "run", preset=Preset("bert:tiny", config))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_config_leaves_the_run_as_it_was(corpus, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+
+    def files():
+        return {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+
+    before, config = files(), tiny(corpus, seed=1)
+    with pytest.raises(UserError, match="holds a run with another config: seed was 0 and is now 1"):
+        train_module.train(config, workdir, preset=Preset("bert:tiny", config))
+    assert files() == before
 
 
 def test_one_of_several_tasks_does_not_train_by_itself(tmp_path, monkeypatch):

@@ -56,7 +56,8 @@ LOCK = "lock"
 def lock(workdir: Path) -> Iterator[None]:
     """Keep other runs out of `workdir` during the block.
 
-    Of several processes of one run, the first one holds the lock.
+    Of several processes of one run, the first one holds the lock. A directory that is made for it
+    is removed again if the block leaves nothing in it.
 
     Raises:
       UserError: a live process of another run holds it; nothing in `workdir` was touched.
@@ -64,13 +65,19 @@ def lock(workdir: Path) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
+    is_new = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     refusal = (
         f"--workdir={home(workdir)} is in use by another run: wait until that ends, stop it, or "
         "give this one another --workdir"
     )
-    with exclusive(home(workdir) / LOCK, refusal):
-        yield
+    try:
+        with exclusive(home(workdir) / LOCK, refusal):
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # there is something in it
+                workdir.rmdir()
 
 
 def token_order(
