@@ -22,12 +22,37 @@ class Tracker(Protocol):
         """Send what is left."""
 
 
-class _Client:
-    """A tracker whose Python client has the functions of wandb."""
+class _Wandb:
+    """https://docs.wandb.ai; its own steps may not go back, as those of a run do after a spike."""
 
-    def __init__(self, module: Any, **options: Any):
-        self._module = module
-        module.init(project="bert_jax", resume="allow", **options)
+    def __init__(self, workdir: Path, config: Mapping[str, Any]):
+        # The id makes a run that continues the same one there; it must not hold a slash.
+        name = _name(workdir)
+        self._run = _client("wandb").init(
+            project="bert_jax",
+            id=name.replace("/", "-"),
+            name=name,
+            resume="allow",
+            config=dict(config),
+            dir=str(workdir),
+        )
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log({**figures, "step": step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Trackio:
+    """https://huggingface.co/docs/trackio."""
+
+    def __init__(self, workdir: Path, config: Mapping[str, Any]):
+        self._module = _client("trackio")
+        self._module.init(
+            project="bert_jax", name=_name(workdir), resume="allow", config=dict(config)
+        )
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._module.log(dict(figures), step=step)
@@ -36,20 +61,9 @@ class _Client:
         self._module.finish()
 
 
-def _wandb(workdir: Path, config: Mapping[str, Any]) -> Tracker:
-    # The id makes a run that continues the same one there; it must not hold a slash.
-    name = _name(workdir)
-    options = {"id": name.replace("/", "-"), "name": name, "dir": str(workdir)}
-    return _Client(_client("wandb"), config=dict(config), **options)
-
-
-def _trackio(workdir: Path, config: Mapping[str, Any]) -> Tracker:
-    return _Client(_client("trackio"), config=dict(config), name=_name(workdir))
-
-
 TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
-    "wandb": _wandb,
-    "trackio": _trackio,
+    "wandb": _Wandb,
+    "trackio": _Trackio,
 }
 
 
