@@ -32,7 +32,7 @@ from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.parameter_rules import check_rules
 from bert_jax.training.preemption import EXIT_STATUS, StopRequests
 from bert_jax.training.settings import TrainingSettings
-from bert_jax.training.step import compile_steps
+from bert_jax.training.step import Steps, compile_steps
 
 
 def finetune(config: ConfigDict, directory: str | Path) -> None:
@@ -74,8 +74,9 @@ def finetune(config: ConfigDict, directory: str | Path) -> None:
 
         # --- The score of the majority class, then the seeds, then the result.
         baseline = run.baseline()
+        compiled = compile_tasks(run)
         results = [
-            train_seed(run, start, settings.seed + index, stop_requests)
+            train_seed(run, compiled, start, settings.seed + index, stop_requests)
             for index in range(settings.seeds)
         ]
         finetune_finish.finish(run, baseline, results)
@@ -124,8 +125,41 @@ def _parts(value: Any) -> list[Any]:
     return [" ".join(map(str, value))] if isinstance(value, list) else [value]
 
 
+def compile_tasks(run: Finetuning) -> list[Steps]:
+    """The steps of each task, on one state; all seeds share them.
+
+    Raises:
+      UserError: a regex of the config matches no parameter.
+    """
+    settings = run.settings
+    optimizer = settings.optimizer_settings(run.total_steps, run.model)
+    factors = rate_factors(
+        run.model,
+        head=(settings.head_learning_rate or settings.learning_rate) / settings.learning_rate,
+        layer_decay=settings.layer_decay,
+        freeze=settings.freeze,
+    )
+    optimizer = dataclasses.replace(optimizer, rates=factors or optimizer.rates)
+    compiled = [
+        compile_steps(
+            TrainingSettings(settings.seed, task.task, optimizer, settings.mesh),
+            run.model,
+            run.mesh,
+        )
+        for task in run.tasks
+    ]
+    check_freeze(settings.freeze, compiled[0].abstract_state.params)
+    given = () if factors else optimizer.rates
+    check_rules("optimizer.rates", given, compiled[0].abstract_state.params)
+    return compiled
+
+
 def train_seed(
-    run: Finetuning, start: Start, seed: int, stop_requests: StopRequests
+    run: Finetuning,
+    compiled: list[Steps],
+    start: Start,
+    seed: int,
+    stop_requests: StopRequests,
 ) -> dict[str, Any]:
     """Train one seed to its end, or read what it ended with: `seeds/<seed>/result.json`."""
     settings, directory = run.settings, run.directory / finetuned.SEEDS / str(seed)
@@ -135,23 +169,7 @@ def train_seed(
     directory.mkdir(parents=True, exist_ok=True)
 
     # --- The compiled steps: one for each task, on one state.
-    optimizer = settings.optimizer_settings(run.total_steps, run.model)
-    factors = rate_factors(
-        run.model,
-        head=(settings.head_learning_rate or settings.learning_rate) / settings.learning_rate,
-        layer_decay=settings.layer_decay,
-        freeze=settings.freeze,
-    )
-    optimizer = dataclasses.replace(optimizer, rates=factors or optimizer.rates)
-    steps = [
-        compile_steps(
-            TrainingSettings(seed, task.task, optimizer, settings.mesh), run.model, run.mesh
-        )
-        for task in run.tasks
-    ]
-    check_freeze(settings.freeze, steps[0].abstract_state.params)
-    given = () if factors else optimizer.rates
-    check_rules("optimizer.rates", given, steps[0].abstract_state.params)
+    steps = [of_task.with_seed(seed) for of_task in compiled]
 
     # --- The state: the newest checkpoint, or the pretrained encoder with new heads.
     saved.set_aside_damaged(directory / finetuned.CHECKPOINTS)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
 from bert_jax import model as model_lib
 from bert_jax.model import Batch, ModelConfig, Params, Totals
@@ -29,6 +30,7 @@ from bert_jax.training.parameter_rules import assign
 from bert_jax.training.settings import TrainingSettings
 
 TotalsByName = dict[str, Totals]
+KeyData = UInt32[np.ndarray, "words"]
 SKIPPED = "skipped_updates"
 
 
@@ -55,34 +57,35 @@ class StepFigures(NamedTuple):
     scalars: dict[str, Float[Array, ""]]
 
 
-def stream_key(seed: int, name: str) -> PRNGKeyArray:
-    """The PRNG key for one purpose, such as dropout."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+def key_data(seed: int, name: str) -> KeyData:
+    """The PRNG key for one purpose, such as dropout, as an argument of compiled functions."""
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return np.asarray(jax.random.key_data(key))
 
 
 class Update:
-    """The compiled update of a batch, with the frozen parameters of the objective filled in."""
+    """The compiled update of a batch, with the seed and the frozen parameters filled in."""
 
-    def __init__(self, jitted: jax.stages.Wrapped, frozen: Frozen, shardings: Any):
-        """`jitted`: a function of the state, the batch and the frozen parameters."""
-        self._jitted, self._frozen, self._shardings = jitted, frozen, shardings
+    def __init__(self, jitted: jax.stages.Wrapped, key: KeyData, frozen: Frozen, shardings: Any):
+        """`jitted`: a function of the state, the batch, the key of dropout and the frozen."""
+        self._jitted, self._key, self._frozen, self._shardings = jitted, key, frozen, shardings
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepFigures]:
         """The next state, and figures of the batch; the given state is overwritten."""
-        return self._jitted(state, batch, self._placed)
+        return self._jitted(state, batch, self._key, self._placed)
 
     def trace(self, state: Any, batch: Any) -> Any:
         """As `jax.jit(...).trace`, for arrays or their shapes."""
-        return self._jitted.trace(state, batch, self._frozen.abstract(self._shardings))
+        return self._jitted.trace(state, batch, self._key, self._frozen.abstract(self._shardings))
 
     def lower(self, state: Any, batch: Any) -> Any:
         """As `jax.jit(...).lower`, for arrays or their shapes."""
-        return self._jitted.lower(state, batch, self._frozen.abstract(self._shardings))
+        return self._jitted.lower(state, batch, self._key, self._frozen.abstract(self._shardings))
 
     def compile(self, state: Any, batch: Any) -> "CompiledUpdate":
         """The update for one shape of batch."""
         program = self.lower(state, batch).compile()
-        return CompiledUpdate(program, self._placed)
+        return CompiledUpdate(program, self._key, self._placed)
 
     @functools.cached_property
     def _placed(self) -> Params:
@@ -96,19 +99,20 @@ class CompiledUpdate:
       program: with its text, its memory and its cost.
     """
 
-    def __init__(self, program: jax.stages.Compiled, frozen: Params):
-        """`program`: of the state, the batch and the frozen parameters."""
-        self.program, self._frozen = program, frozen
+    def __init__(self, program: jax.stages.Compiled, key: KeyData, frozen: Params):
+        """`program`: of the state, the batch, the key of dropout and the frozen parameters."""
+        self.program, self._key, self._frozen = program, key, frozen
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepFigures]:
         """The next state, and figures of the batch; the given state is overwritten."""
-        return self.program(state, batch, self._frozen)
+        return self.program(state, batch, self._key, self._frozen)
 
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
     """The compiled functions of a run on a mesh."""
 
+    with_seed: Callable[[int], "Steps"]  # those of a run with another seed: nothing new to compile
     init: Callable[[], TrainState]  # the state before the first step, a function of the seed
     init_from: Callable[[Params], TrainState]  # the same with given parameters
     train: Update
@@ -129,11 +133,11 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
     def init_from(params: Params) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.update.init(params))
 
-    def init() -> TrainState:
-        key = stream_key(settings.seed, "parameters")
+    def init(key: UInt32[Array, "words"]) -> TrainState:
+        key = jax.random.wrap_key_data(key)
         return init_from(model_lib.initialize(model, key, objective.build))
 
-    shapes = jax.eval_shape(init)
+    shapes = jax.eval_shape(init, key_data(settings.seed, "parameters"))
     of_params = sharding.parameter_shardings(mesh, shapes.params)
     of_opt_state = sharding.optimizer_shardings(shapes.opt_state, shapes.params, of_params)
     replicated = jax.NamedSharding(mesh, sharding.P())
@@ -183,8 +187,10 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
         )
         return jax.lax.scan(add, zeros, jnp.arange(micro_batches))[0]
 
-    def train(state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, StepFigures]:
-        key = jax.random.fold_in(stream_key(settings.seed, "dropout"), state.step)
+    def train(
+        state: TrainState, batch: Batch, key: UInt32[Array, "words"], frozen: Params
+    ) -> tuple[TrainState, StepFigures]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
         gradient, found = gradients(state.params, frozen, batch, key)
         gradient = jax.lax.with_sharding_constraint(gradient, of_params)
         with jax.named_scope("optimizer"):
@@ -205,26 +211,35 @@ def compile_steps(settings: TrainingSettings, model: ModelConfig, mesh: Mesh) ->
     def evaluate(params: Params, batch: Batch) -> TotalsByName:
         return totals(objective, params, batch, None)
 
-    return Steps(
-        init=jax.jit(init, out_shardings=of_state),
-        init_from=jax.jit(init_from, in_shardings=(of_params,), out_shardings=of_state),
-        train=Update(
-            jax.jit(
-                train,
-                in_shardings=(of_state, of_rows, of_frozen),
-                out_shardings=(of_state, replicated),
-                donate_argnums=0,
-            ),
-            objective.frozen,
-            of_frozen,
-        ),
-        evaluate=jax.jit(evaluate, in_shardings=(of_params, of_rows), out_shardings=replicated),
-        abstract_state=jax.tree.map(
-            lambda leaf, spread: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread),
-            shapes,
-            of_state,
-        ),
+    # The keys are arguments, as constants would make another program of each seed.
+    compiled_init = jax.jit(init, in_shardings=replicated, out_shardings=of_state)
+    compiled_init_from = jax.jit(init_from, in_shardings=(of_params,), out_shardings=of_state)
+    compiled_train = jax.jit(
+        train,
+        in_shardings=(of_state, of_rows, replicated, of_frozen),
+        out_shardings=(of_state, replicated),
+        donate_argnums=0,
     )
+    compiled_evaluate = jax.jit(
+        evaluate, in_shardings=(of_params, of_rows), out_shardings=replicated
+    )
+    abstract_state = jax.tree.map(
+        lambda leaf, spread: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread),
+        shapes,
+        of_state,
+    )
+
+    def with_seed(seed: int) -> Steps:
+        return Steps(
+            with_seed=with_seed,
+            init=functools.partial(compiled_init, key_data(seed, "parameters")),
+            init_from=compiled_init_from,
+            train=Update(compiled_train, key_data(seed, "dropout"), objective.frozen, of_frozen),
+            evaluate=compiled_evaluate,
+            abstract_state=abstract_state,
+        )
+
+    return with_seed(settings.seed)
 
 
 def _if_finite(is_finite: Array, new: Any, old: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from bert_jax import model as model_lib
-from bert_jax.config import default_config, parse
+from bert_jax.config import changed, default_config, parse
 from bert_jax.model import ModelConfig
 from bert_jax.training import sharding
 from bert_jax.training.step import SKIPPED, compile_steps, split_rows
@@ -301,6 +301,34 @@ def test_two_runs_are_equal_to_the_bit():
     one, other = run(config, batches()), run(config, batches())
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_runs_with_other_seeds_share_the_compiled_functions():
+    config = fast_config()
+    config.model.dropout = 0.1
+    mesh, steps = compiled(config)
+    batch = sharding.place_batch(mesh, batches(1)[0], BATCH)
+    steps.train(steps.init(), batch)
+
+    compilations = []
+
+    def count(event, *_, **__):
+        if "backend_compile" in event:
+            compilations.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        other = steps.with_seed(3)
+        found = other.train(other.init(), batch)
+        assert not compilations
+        _, of_seed = compiled(changed(config, {"seed": 3}))
+        expected = of_seed.train(of_seed.init(), batch)
+        assert compilations  # the listener hears of them
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    (_, figures), (_, of_first) = found, steps.train(steps.init(), batch)
+    assert figures.totals["mlm"].loss != of_first.totals["mlm"].loss
 
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
