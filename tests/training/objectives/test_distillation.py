@@ -125,7 +125,7 @@ def test_the_gradient_is_that_of_the_student_alone():
     ids=str,
 )
 def test_mesh_and_micro_batches_do_not_change_the_run(fields, monkeypatch):
-    monkeypatch.setattr("bert_jax.model.distillation.CPU_BLOCK_BYTES", 4 * VOCAB * 3)
+    monkeypatch.setattr("bert_jax.model.cross_entropy.CPU_BLOCK_BYTES", 4 * VOCAB * 3)
     for one, other in zip(trained(range(2), **fields)[1], trained(range(2))[1], strict=True):
         for name in one:
             np.testing.assert_allclose(one[name].loss, other[name].loss, rtol=2e-5)
