@@ -6,8 +6,8 @@ Trains, one after another and each in a process of its own, with the same corpus
 width, rows and held-out masks:
 
 * `peer`: `transformers`' BertForMaskedLM, AdamW with linear warm-up and decay, in the type and
-  mode (compiled or not) that is fastest here; the learning rate is the best of `--rates` after a
-  sixth of the time each, unless --peer_rate gives it
+  mode (compiled or not) that is fastest here; the learning rate is the best of `--rates` after
+  `--search_minutes` each, unless --peer_rate gives it
 * `classic`: BERT's recipe in our code, at the peer's learning rate, for as many steps as the peer
 * `recipe`: `--recipe`, once for each of `--recipe_minutes`: a schedule is laid over the whole of a
   run, so the shortest run that ends with an accuracy shows the time to it
@@ -189,7 +189,7 @@ def main() -> None:
         Path(FLAGS.arm_file).write_text("\n".join(lines) + "\n")
         return
     seconds = 60 * FLAGS.minutes
-    rate = FLAGS.peer_rate or best_rate(seconds / 6)
+    rate = FLAGS.peer_rate or best_rate(60 * FLAGS.search_minutes or seconds / 6)
     curves = {"peer": run("peer", "peer", rate, seconds)}
     curves["classic"] = run("classic", "classic", rate, seconds, curves["peer"][-1].step)
     for minutes in map(float, FLAGS.recipe_minutes or [FLAGS.minutes]):
@@ -284,6 +284,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("recipe", "configs/quickstart.py", "Our config")
     flags.DEFINE_list("recipe_minutes", [], "Training times of its runs; empty: --minutes")
     flags.DEFINE_list("rates", ["3e-4", "1e-3", "2e-3", "4e-3"], "Learning rates of the peer")
+    flags.DEFINE_float("search_minutes", 0.0, "Training time of each rate; 0: a sixth of --minutes")
     flags.DEFINE_float("peer_rate", 0.0, "The peer's learning rate; 0: search it")
     flags.DEFINE_string("dtype", "auto", "Compute dtype of the classic recipe in our code")
     flags.DEFINE_enum("clock", "wall", ["wall", "cpu"], "Which seconds count")
