@@ -3,12 +3,13 @@
     python -m benchmarks.speedrun --store=DIR --minutes=30 --out=runs/speedrun
 
 Trains, one after another and each in a process of its own, with the same corpus, tokenizer, layers,
-width, rows and held-out masks:
+width and held-out masks:
 
 * `peer`: `transformers`' BertForMaskedLM, AdamW with linear warm-up and decay, in the type and
   mode (compiled or not) that is fastest here; the learning rate is the best of `--rates` after
-  `--search_minutes` each, unless --peer_rate gives it
-* `classic`: BERT's recipe in our code, at the peer's learning rate, for as many steps as the peer
+  `--search_minutes` each, and the batch then the better of the track's and half of it, unless
+  --peer_rate and --peer_rows give them
+* `classic`: BERT's recipe in our code, at the peer's rate and batch, for as many steps as the peer
 * `recipe`: `--recipe`, once for each of `--recipe_minutes`: a schedule is laid over the whole of a
   run, so the shortest run that ends with an accuracy shows the time to it
 
@@ -57,15 +58,16 @@ TARGETS = (0.2, 0.3, 0.4)
 ARMS = ("peer", "classic", "recipe")
 
 
-def config_of(arm: str) -> ConfigDict:
-    """The config of an arm; the peer has that of `classic`."""
+def config_of(arm: str, rows: int = 0) -> ConfigDict:
+    """The config of an arm; the peer has that of `classic`. `rows` 0: the config's own batch."""
     size = TRACKS[FLAGS.track]
+    rows = rows or named(FLAGS.recipe).global_batch_size
     fields = {
         "seed": FLAGS.seed,
-        "global_batch_size": size["rows"],
+        "global_batch_size": rows,
         "stream.sequence_length": LENGTH,
         "stream.phases": (),
-        "eval_batches": FLAGS.eval_batches,
+        "eval_batches": -(-FLAGS.eval_rows // rows),
         "log_every": 10,
         "model.num_hidden_layers": size["layers"],
         "model.hidden_size": size["width"],
@@ -92,17 +94,17 @@ def seconds_of(point: Point) -> float:
 
 def laid_out(config: ConfigDict, store: TokenStore, seconds: float) -> ConfigDict:
     """The config with as many steps as the time allows."""
-    fields = {"total_steps": TIMED, "eval_every": float(TIMED), "eval_batches": 1}
+    fields = {"budget": "", "total_steps": TIMED, "eval_every": float(TIMED), "eval_batches": 1}
     *_, last = learn(changed(config, fields), store)
     each = seconds_of(last) / (TIMED - 1)
     total = max(TIMED, int(seconds / each))
     return changed(config, {"total_steps": total, "eval_every": 1 / EVALUATIONS})
 
 
-def train(arm: str, rate: float, seconds: float, steps: int) -> Iterator[Point]:
-    """The curve of an arm; `steps` 0: as many as `seconds` allow; `rate` 0: the config's."""
+def train(arm: str, rate: float, rows: int, seconds: float, steps: int) -> Iterator[Point]:
+    """The curve of an arm; 0 steps: as many as `seconds` allow; rate and rows 0: the config's."""
     store = TokenStore.open(Path(FLAGS.store))
-    config = config_of(arm)
+    config = config_of(arm, rows)
     if rate:
         config.learning_rate = rate
     if arm != "peer":
@@ -133,7 +135,7 @@ def peer_curve(
             settings.objective,
             LENGTH,
             rows,
-            most=FLAGS.eval_batches if name == "mlm" else (FLAGS.eval_batches + 1) // 2,
+            most=config.eval_batches if name == "mlm" else (config.eval_batches + 1) // 2,
             replacements=kind,
         )
         for name, kind in kinds.items()
@@ -143,7 +145,10 @@ def peer_curve(
         for name, each in evaluations.items()
     }
     first = [stream.batch(step) for step in range(TIMED)]
-    dtype, is_compiled = fastest(model, first)
+    known = Path(FLAGS.out) / "fastest.json"
+    if not known.exists():
+        known.write_text(json.dumps(fastest(model, first)))
+    dtype, is_compiled = json.loads(known.read_text())
     if not steps:
         trial = Peer(model, rate, dtype, is_compiled=is_compiled)
         *_, last = train_peer(trial, model, iter(first), {}, TIMED, TIMED)
@@ -154,7 +159,7 @@ def peer_curve(
     return train_peer(peer, model, batches, held_out, steps, every)
 
 
-def run(arm: str, name: str, rate: float, seconds: float, steps: int = 0) -> list[Point]:
+def run(arm: str, name: str, rate: float, rows: int, seconds: float, steps: int = 0) -> list[Point]:
     """The curve of an arm in a process of its own; read, if it is there already."""
     path = Path(FLAGS.out) / f"{name}.jsonl"
     if not path.exists():
@@ -163,6 +168,7 @@ def run(arm: str, name: str, rate: float, seconds: float, steps: int = 0) -> lis
             arguments = [
                 f"--arm={arm}",
                 f"--arm_rate={rate}",
+                f"--arm_rows={rows}",
                 f"--arm_seconds={seconds}",
                 f"--arm_steps={steps}",
                 f"--arm_file={unfinished}",
@@ -184,17 +190,17 @@ def main() -> None:
     out = Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     if FLAGS.arm:
-        curve = train(FLAGS.arm, FLAGS.arm_rate, FLAGS.arm_seconds, FLAGS.arm_steps)
+        curve = train(FLAGS.arm, FLAGS.arm_rate, FLAGS.arm_rows, FLAGS.arm_seconds, FLAGS.arm_steps)
         lines = [json.dumps(dataclasses.asdict(point)) for point in curve]
         Path(FLAGS.arm_file).write_text("\n".join(lines) + "\n")
         return
     seconds = 60 * FLAGS.minutes
-    rate = FLAGS.peer_rate or best_rate(60 * FLAGS.search_minutes or seconds / 6)
-    curves = {"peer": run("peer", "peer", rate, seconds)}
-    curves["classic"] = run("classic", "classic", rate, seconds, curves["peer"][-1].step)
+    rate, rows = best_peer(60 * FLAGS.search_minutes or seconds / 6)
+    curves = {"peer": run("peer", "peer", rate, rows, seconds)}
+    curves["classic"] = run("classic", "classic", rate, rows, seconds, curves["peer"][-1].step)
     for minutes in map(float, FLAGS.recipe_minutes or [FLAGS.minutes]):
         name = f"recipe, {minutes:g} min"
-        curves[name] = run("recipe", f"recipe-{minutes:g}", 0.0, 60 * minutes)
+        curves[name] = run("recipe", f"recipe-{minutes:g}", 0.0, 0, 60 * minutes)
     (out / "curves.jsonl").write_text(
         "".join(
             json.dumps({"arm": arm} | dataclasses.asdict(point)) + "\n"
@@ -203,17 +209,25 @@ def main() -> None:
         )
     )
     draw(curves, out / "curves.svg")
-    (out / "table.md").write_text(table(curves, rate) + "\n")
-    print(table(curves, rate))
+    peer = f"learning rate {rate:g}, batches of {rows} rows"
+    (out / "table.md").write_text(table(curves, peer) + "\n")
+    print(table(curves, peer))
 
 
-def best_rate(seconds: float) -> float:
-    """The peer's learning rate with the best held-out accuracy after a short run."""
-    found = {
-        rate: run("peer", f"peer-{rate:g}", rate, seconds)[-1].held_out["mlm_accuracy"]
-        for rate in map(float, FLAGS.rates)
-    }
-    return max(found, key=lambda rate: found[rate])
+def best_peer(seconds: float) -> tuple[float, int]:
+    """The peer's learning rate, and then its batch, with the best accuracy after a short run."""
+
+    def accuracy(rate: float, rows: int) -> float:
+        points = run("peer", f"peer-{rate:g}-{rows}", rate, rows, seconds)
+        return points[-1].held_out["mlm_accuracy"]
+
+    whole = TRACKS[FLAGS.track]["rows"]
+    first = FLAGS.peer_rows or whole
+    rates = [FLAGS.peer_rate] if FLAGS.peer_rate else list(map(float, FLAGS.rates))
+    rate = rates[0] if len(rates) == 1 else max(rates, key=lambda rate: accuracy(rate, first))
+    if FLAGS.peer_rows:
+        return rate, FLAGS.peer_rows
+    return rate, max((whole, whole // 2), key=lambda rows: accuracy(rate, rows))
 
 
 def time_to(points: Sequence[Point], accuracy: float) -> float | None:
@@ -228,14 +242,14 @@ def time_to(points: Sequence[Point], accuracy: float) -> float | None:
     return None
 
 
-def table(curves: dict[str, Sequence[Point]], rate: float) -> str:
+def table(curves: dict[str, Sequence[Point]], peer: str) -> str:
     """Final figures, the times to each target, and their ratio to the peer's."""
     best = max(p.held_out["mlm_accuracy"] for p in curves["peer"] if p.held_out)
     targets = [*TARGETS, best]
     names = [*(f"to {target:.0%}" for target in TARGETS), f"to the peer's best, {best:.3f}"]
     lines = [
         f"{machine()}, load {machine_load()}, {versions(('jax', 'torch', 'transformers'))}; "
-        f"{FLAGS.clock} seconds; the peer's learning rate is {rate:g}",
+        f"{FLAGS.clock} seconds; the peer has {peer}",
         "",
         f"| arm | steps | Mtokens | seconds | 80/10/10 | [MASK] only | {' | '.join(names)} |",
         f"|---|{'---|' * (5 + len(names))}",
@@ -243,9 +257,9 @@ def table(curves: dict[str, Sequence[Point]], rate: float) -> str:
     of_peer = [time_to(curves["peer"], target) for target in targets]
     for arm, points in curves.items():
         last, cells = points[-1], []
-        for target, peer in zip(targets, of_peer, strict=True):
+        for target, theirs in zip(targets, of_peer, strict=True):
             seconds = time_to(points, target)
-            ratio = f" ({peer / seconds:.1f} x)" if seconds and peer else ""
+            ratio = f" ({theirs / seconds:.1f} x)" if seconds and theirs else ""
             cells.append("not reached" if seconds is None else f"{seconds:.0f} s{ratio}")
         lines.append(
             f"| {arm} | {last.step} | {last.tokens:.2f} | {seconds_of(last):.0f} | "
@@ -286,13 +300,15 @@ if __name__ == "__main__":
     flags.DEFINE_list("rates", ["3e-4", "1e-3", "2e-3", "4e-3"], "Learning rates of the peer")
     flags.DEFINE_float("search_minutes", 0.0, "Training time of each rate; 0: a sixth of --minutes")
     flags.DEFINE_float("peer_rate", 0.0, "The peer's learning rate; 0: search it")
+    flags.DEFINE_integer("peer_rows", 0, "The peer's batch; 0: search it")
     flags.DEFINE_string("dtype", "auto", "Compute dtype of the classic recipe in our code")
     flags.DEFINE_enum("clock", "wall", ["wall", "cpu"], "Which seconds count")
-    flags.DEFINE_integer("eval_batches", 50, "Held-out batches")
+    flags.DEFINE_integer("eval_rows", 1600, "Held-out rows")
     flags.DEFINE_integer("seed", 0, "Of our arms")
     flags.DEFINE_string("out", "runs/speedrun", "Directory for curves and table")
     flags.DEFINE_enum("arm", "", ["", *ARMS], "Train this arm alone (the script calls itself)")
     flags.DEFINE_float("arm_rate", 0.0, "With --arm: the learning rate")
+    flags.DEFINE_integer("arm_rows", 0, "With --arm: rows of a batch; 0: of the config")
     flags.DEFINE_float("arm_seconds", 0.0, "With --arm: the training time")
     flags.DEFINE_integer("arm_steps", 0, "With --arm: the steps, instead of the time")
     flags.DEFINE_string("arm_file", "", "With --arm: file for the curve")
