@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from bert_jax.config import parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.performance import flops
-from bert_jax.run import distilling, initial, metrics
+from bert_jax.run import distilling, metrics
 from bert_jax.stream import pipeline
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.training import sharding
@@ -66,7 +66,7 @@ def learn(config: ConfigDict, store: TokenStore) -> Iterator[Point]:
         rows,
         settings.eval_batches,
     )
-    state = initial.random_state(config, compiled[models[0]], store)
+    state = compiled[models[0]].init()
     tokens = work = seconds = cpu_seconds = 0.0
     for phase, model in zip(phases, models, strict=True):
         steps = compiled[model]

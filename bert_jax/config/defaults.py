@@ -39,8 +39,6 @@ def default_config() -> ConfigDict:
     # What is taken from it: params | optimizer (the parameters and the optimizer's moments; both
     # begin at step 0) | all (the step too: the run branches off there)
     config.init_state = "params"
-    # Of random parameters: the head's bias begins at the log of each token's share of the corpus
-    config.unigram_bias = False
     config.log_every = 20
     config.eval_every = 500.0
     config.eval_batches = 100  # at most, of held-out examples, evenly spread over the split

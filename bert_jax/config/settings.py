@@ -151,11 +151,6 @@ def parse(config: ConfigDict, teacher: Teacher | None = None) -> RunSettings:
     for name in COUNTS_OR_NONE:
         if config[name] < 0:
             raise UserError(f"config.{name} is {config[name]}: set it to 0 (none) or more")
-    if config.unigram_bias and config.model.head == "adaptive":
-        raise UserError(
-            "config.unigram_bias is True, and config.model.head='adaptive' has no bias for each "
-            "token: set it to False, or choose another head"
-        )
     config = _with_length(config)
     objective = parse_objective(config)
     distillation = DistillationSettings(**config.distillation.to_dict())

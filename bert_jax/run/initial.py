@@ -111,7 +111,7 @@ def first_state(
       UserError: the checkpoint of `config.init_from` does not fit the run.
     """
     if not config.init_from:
-        return random_state(config, steps, store)
+        return steps.init()
     source = Source(*split_step(config.init_from))
     console.say(f"It begins with {source} (config.init_state={config.init_state}).")
     if source.is_folder:
@@ -130,21 +130,6 @@ def first_state(
         return state
     zero = jax.device_put(np.int32(0), steps.abstract_state.step.sharding)
     return TrainState(zero, state.params, restart_schedules(state.opt_state))
-
-
-def random_state(config: ConfigDict, steps: Steps, store: TokenStore) -> TrainState:
-    """The state of a run that begins with no other's, a function of the seed.
-
-    With `config.unigram_bias` the head's bias is the log of each token's share of the corpus: what
-    training would learn first, for some dozens of steps, at the loss's plateau there.
-    """
-    state = steps.init()
-    if config.unigram_bias:
-        shares = (store.token_counts + 1) / (store.token_counts + 1).sum()
-        head = state.params["mlm_head"]
-        bias = np.log(shares).astype(np.float32)
-        head["bias"] = jax.device_put(bias, head["bias"].sharding)
-    return state
 
 
 def _expect_same_tokenizer(source: Source, store: TokenStore) -> None:

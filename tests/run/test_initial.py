@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from bert_jax.common.errors import UserError
-from bert_jax.corpus.store import TokenStore
-from bert_jax.run.health import entropy
 from bert_jax.run.workdir import load_run
 from tests.runs import assert_same_bytes, records, tiny, train, whole_state
 
@@ -20,24 +18,6 @@ def kept(finished):
         "corpus.directory": str(finished.workdir / "corpus"),
         "init_from": str(finished.workdir),
     }
-
-
-def test_a_run_begins_at_the_entropy_of_its_words(corpus, finished, tmp_path):
-    """With a learning rate of 0, all stays as it begins."""
-    store = TokenStore.open(finished.workdir / "corpus")
-    fields = {"learning_rate": 0.0, "total_steps": 5, "warmup_steps": 0, "unigram_bias": True}
-    config = tiny(corpus, **{"corpus.directory": str(store.directory)}, **fields)
-    train(config, tmp_path / "run")
-    bias = load_run(tmp_path / "run").params["mlm_head"]["bias"]
-    counts = store.token_counts
-    np.testing.assert_allclose(np.exp(bias), (counts + 1) / (counts + 1).sum(), rtol=1e-5)
-    found = [each for each in records(tmp_path / "run") if each["split"] == "heldout"]
-    (loss,) = {record["mlm_loss"] for record in found}
-    assert abs(loss - entropy(counts)) < 0.3 < np.log(store.vocabulary.size) - loss
-
-    config.model.head = "adaptive"
-    with pytest.raises(UserError, match=r"config\.unigram_bias is True, and .*head='adaptive'"):
-        train(config, tmp_path / "other")
 
 
 @pytest.mark.slow
