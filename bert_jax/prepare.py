@@ -19,7 +19,7 @@ from bert_jax.corpus.report import FLOOR_REMARK
 from bert_jax.corpus.store import REPORT, SPLITS, TokenStore
 
 FLAGS = flags.FLAGS
-MOST_EPOCHS = 40  # more of the same text teach little (https://arxiv.org/abs/2305.16264)
+MOST_EPOCHS = 40  # more of the same text teach little: docs/own-text.md
 
 
 def main() -> None:
