@@ -226,6 +226,7 @@ def train_seed(
                 raise SystemExit(EXIT_STATUS)
     writer.close()
     checkpoints.wait()
+    stop_requests.end_if_stopped()
 
     # --- The best checkpoint, its thresholds, its figures.
     state = checkpoints.restore(history.best_step, steps[0].abstract_state)

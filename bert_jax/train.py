@@ -70,6 +70,8 @@ def train(
     """
     # --- Check everything that can be checked before any work is done.
     directory = Path(directory)
+    if preset:
+        budget.expect_used(config, preset.config)
     agreement.expect_equal_processes(config)
     config = continuation.as_begun(directory, config)
     initial.resolve(config)
@@ -239,6 +241,7 @@ def train_locked(
                     raise SystemExit(EXIT_STATUS)
     reporter.close()
     checkpoints.close()
+    stop_requests.end_if_stopped()
     if config.budget:
         console.say(budget.took(config.budget, clock.seconds()))
 

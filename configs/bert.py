@@ -11,7 +11,8 @@ Recipe:    1,000,000 steps of 256 sequences, 128 tokens long for the first 90 % 
            0.01; dropout 0.1; 15 % of the tokens masked, 10 % of the pairs shortened.
 Hardware:  the paper: 4 days on 16 TPU v2 chips (base), on 64 (large). Hours on other hardware and
            held-out figures of this code: not measured.
-           Shorter runs: set total_steps and warmup_steps; phases are given as shares of the run.
+           Shorter runs: set total_steps, or total_steps=0 and a budget; warm-up, phases,
+           evaluations and checkpoints are shares of the run.
 """
 
 from ml_collections import ConfigDict
@@ -37,12 +38,12 @@ def get_config(arg: str = "base") -> ConfigDict:
         raise UserError(f"--config=configs/bert.py:{size}: choose a size of {', '.join(SIZES)}")
     config = default_config()
     config.total_steps = 1_000_000
-    config.warmup_steps = 10_000
+    config.warmup_steps = 0.01
     config.global_batch_size = 256
     config.learning_rate = 1e-4
     config.log_every = 100
-    config.eval_every = 10_000
-    config.checkpoint_every = 5_000
+    config.eval_every = 0.01
+    config.checkpoint_every = 0.005
 
     config.tokenizer.vocab_size = 30_522
     config.tokenizer.lowercase = True

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from bert_jax.common import console, processes
 from bert_jax.common.errors import UserError
@@ -37,6 +38,20 @@ class Evaluation(NamedTuple):
 
     seconds: float
     compiling: float
+
+
+def expect_used(config: ConfigDict, preset: ConfigDict) -> None:
+    """Check that a budget which was given beside a config file is not without effect.
+
+    Raises:
+      UserError: the steps of the file count, and not it.
+    """
+    is_given = config.budget and config.budget != preset.budget
+    if is_given and preset.total_steps and config.total_steps == preset.total_steps:
+        raise UserError(
+            f"config.budget={config.budget} is without effect, since config.total_steps is "
+            f"{config.total_steps}: add --config.total_steps=0"
+        )
 
 
 def measured_steps(

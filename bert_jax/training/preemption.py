@@ -63,6 +63,16 @@ class StopRequests:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._received is not None
 
+    def end_if_stopped(self) -> None:
+        """End the only process if a signal came during the last step; all of it is saved.
+
+        Raises:
+          SystemExit: with the status that asks to be started again.
+        """
+        if self._received is not None and not jax.distributed.is_initialized():
+            console.say(f"{self._received.name}: stopped; the same command finishes the run.")
+            raise SystemExit(EXIT_STATUS)
+
     def _receive(self, number: int, frame: types.FrameType | None) -> None:
         del frame
         name = signal.Signals(number).name

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from bert_jax.common.errors import UserError
+from bert_jax.config import named
 from bert_jax.run import budget
 from tests.runs import assert_same_bytes, records, tiny, train, whole_state
 
@@ -63,3 +64,11 @@ def test_a_budget_that_says_nothing_is_refused(timed, tmp_path, fields, message)
     config.update(fields)
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
+
+
+def test_a_budget_that_the_steps_of_the_config_file_outdo_is_refused():
+    preset = named("configs/bert.py:tiny")
+    with pytest.raises(UserError, match=r"budget=60s is without effect, .* is 1000000: add"):
+        budget.expect_used(named("configs/bert.py:tiny", budget="60s"), preset)
+    for fields in ({"total_steps": 0}, {"total_steps": 500}):  # the second one says what it means
+        budget.expect_used(named("configs/bert.py:tiny", budget="60s", **fields), preset)

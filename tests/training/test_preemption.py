@@ -51,7 +51,9 @@ def test_a_signal_saves_and_the_run_continues_to_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_signal_at_the_last_step_lets_the_run_finish(corpus, tmp_path, monkeypatch):
+def test_a_signal_at_the_last_step_stops_and_the_same_command_finishes(
+    corpus, tmp_path, monkeypatch
+):
     report = Reporter.train
 
     def train_and_signal(self, step, phase, figures):
@@ -60,6 +62,11 @@ def test_a_signal_at_the_last_step_lets_the_run_finish(corpus, tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Reporter, "train", train_and_signal)
+    with pytest.raises(SystemExit) as stopped:
+        train(tiny(corpus), tmp_path)
+    assert stopped.value.code == EXIT_STATUS
+    assert load_run(tmp_path).step == 20
+    assert not finish.is_finished(tmp_path, 20)
     train(tiny(corpus), tmp_path)
     assert finish.is_finished(tmp_path, 20)
 

@@ -60,7 +60,7 @@ class Record:
         """
         if column not in self.values:
             raise UserError(
-                f"{self.where} has no {column!r} (config.data.{field}): there are "
+                f"{self.where} has no {column!r}: set config.data.{field} to one of "
                 f"{', '.join(map(str, self.values))}"
             )
         return self.values[column]
