@@ -242,7 +242,7 @@ def test_an_existing_sentencepiece_model_is_used_as_it_is(source, tmp_path):
             "set it to 0.*, or add documents, or set config.stream.objective=packed",
         ),
         (TEXTS, {"corpus_heldout_fraction": 1.0}, "leaves no document .* in the train split"),
-        (TEXTS, {"tokenizer_vocab_size": 9000}, "vocab_size=9000: .*; set it well below"),
+        (TEXTS, {"tokenizer_vocab_size": 9000}, "vocab_size=9000: .*; lower it, best to well"),
     ],
 )
 def test_what_cannot_work_is_refused_and_mended_by_a_second_try(
