@@ -16,11 +16,13 @@ from absl import flags
 from bert_jax.common import command_line, console
 from bert_jax.common.atomic import finished_file
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.readers.text import CONVERT
 from bert_jax.inference.embed import POOLINGS
 from bert_jax.run import pretrained
 
 FLAGS = flags.FLAGS
 SUFFIXES = (".npy", ".parquet")
+TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".pq")  # their lines are not texts
 
 
 def define_flags() -> None:
@@ -39,6 +41,11 @@ def main() -> None:
     source, out = Path(FLAGS.input), Path(FLAGS.out)
     if not source.is_file():
         raise UserError(f"--input={source} is missing: there is no such file")
+    if source.suffix.lower() in TABLES:
+        raise UserError(
+            f"--input={source} is no plain text, and each line of the file is embedded as it is: "
+            "write the texts alone to a .txt file, one a line"
+        )
     if out.suffix not in SUFFIXES:
         raise UserError(f"--out={out}: end it in {' or '.join(SUFFIXES)}")
     if not out.parent.is_dir():
@@ -68,7 +75,7 @@ def _lines(path: Path) -> Iterator[str]:
             for line in file:
                 yield line.rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"--input={path} is not UTF-8: save it as UTF-8") from error
+        raise UserError(f"--input={path} is not UTF-8 text: {CONVERT}") from error
 
 
 def _write_npy(

@@ -51,7 +51,7 @@ def predictions(directory: Path, path: str, name: str = "") -> Iterator[dict[str
     """The predictions for the examples of a file, in order.
 
     Raises:
-      UserError: the model or the file cannot be used.
+      UserError: the model or the file cannot be used, or the file holds no example.
     """
     model = finetuned.load(directory, name)
     mesh = sharding.make_mesh(MeshSettings())
@@ -75,6 +75,8 @@ def predictions(directory: Path, path: str, name: str = "") -> Iterator[dict[str
             yield {"id": finetuned.name_of_example(record, number)} | prediction
             number += 1
         cut += rows.cut
+    if not number:
+        raise UserError(f"--input={path} holds no example: name a file with examples")
     if cut:
         console.say(f"Note: {model.task.cut_note(cut, number, path)}")
 

@@ -15,14 +15,17 @@ from bert_jax.common import command_line
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.audit import pair_warnings
 from bert_jax.corpus.build import build_store
+from bert_jax.corpus.report import FLOOR_REMARK
 from bert_jax.corpus.store import REPORT, SPLITS, TokenStore
 
 FLAGS = flags.FLAGS
+MOST_EPOCHS = 40  # more of the same text teach little: docs/own-text.md
 
 
 def main() -> None:
     """Print what is in the config's token store, built if it does not exist, and a verdict."""
-    settings = parse(command_line.config())
+    config = command_line.config()
+    settings = parse(config)
     directory = settings.store_directory(command_line.workdir())
     if FLAGS.verify:
         print(verified(TokenStore.open(directory)))
@@ -34,34 +37,40 @@ def main() -> None:
         engine = beam.engine([f"--runner={FLAGS.runner}", *FLAGS.beam_option])
     store = build_store(settings.corpus, directory, settings.objective.needs, engine)
     print(summary(store))
-    print(verdict(store, settings))
+    print(verdict(store, settings, config.total_steps))
 
 
-def verdict(store: TokenStore, settings: RunSettings) -> str:
-    """What training on the store will cost, and what should be changed before."""
+def verdict(store: TokenStore, settings: RunSettings, steps: int) -> str:
+    """What training on the store will cost, and what should be changed before.
+
+    Args:
+      store: the store.
+      settings: of the config.
+      steps: the config's `total_steps`; 0: the run is given in time.
+    """
     tokens = store.manifest["splits"]["train"]["tokens"]
-    lines = [f"  cost     {tokens:,} tokens an epoch; {_epochs(tokens, settings)}"]
+    seen = sum(
+        (phase.stop - phase.start) * phase.global_batch_size * phase.sequence_length
+        for phase in settings.stream.phases
+    )
+    epochs = seen / max(tokens, 1)
+    cost = "as many of them as fit in config.budget"
+    if steps:
+        cost = f"the recipe's {steps:,} steps see {seen:,} tokens, {epochs:.1f} epochs"
+    lines = [f"  cost     {tokens:,} tokens an epoch; {cost}"]
     report = store.directory / REPORT
     facts = json.loads(report.read_text()) if report.is_file() else {}
     found = facts.get("warnings", []) + pair_warnings(store.manifest, settings.objective.needs)
     warnings = list(dict.fromkeys(found))
+    if steps and epochs > MOST_EPOCHS:
+        fewer = max(1, int(steps * MOST_EPOCHS / epochs))
+        warnings.append(
+            f"{epochs:,.0f} epochs of the same text: more than about {MOST_EPOCHS} teach little; "
+            f"config.total_steps={fewer} is {MOST_EPOCHS} epochs"
+        )
     lines += [f"  warning  {text}" for text in warnings]
     ready = "ready to train" if not warnings else "see the warnings, then train"
     return "\n".join([*lines, f"  verdict  {ready}"])
-
-
-def _epochs(tokens: int, settings: RunSettings) -> str:
-    if not settings.total_steps:
-        return "as many of them as fit in config.budget"
-    phases = settings.stream.phases
-    seen = sum(
-        (phase.stop - phase.start) * phase.global_batch_size * phase.sequence_length
-        for phase in phases
-    )
-    return (
-        f"the recipe's {settings.total_steps:,} steps see {seen:,} tokens, "
-        f"{seen / max(tokens, 1):.1f} epochs"
-    )
 
 
 def summary(store: TokenStore) -> str:
@@ -75,6 +84,8 @@ def summary(store: TokenStore) -> str:
             f"{counts['tokens']:,} tokens; {counts['characters'] / text_tokens:.2f} characters a "
             f"token, {counts['unknown'] / text_tokens:.3%} unknown"
         )
+    if store.manifest["heldout"]["start"] is not None:
+        lines[-1] += f" {FLOOR_REMARK}"
     removed = (f"{n:,} {cause.replace('_', ' ')}" for cause, n in store.manifest["removed"].items())
     lines.append(f"  removed  {', '.join(removed)}")
     return "\n".join([*lines, f"  audit    {store.directory / 'report.html'}"])

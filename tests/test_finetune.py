@@ -95,6 +95,15 @@ def test_predictions_for_new_data_are_those_of_the_run(classified, data, tmp_pat
         assert ours["probabilities"] == pytest.approx(line["probabilities"], abs=1e-5)
 
 
+def test_an_input_without_examples_is_refused_and_leaves_no_file(classified, tmp_path):
+    (tmp_path / "empty.tsv").write_text("sentence\n")
+    with pytest.raises(UserError, match=r"--input=.*empty\.tsv holds no example"):
+        predict.write(
+            tmp_path / "out.jsonl", predict.predictions(classified, str(tmp_path / "empty.tsv"))
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.tsv"]
+
+
 def test_another_config_is_refused_before_anything_is_written(config, classified):
     changed = config.copy_and_resolve_references()
     changed.learning_rate = 1.0

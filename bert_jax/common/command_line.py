@@ -31,6 +31,14 @@ _KINDS = {
     config_files.RUNS: ("stream", "python -m bert_jax.train"),
     config_files.FINETUNINGS: ("task", "python -m bert_jax.finetune"),
 }
+
+# What Python says of a value of another type, and what to write instead.
+_TYPES = {
+    r"invalid literal for int\(\)": "write a whole number, in digits (8000)",
+    "could not convert string to float": "write a number (0.5, 1e-4)",
+    r"\('Non-boolean argument": "write True or False",
+}
+
 _folder = config_files.RUNS  # of the configs that this command takes
 
 
@@ -208,6 +216,9 @@ def _flag_problem(error: flags.Error) -> str:
     text = str(error).strip().splitlines()[-1].removeprefix("flag ")
     if missing := re.search(r"Flag (--\w+) must have a value other than None", text):
         return f"{missing[1]} is missing"
+    for said, fix in _TYPES.items():
+        if wrong := re.match(rf"(--.*?): {said}", text):
+            return f"{wrong[1]}: {fix}"
     if isinstance(error, flags.UnrecognizedFlagError):
         return f"there is no flag --{error.flagname}; a config field is --config.FIELD=VALUE"
     return text

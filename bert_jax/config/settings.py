@@ -15,7 +15,9 @@ from bert_jax.common.bucket import home
 from bert_jax.common.errors import UserError
 from bert_jax.common.lengths import interval, seconds
 from bert_jax.corpus import settings as corpus_settings
+from bert_jax.corpus import sources
 from bert_jax.model import ModelConfig
+from bert_jax.stream.mixture import expect_sources
 from bert_jax.stream.phases import Phase, parse_phases
 from bert_jax.stream.settings import StreamSettings
 from bert_jax.training.objectives import Objective, parse_objective
@@ -157,6 +159,10 @@ def parse(config: ConfigDict, teacher: Teacher | None = None) -> RunSettings:
     if teacher:
         objective = Distillation(objective, distillation, teacher)
     mesh = MeshSettings(**config.mesh.to_dict())
+    corpus, phases = corpus_settings.from_config(config), parse_phases(config)
+    for phase in phases:
+        if phase.weights:
+            expect_sources(phase, [source.name for source in sources.parse(corpus.source)])
     training = TrainingSettings(config.seed, objective, parse_optimizer(config), mesh)
     return RunSettings(
         total_steps=config.total_steps,
@@ -167,9 +173,9 @@ def parse(config: ConfigDict, teacher: Teacher | None = None) -> RunSettings:
         distillation=distillation,
         teacher=teacher,
         tracker=config.tracker,
-        corpus=corpus_settings.from_config(config),
+        corpus=corpus,
         corpus_directory=Path(config.corpus.directory) if config.corpus.directory else None,
-        stream=StreamSettings(config.seed, objective, parse_phases(config)),
+        stream=StreamSettings(config.seed, objective, phases),
         model=config.model.to_dict(),
         training=training,
         probe=_parse_probe(config.probe),

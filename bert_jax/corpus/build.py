@@ -17,7 +17,7 @@ from bert_jax.corpus.filters.heldout import HeldOut
 from bert_jax.corpus.filters.selection import Selection, expect_enough, select
 from bert_jax.corpus.progress import progress
 from bert_jax.corpus.report import read_repeated, warn, write_report
-from bert_jax.corpus.scratch import building, commit, scratch_of
+from bert_jax.corpus.scratch import building, commit, refusals_named, scratch_of
 from bert_jax.corpus.settings import Needs, Settings
 from bert_jax.corpus.sources import Bundle, list_bundles
 from bert_jax.corpus.store import (
@@ -73,7 +73,7 @@ def build_store(
             flush=True,
         )
         scratch = scratch_of(directory, settings, bundles)
-        with Workers(settings.workers) as workers:
+        with refusals_named(scratch), Workers(settings.workers) as workers:
             manifest = _build(scratch, bundles, settings, needs, workers, engine or workers.run)
         commit(scratch, directory, manifest)
     return TokenStore.open(directory)

@@ -20,6 +20,8 @@ from bert_jax.corpus.tokenizers.base import SPACE
 from bert_jax.corpus.workers import Workers
 
 SOURCES_SHOWN = 30
+# Where more is held out than the config says.
+FLOOR_REMARK = "(more than heldout_fraction: the corpus is small)"
 SPLIT_COUNTS = ("documents", "sentences", "tokens", "characters")
 
 
@@ -125,7 +127,7 @@ def _figures(facts: dict[str, Any]) -> list[list[str | int]]:
 
 
 def _heldout(facts: dict[str, Any]) -> str:
-    why = " (more than heldout_fraction: the corpus is small)" if facts["heldout_has_floor"] else ""
+    why = f" {FLOOR_REMARK}" if facts["heldout_has_floor"] else ""
     return f"{facts['heldout_share']:.2%}{why}"
 
 

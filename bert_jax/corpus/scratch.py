@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,24 @@ def scratch_of(directory: Path, settings: Settings, bundles: Sequence[Bundle]) -
         shutil.rmtree(unfinished, ignore_errors=True)
     (scratch / "work").mkdir(exist_ok=True)
     return scratch
+
+
+@contextlib.contextmanager
+def refusals_named(scratch: Path) -> Iterator[None]:
+    """If a build is refused in the block: says what stays of it, or removes what is of no use."""
+    try:
+        yield
+    except UserError:
+        if any((scratch / "work").iterdir()):
+            print(
+                f"note: {scratch} keeps the parts that are finished; the next build of this store "
+                "goes on from them if it has the same settings and files, else it removes them",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            shutil.rmtree(scratch)
+        raise
 
 
 def commit(scratch: Path, directory: Path, manifest: dict[str, Any]) -> None:

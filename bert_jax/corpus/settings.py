@@ -93,10 +93,12 @@ class Needs:
     """What a run's objective requires of a token store.
 
     Attributes:
+      objective: its name in the config, for messages.
       documents: least number in each split.
       sentences: least number in a document that gives an example.
     """
 
+    objective: str = "packed"
     documents: int = 1
     sentences: int = 1
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple, TypeVar
 
@@ -101,18 +101,31 @@ def mixtures(
     return tuple(result)
 
 
+def expect_sources(phase: Phase, sources: Collection[str]) -> None:
+    """Raise if a weight of the phase is that of none of the sources.
+
+    Raises:
+      UserError: names those that there are.
+    """
+    for name, _ in phase.weights:
+        if name not in sources:
+            raise UserError(
+                f"{_where(phase)}: the corpus has no source {name!r}; it has {', '.join(sources)}"
+            )
+
+
+def _where(phase: Phase) -> str:
+    text = ", ".join(f"{name}={float(weight):g}" for name, weight in phase.weights)
+    return f"the weights {text!r} of phase {phase.index} (config.stream.weights)"
+
+
 def _weights(phase: Phase, sizes: Mapping[str, int]) -> tuple[int, ...]:
     if not phase.weights:
         excess = max(0, sum(sizes.values()).bit_length() - _LARGEST_SUM.bit_length() + 1)
         return tuple(-(-size >> excess) for size in sizes.values())
-    weights = dict(phase.weights)
-    text = ", ".join(f"{name}={float(weight):g}" for name, weight in weights.items())
-    where = f"the weights {text!r} of phase {phase.index} (config.stream.weights)"
+    expect_sources(phase, sizes)
+    weights, where = dict(phase.weights), _where(phase)
     for name, weight in weights.items():
-        if name not in sizes:
-            raise UserError(
-                f"{where}: the corpus has no source {name!r}; it has {', '.join(sizes)}"
-            )
         if weight and not sizes[name]:
             raise UserError(
                 f"{where}: the source {name!r} has no example for rows of "

@@ -22,7 +22,10 @@ CONFIG = f"--config={ROOT}/configs/bert.py:tiny"
     [
         ("--config.sed=3", "no field 'sed': did you mean 'seed'"),
         ("--config.model.hiden_size=3", "no field 'hiden_size': did you mean 'hidden_size'"),
-        ("--config.total_steps=many", "config.total_steps=many"),
+        ("--config.total_steps=many", "config.total_steps=many: write a whole number, in digits"),
+        ("--config.stream.phases[0].sequence_length=8k", "_length=8k: write a whole number"),
+        ("--config.corpus.heldout_fraction=1%", "heldout_fraction=1%: write a number"),
+        ("--config.corpus.deduplicate=maybe", "deduplicate=maybe: write True or False"),
         ("--config=nowhere.py", "nowhere.py does not exist; for this command there are bert, "),
         ("--wrkdir=x", "no flag --wrkdir; a config field is --config.FIELD=VALUE"),
         ("extra", "'extra' is not a flag"),

@@ -2,6 +2,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -230,25 +231,49 @@ def test_an_existing_sentencepiece_model_is_used_as_it_is(source, tmp_path):
 @pytest.mark.parametrize(
     ("texts", "fields", "message"),
     [
-        (TEXTS[:1], {}, "holds 1 different documents"),
-        ([TEXTS[0], TEXTS[0]], {}, "holds 1 different documents"),
+        (TEXTS[:1], {}, "holds 1 document, .*documents=blank_line a document ends at a blank line"),
+        ([TEXTS[0], TEXTS[0]], {}, "holds 1 document, duplicates left out, and two are the least"),
+        (TEXTS[:9], {"corpus_documents": "file"}, "=file each file is a document; if a document"),
         (TEXTS, {"corpus_heldout_fraction": 0.0}, "leaves no document .* in the heldout split"),
         (
             TEXTS[:9],
             {"stream_objective": "nsp", "corpus_heldout_fraction": 0.001},
-            "leaves 1 document of .* in the heldout split, config.stream.objective needs 2; raise",
+            "leaves 1 document of .* in the heldout split, and .*objective=nsp needs 2: "
+            "set it to 0.*, or add documents, or set config.stream.objective=packed",
         ),
         (TEXTS, {"corpus_heldout_fraction": 1.0}, "leaves no document .* in the train split"),
-        (TEXTS, {"tokenizer_vocab_size": 9000}, "too small for config.tokenizer.vocab_size=9000"),
+        (TEXTS, {"tokenizer_vocab_size": 9000}, "vocab_size=9000: .*; lower it, best to well"),
     ],
 )
-def test_what_cannot_work_is_refused_and_mended_by_a_second_try(tmp_path, texts, fields, message):
+def test_what_cannot_work_is_refused_and_mended_by_a_second_try(
+    tmp_path, texts, fields, message, capsys
+):
     source = f"text:{write_text(tmp_path / 'a.txt', texts)}"
     with pytest.raises(UserError, match=message):
         build_store(tiny_config(source, **fields), tmp_path / "store")
     assert not (tmp_path / "store").exists()
+    assert f"note: {tmp_path}/store.partial keeps the parts" in capsys.readouterr().err
     write_text(tmp_path / "a.txt", TEXTS)
     build_store(tiny_config(source), tmp_path / "store")
+
+
+def test_the_fraction_that_a_refusal_names_is_enough(tmp_path):
+    config = tiny_config(
+        f"text:{write_text(tmp_path / 'a.txt', TEXTS[:9])}", stream_objective="nsp"
+    )
+    config.corpus.heldout_fraction, config.tokenizer.vocab_size = 0.001, 100
+    with pytest.raises(UserError) as refused:
+        build_store(config, tmp_path / "store")
+    config.corpus.heldout_fraction = float(re.search(r"set it to ([\d.]+)", str(refused.value))[1])
+    store = build_store(config, tmp_path / "store")
+    assert store.split("heldout").num_documents == 2
+
+
+def test_a_refused_build_with_no_part_finished_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"bad \xff")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        build_store(tiny_config(f"text:{tmp_path}/a.txt"), tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_errors_of_workers_reach_the_user(source, tmp_path):

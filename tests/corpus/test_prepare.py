@@ -1,10 +1,13 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
+from bert_jax.config import load_config, parse
 from bert_jax.corpus.store import TokenStore
-from tests.corpus.corpora import contents, documents, write_text
+from bert_jax.prepare import summary, verdict
+from tests.corpus.corpora import build_store, contents, documents, tiny_config, write_text
 
 CONFIG = """
 from bert_jax.config import default_config
@@ -44,12 +47,32 @@ def test_the_command_makes_the_store_prints_what_is_in_it_and_opens_it_again(tmp
     epochs = 1000 * 32 * 128 / tokens  # the default config
     assert f"{tokens:,} tokens an epoch; the recipe's 1,000 steps see 4,096,000" in first.stdout
     assert f"tokens, {epochs:.1f} epochs" in first.stdout
-    assert first.stdout.strip().endswith("verdict  ready to train")
+    steps = int(1000 * 40 / epochs)
+    assert f"{epochs:,.0f} epochs of the same text: more than about 40 teach" in first.stdout
+    assert f"; config.total_steps={steps} is 40 epochs" in first.stdout
+    assert first.stdout.strip().endswith("verdict  see the warnings, then train")
     made = f"making the token store {tmp_path}/run/corpus from text:{tmp_path}/*.txt (0.1 MB)"
     assert first.stderr.startswith(made)
+    assert "heldout_fraction: the corpus" not in first.stdout
     again = prepare(tmp_path, source)
     assert again.stdout == first.stdout
     assert again.stderr == ""
+    config = load_config(f"{tmp_path}/config.py")
+    config.total_steps, config.warmup_steps = steps, 0
+    assert verdict(store, parse(config), steps).endswith("verdict  ready to train")
+    in_time = verdict(store, parse(config), 0)
+    assert "as many of them as fit in config.budget\n  verdict  ready to train" in in_time
+
+
+def test_a_held_out_split_larger_than_the_config_says_is_explained(tmp_path):
+    config = tiny_config(f"text:{write_text(tmp_path / 'a.txt', documents(60))}")
+    config.corpus.heldout_fraction = 0.001
+    (line,) = [
+        line
+        for line in summary(build_store(config, tmp_path / "store")).splitlines()
+        if "heldout  " in line
+    ]
+    assert line.endswith("unknown (more than heldout_fraction: the corpus is small)")
 
 
 def test_a_store_is_verified(tmp_path):
@@ -87,5 +110,5 @@ def test_what_the_user_can_fix_is_one_line(tmp_path):
     result = prepare(tmp_path, "--config.corpus.source=text:nowhere/*.txt")
     assert result.returncode == 1
     assert result.stderr.strip().splitlines() == [
-        "error: config.corpus.source: no file matches 'nowhere/*.txt'"
+        f"error: config.corpus.source: no file matches 'nowhere/*.txt' in {os.getcwd()}"
     ]

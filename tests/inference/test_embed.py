@@ -68,9 +68,10 @@ def test_vectors_are_those_of_transformers(folder):
     [
         (["--input=no.txt", "--out=x.npy"], "--input=no.txt is missing"),
         (["--input={here}", "--out=x.csv"], "--out=x.csv: end it in .npy or .parquet"),
+        (["--input={folder}/config.json", "--out=x.npy"], "config.json is no plain text, and each"),
         (["--input={here}", "--out=no/x.npy"], "there is no directory no"),
     ],
 )
 def test_bad_input_ends_in_one_line(folder, args, message):
-    flags = [arg.format(here=__file__) for arg in args]
+    flags = [arg.format(here=__file__, folder=folder) for arg in args]
     assert message in commands.run(*EMBED, f"--workdir={folder}", *flags).error()

@@ -20,4 +20,5 @@ def config() -> ConfigDict:
     config.total_steps = 50
     config.global_batch_size = 8
     config.stream.sequence_length = 32
+    config.corpus.source = "a=text:a + b=text:b + c=text:c + d=text:d + lonely=text:l"
     return config

@@ -128,6 +128,12 @@ def test_batch_size_warms_up(config):
         ("phases", ({"mask_rate": None},), r"phases\[0\]\.mask_rate=None is not a number"),
         ("phases", ({"weights": 3},), r"phases\[0\]\.weights=3 is not a dict or a text"),
         ("phases", ({"weights": "a=1"}, {"weights": "a"}), r"phases\[1\]\.weights='a'"),
+        (
+            "phases",
+            ({"until": 0.5}, {"weights": "a=1, x=2"}),
+            "x=2' of phase 1 .* no source 'x'; it",
+        ),
+        ("weights", "x=2", "has no source 'x'; it has a, b, c, d, lonely"),
         ("phases", (1.0,), r"phases\[0\]=1\.0 is not a dict of until"),
         ("phases", ("until",), r"phases\[0\]='until' is not a dict of until"),
     ],

@@ -11,6 +11,7 @@ is large enough without it.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Int64, UInt64
@@ -23,6 +24,12 @@ _HASHES = 1 << 64
 def heldout_below(fraction: float) -> int:
     """The hash below which the share `fraction` of all hashes lies."""
     return min(int(fraction * 2.0**64), _HASHES - 1)
+
+
+def fraction_for(hashes: UInt64[np.ndarray, "D"], documents: int) -> float:
+    """A `heldout_fraction` that holds out so many of the documents with these hashes, or more."""
+    greatest = np.sort(hashes)[documents - 1]
+    return math.ceil((int(greatest) + 1) / _HASHES * 1000) / 1000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,14 +17,23 @@ from bert_jax.corpus.filters.dedup import (
     in_share,
     most_repeated,
 )
-from bert_jax.corpus.filters.heldout import Chooser, HeldOut
+from bert_jax.corpus.filters.heldout import Chooser, HeldOut, fraction_for
 from bert_jax.corpus.filters.near_duplicates import near_duplicates
 from bert_jax.corpus.settings import Needs, Settings
-from bert_jax.corpus.sources import Bundle
+from bert_jax.corpus.sources import Bundle, parse
 from bert_jax.corpus.survey import DROPPED, Column, Survey, read_documents
 
 REPEATED_SHOWN = 10
 QUOTED = 200  # characters of a repeated paragraph
+
+# What a document is by `config.corpus.documents`, and what to do where there is only one.
+_DOCUMENTS = {
+    "blank_line": "a document ends at a blank line; if each line is one, set line; if each file is "
+    "one, set file",
+    "line": "each line is a document; if a document ends at a blank line, set blank_line",
+    "file": "each file is a document; if a document ends at a blank line, set blank_line; if each "
+    "line is one, set line",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,12 +135,14 @@ def select(
         characters += int(of_documents.sum())
         repeated_characters += int(lengths[paragraph_stays & ~first_paragraphs[index]].sum())
     if split.documents < 2:
-        raise UserError(
-            f"config.corpus.source={settings.source!r} holds {split.documents} different "
-            "documents, two are the least; config.corpus.documents says what ends one"
-        )
+        raise _too_few_documents(split.documents, settings)
     heldout, heldout_documents = split.choose()
-    expect_enough("heldout", heldout_documents, settings, needs)
+    advice = "raise it"
+    if 0 < heldout_documents < needs.documents <= split.documents // 2:
+        # The corpus is tiny: the floor gives two documents where there are more than ten.
+        hashes = np.concatenate([each[stay] for each, stay in zip(documents, stays, strict=True)])
+        advice = f"set it to {fraction_for(hashes, needs.documents)}"
+    expect_enough("heldout", heldout_documents, settings, needs, advice)
     expect_enough("train", split.documents - heldout_documents, settings, needs)
     return Selection(
         kept=kept,
@@ -150,20 +161,38 @@ def _sum_of_each(
     return np.add.reduceat(values, starts, dtype=np.int64) if len(counts) else np.zeros(0, np.int64)
 
 
-def expect_enough(split: str, documents: int, settings: Settings, needs: Needs) -> None:
-    """Raise if a split has too few documents.
+def _too_few_documents(count: int, settings: Settings) -> UserError:
+    held = f"{count} document" if count else "no document"
+    fix = "add documents"
+    texts = [source.name for source in parse(settings.source) if source.kind == "text"]
+    if texts:
+        border = settings.of(texts[0]).reading.documents
+        fix = f"with config.corpus.documents={border} {_DOCUMENTS[border]}"
+    return UserError(
+        f"config.corpus.source={settings.source!r} holds {held}, duplicates left out, and two are "
+        f"the least: {fix}"
+    )
+
+
+def expect_enough(
+    split: str, documents: int, settings: Settings, needs: Needs, advice: str = ""
+) -> None:
+    """Raise if a split has too few documents; `advice` is about the fraction that is held out.
 
     Raises:
       UserError: it has none, or fewer than the run needs.
     """
     if documents >= max(1, needs.documents):
         return
-    advice = "raise it" if split == "heldout" else "lower it"
+    advice = advice or ("raise it" if split == "heldout" else "lower it")
     count = f"{documents} document{'s' if documents > 1 else ''}" if documents else "no document"
-    needed = f", config.stream.objective needs {needs.documents}" if documents else ""
+    needed = other = ""
+    if documents:
+        needed = f", and config.stream.objective={needs.objective} needs {needs.documents}"
+        other = ", or set config.stream.objective=packed and config.model.next_sentence=False"
     raise UserError(
         f"config.corpus.heldout_fraction={settings.heldout_fraction} leaves {count} of "
-        f"{settings.source!r} in the {split} split{needed}; {advice}, or add documents"
+        f"{settings.source!r} in the {split} split{needed}: {advice}, or add documents{other}"
     )
 
 

@@ -43,7 +43,9 @@ def find_files(location: str) -> list[SourceFile]:
     if (more := len(listing.skipped) - _SKIPPED_SHOWN) > 0:
         skipped += f" and {more:,} more"
     if not listing.files and not skipped:
-        raise UserError(f"config.corpus.source: no file matches {location!r}")
+        is_absolute = is_remote(location) or os.path.isabs(os.path.expanduser(location))
+        where = "" if is_absolute else f" in {os.getcwd()}"
+        raise UserError(f"config.corpus.source: no file matches {location!r}{where}")
     if not listing.files:
         raise UserError(f"config.corpus.source: nothing to read at {location!r}: {skipped}")
     if skipped:

@@ -16,6 +16,9 @@ from bert_jax.corpus.readers.lines import BLANK_LINE, TEXT_LINE, with_line_feeds
 from bert_jax.corpus.readers.paths import shown
 from bert_jax.corpus.settings import Reading
 
+# What to do about text that is not UTF-8.
+CONVERT = "convert it (text files: iconv -f ENCODING -t UTF-8)"
+
 # What ends a document, and therefore where a file may be cut.
 _BORDERS = {"blank_line": BLANK_LINE, "line": TEXT_LINE, "file": None}
 
@@ -153,6 +156,6 @@ def not_utf8(name: str, offset: int, error: UnicodeDecodeError) -> UserError:
     byte = error.object[error.start]
     return UserError(
         f"{shown(name)} is not UTF-8 text: byte 0x{byte:02x} at offset {offset + error.start}; "
-        "convert it (text files: iconv -f ENCODING -t UTF-8), leave it out of "
-        "config.corpus.source, or choose config.corpus.invalid_utf8: replace or drop"
+        f"{CONVERT}, leave it out of config.corpus.source, or choose config.corpus.invalid_utf8: "
+        "replace or drop"
     )

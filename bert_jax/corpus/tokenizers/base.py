@@ -128,7 +128,8 @@ class VocabularyTooLargeError(UserError):
     def __init__(self, settings: TokenizerSettings, largest: int):
         super().__init__(
             f"the corpus is too small for config.tokenizer.vocab_size={settings.vocab_size}: its "
-            f"text gives at most {largest} tokens; lower it to that, or add text"
+            f"text gives at most {largest} tokens, many of them rare; lower it, best to well below "
+            "that, or add text"
         )
         self.largest = largest
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.readers import tfds
+from bert_jax.corpus.readers.text import CONVERT
 from bert_jax.tasks.data.columns import conll, conllu
 from bert_jax.tasks.data.records import DataSettings, Record
 from bert_jax.tasks.data.squad import squad
@@ -56,7 +57,7 @@ def stream(path: str, settings: DataSettings, field: str) -> Iterator[Record]:
     try:
         yield from FORMATS[format](file, settings)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8 text (byte {error.start}): convert it") from error
+        raise UserError(f"{name} is not UTF-8 text: {CONVERT}") from error
 
 
 def read(path: str, settings: DataSettings, field: str) -> list[Record]:

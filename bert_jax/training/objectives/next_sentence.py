@@ -8,5 +8,5 @@ class NextSentence(SentencePairs):
     """Half of the pairs have a second part from another document."""
 
     name = "nsp"
-    needs = Needs(documents=2, sentences=2)
+    needs = Needs("nsp", documents=2, sentences=2)
     label_texts = ("B follows A", "B is from another document")

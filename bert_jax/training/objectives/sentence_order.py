@@ -8,5 +8,5 @@ class SentenceOrder(SentencePairs):
     """Half of the pairs are swapped."""
 
     name = "sop"
-    needs = Needs(documents=1, sentences=2)
+    needs = Needs("sop", documents=1, sentences=2)
     label_texts = ("A and B in order", "A and B swapped")

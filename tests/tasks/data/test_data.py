@@ -112,3 +112,9 @@ def test_a_split_by_hash_does_not_depend_on_the_order(tmp_path):
 def test_what_cannot_be_read_says_where(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message):
         values(write(tmp_path, name, text))
+
+
+def test_text_that_is_not_utf8_is_refused_with_the_command_that_converts_it(tmp_path):
+    (tmp_path / "a.tsv").write_bytes("text\tlabel\nGrüße\t1\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.tsv is not UTF-8 text: .*iconv -f ENCODING -t UTF-8"):
+        values(str(tmp_path / "a.tsv"))
