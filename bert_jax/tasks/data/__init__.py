@@ -1,6 +1,7 @@
 """Labelled data: readers by format, and the splits of a task.
 
-To add a format, write a function of (path, DataSettings) that gives records, and register it here.
+To add a format, write a function of (path, DataSettings, labelled) that gives records, and register
+it here. `labelled`: whether labels must be there and right; they need not for predictions.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from bert_jax.tasks.data.records import DataSettings, Record
 from bert_jax.tasks.data.squad import squad
 from bert_jax.tasks.data.tables import csv, jsonl, parquet, tsv
 
-FORMATS: dict[str, Callable[[Path, DataSettings], Iterator[Record]]] = {
+FORMATS: dict[str, Callable[[Path, DataSettings, bool], Iterator[Record]]] = {
     "csv": csv,
     "tsv": tsv,
     "jsonl": jsonl,
@@ -55,7 +56,7 @@ def stream(path: str, settings: DataSettings, field: str) -> Iterator[Record]:
             f"{', '.join(FORMATS)}"
         )
     try:
-        yield from FORMATS[format](file, settings)
+        yield from FORMATS[format](file, settings, field != "input")
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8 text: {CONVERT}") from error
 
@@ -129,4 +130,4 @@ def _expect_distinct_ids(records: list[Record], path: str) -> None:
         seen[str(name)] = record.where
 
 
-__all__ = ["FORMATS", "DataSettings", "Record", "read", "splits", "stream"]
+__all__ = ["FORMATS", "TFDS", "DataSettings", "Record", "read", "splits", "stream"]
