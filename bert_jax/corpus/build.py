@@ -106,10 +106,11 @@ def _build(
         (bundle, work / f"survey-{index:05d}", samples[index], settings_of[index])
         for index, bundle in enumerate(bundles)
     ]
-    for call in calls:
-        if any(isinstance(part, StandardInput) for part in call[0].parts):
-            # This process alone has it: the engine finds the survey made, and its text kept.
-            survey(*call)
+    for bundle, directory, _, own in calls:
+        if any(isinstance(part, StandardInput) for part in bundle.parts):
+            # This process alone has it: the engine finds the survey made, and its text kept. Its
+            # size is unknown: it may give as much to the sample as all others together.
+            survey(bundle, directory, sum(samples), own)
     surveys = engine("reading", survey, calls, sizes)
 
     # 2. Decide what is stored: no duplicates, and which documents are held out.

@@ -49,7 +49,7 @@ def test_a_file_without_a_row_group_is_a_part_without_documents(tmp_path, path):
         pass
     parts = list_parts(str(tmp_path), READING)
     assert [len(list(part.documents())) for part in parts] == [41, 0]
-    config = tiny_config(f"parquet:{tmp_path}")
+    config = tiny_config(f"parquet:{tmp_path}/*.parquet")
     store = build_store(config, tmp_path / "store")
     assert build_store(config, tmp_path / "store").fingerprint == store.fingerprint
 
