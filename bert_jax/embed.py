@@ -8,6 +8,7 @@ Writes a vector for each line of a text file, in its order: `.npy`, an array [li
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,7 +78,9 @@ def main() -> None:
 def _modules(folder: Path) -> Modules:
     """What the flags say, and the folder where they say nothing."""
     names = [field.name for field in dataclasses.fields(Modules)]
-    given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    given: dict[str, Any] = {
+        name: FLAGS[name].value for name in names if FLAGS[name].value is not None
+    }
     modules = dataclasses.replace(read_modules(folder), **given)
     if not modules.pooling:
         raise UserError(
