@@ -215,19 +215,19 @@ def main() -> None:
 
 
 def best_peer(seconds: float) -> tuple[float, int]:
-    """The peer's learning rate, and then its batch, with the best accuracy after a short run."""
+    """The peer's learning rate, and then its batch, with the lowest loss after a short run."""
 
-    def accuracy(rate: float, rows: int) -> float:
+    def loss(rate: float, rows: int) -> float:
         points = run("peer", f"peer-{rate:g}-{rows}", rate, rows, seconds)
-        return points[-1].held_out["mlm_accuracy"]
+        return points[-1].held_out["mlm_loss"]
 
     whole = TRACKS[FLAGS.track]["rows"]
     first = FLAGS.peer_rows or whole
     rates = [FLAGS.peer_rate] if FLAGS.peer_rate else list(map(float, FLAGS.rates))
-    rate = rates[0] if len(rates) == 1 else max(rates, key=lambda rate: accuracy(rate, first))
+    rate = rates[0] if len(rates) == 1 else min(rates, key=lambda rate: loss(rate, first))
     if FLAGS.peer_rows:
         return rate, FLAGS.peer_rows
-    return rate, max((whole, whole // 2), key=lambda rows: accuracy(rate, rows))
+    return rate, min((whole, whole // 2), key=lambda rows: loss(rate, rows))
 
 
 def time_to(points: Sequence[Point], accuracy: float) -> float | None:
