@@ -10,8 +10,9 @@ width and held-out masks:
   `--search_minutes` each, and the batch then the better of the track's and half of it, unless
   --peer_rate and --peer_rows give them
 * `classic`: BERT's recipe in our code, at the peer's rate and batch, for as many steps as the peer
-* `recipe`: `--recipe`, once for each of `--recipe_minutes`: a schedule is laid over the whole of a
-  run, so the shortest run that ends with an accuracy shows the time to it
+* `recipe`: `--recipe` with the fields of `--set`, once for each of `--recipe_minutes`: a schedule
+  is laid over the whole of a run, so the shortest run that ends with an accuracy shows the time to
+  it
 
 Each arm's steps are timed first and its schedule laid over the time. Evaluation and compiling are
 not counted. Writes curves.jsonl, curves.svg and table.md: the time to 20, 30 and 40 %, to the
@@ -36,6 +37,7 @@ from absl import flags
 from matplotlib import pyplot as plt
 from ml_collections import ConfigDict
 
+from benchmarks.ablate import parse_fields
 from benchmarks.learning import Point, learn
 from bert_jax.common import command_line, memory
 from bert_jax.config import changed, named, parse
@@ -61,7 +63,8 @@ ARMS = ("peer", "classic", "recipe")
 def config_of(arm: str, rows: int = 0) -> ConfigDict:
     """The config of an arm; the peer has that of `classic`. `rows` 0: the config's own batch."""
     size = TRACKS[FLAGS.track]
-    rows = rows or named(FLAGS.recipe).global_batch_size
+    changes = parse_fields(FLAGS.set)
+    rows = rows or named(FLAGS.recipe, **changes).global_batch_size
     fields = {
         "seed": FLAGS.seed,
         "global_batch_size": rows,
@@ -75,7 +78,7 @@ def config_of(arm: str, rows: int = 0) -> ConfigDict:
     }
     if arm == "recipe":
         fields |= {"model.intermediate_size": 2 * size["width"], "warmup_steps": 0.1}
-        return named(FLAGS.recipe, **fields)
+        return named(FLAGS.recipe, **changes | fields)
     fields |= {
         "stream.objective": "packed",
         "model.next_sentence": False,
@@ -197,8 +200,11 @@ def main() -> None:
     seconds = 60 * FLAGS.minutes
     rate, rows = best_peer(60 * FLAGS.search_minutes or seconds / 6)
     curves = {"peer": run("peer", "peer", rate, rows, seconds)}
-    curves["classic"] = run("classic", "classic", rate, rows, seconds, curves["peer"][-1].step)
-    for minutes in map(float, FLAGS.recipe_minutes or [FLAGS.minutes]):
+    if "classic" in FLAGS.arms:
+        steps = curves["peer"][-1].step
+        curves["classic"] = run("classic", "classic", rate, rows, seconds, steps)
+    of_recipe = map(float, FLAGS.recipe_minutes or [FLAGS.minutes])
+    for minutes in of_recipe if "recipe" in FLAGS.arms else ():
         name = f"recipe, {minutes:g} min"
         curves[name] = run("recipe", f"recipe-{minutes:g}", 0.0, 0, 60 * minutes)
     (out / "curves.jsonl").write_text(
@@ -294,8 +300,10 @@ if __name__ == "__main__":
     flags.DEFINE_enum(
         "track", "cpu", list(TRACKS), "Size: 4 x 256 on rows of 32, or 12 x 768 of 256"
     )
+    flags.DEFINE_list("arms", ["classic", "recipe"], "Which are trained beside the peer")
     flags.DEFINE_float("minutes", 30.0, "Training time of each arm")
     flags.DEFINE_string("recipe", "configs/quickstart.py", "Our config")
+    flags.DEFINE_string("set", "", "Fields of it: `field=value, field=value`")
     flags.DEFINE_list("recipe_minutes", [], "Training times of its runs; empty: --minutes")
     flags.DEFINE_list("rates", ["3e-4", "1e-3", "2e-3", "4e-3"], "Learning rates of the peer")
     flags.DEFINE_float("search_minutes", 0.0, "Training time of each rate; 0: a sixth of --minutes")

@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.total_steps = 0
     config.budget = "5m"
     config.warmup_steps = 0.1
-    config.global_batch_size = 16
+    config.global_batch_size = 32
     config.learning_rate = 3e-3
     config.eval_every = 0.2
     config.checkpoint_every = 0.25
@@ -43,7 +43,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.num_hidden_layers = 4
     config.model.num_attention_heads = 2
     config.model.intermediate_size = 256
-    config.model.initializer_range = 0.04
     config.model.compute_dtype = "auto"
 
     optimizer = config.optimizer
