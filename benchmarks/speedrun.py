@@ -55,7 +55,7 @@ TRACKS = {
 }
 LENGTH = 128
 TIMED = 12  # steps of a trial run that the schedule is laid out by
-EVALUATIONS = 12
+EVALUATIONS = 8  # of a run; of those that search, one
 TARGETS = (0.2, 0.3, 0.4)
 ARMS = ("peer", "classic", "recipe")
 
@@ -101,7 +101,7 @@ def laid_out(config: ConfigDict, store: TokenStore, seconds: float) -> ConfigDic
     *_, last = learn(changed(config, fields), store)
     each = seconds_of(last) / (TIMED - 1)
     total = max(TIMED, int(seconds / each))
-    return changed(config, {"total_steps": total, "eval_every": 1 / EVALUATIONS})
+    return changed(config, {"total_steps": total, "eval_every": 1 / FLAGS.arm_evaluations})
 
 
 def train(arm: str, rate: float, rows: int, seconds: float, steps: int) -> Iterator[Point]:
@@ -112,7 +112,9 @@ def train(arm: str, rate: float, rows: int, seconds: float, steps: int) -> Itera
         config.learning_rate = rate
     if arm != "peer":
         if steps:
-            config = changed(config, {"total_steps": steps, "eval_every": 1 / EVALUATIONS})
+            config = changed(
+                config, {"total_steps": steps, "eval_every": 1 / FLAGS.arm_evaluations}
+            )
         else:
             config = laid_out(config, store, seconds)
         return learn(config, store)
@@ -158,11 +160,19 @@ def peer_curve(
         steps = max(TIMED, int(seconds / (seconds_of(last) / (TIMED - 1))))
     peer = Peer(model, rate, dtype, is_compiled=is_compiled)
     batches = (stream.batch(step) for step in itertools.count())
-    every = max(1, round(steps / EVALUATIONS))
+    every = -(-steps // FLAGS.arm_evaluations)
     return train_peer(peer, model, batches, held_out, steps, every)
 
 
-def run(arm: str, name: str, rate: float, rows: int, seconds: float, steps: int = 0) -> list[Point]:
+def run(
+    arm: str,
+    name: str,
+    rate: float,
+    rows: int,
+    seconds: float,
+    steps: int = 0,
+    evaluations: int = EVALUATIONS,
+) -> list[Point]:
     """The curve of an arm in a process of its own; read, if it is there already."""
     path = Path(FLAGS.out) / f"{name}.jsonl"
     if not path.exists():
@@ -174,6 +184,7 @@ def run(arm: str, name: str, rate: float, rows: int, seconds: float, steps: int 
                 f"--arm_rows={rows}",
                 f"--arm_seconds={seconds}",
                 f"--arm_steps={steps}",
+                f"--arm_evaluations={evaluations}",
                 f"--arm_file={unfinished}",
             ]
             command = [sys.executable, "-m", "benchmarks.speedrun", *sys.argv[1:], *arguments]
@@ -224,7 +235,7 @@ def best_peer(seconds: float) -> tuple[float, int]:
     """The peer's learning rate, and then its batch, with the lowest loss after a short run."""
 
     def loss(rate: float, rows: int) -> float:
-        points = run("peer", f"peer-{rate:g}-{rows}", rate, rows, seconds)
+        points = run("peer", f"peer-{rate:g}-{rows}", rate, rows, seconds, evaluations=1)
         return points[-1].held_out["mlm_loss"]
 
     whole = TRACKS[FLAGS.track]["rows"]
@@ -319,5 +330,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("arm_rows", 0, "With --arm: rows of a batch; 0: of the config")
     flags.DEFINE_float("arm_seconds", 0.0, "With --arm: the training time")
     flags.DEFINE_integer("arm_steps", 0, "With --arm: the steps, instead of the time")
+    flags.DEFINE_integer("arm_evaluations", EVALUATIONS, "With --arm: evaluations")
     flags.DEFINE_string("arm_file", "", "With --arm: file for the curve")
     command_line.run(main)
