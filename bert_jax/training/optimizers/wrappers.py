@@ -32,8 +32,8 @@ class AverageState(NamedTuple):
     Attributes:
       inner: of the optimizer.
       steps: of the run.
-      averaged: how many steps the mean is over; a float, so that it stays as it was together with the
-        mean if an update is not finite and therefore left out.
+      averaged: how many steps the mean is over; a float, so that it stays as it was together with
+        the mean if an update is not finite and therefore left out.
       mean: of no meaning while `averaged` is 0.
     """
 
