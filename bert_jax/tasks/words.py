@@ -8,7 +8,6 @@ import numpy as np
 
 from bert_jax.corpus.tokenizers.base import Tokenizer
 
-
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # of some bytes of a character, decoded
 
 
