@@ -19,7 +19,7 @@ from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel, flat_rows
 from bert_jax.tasks.labels import label_text
 from bert_jax.tasks.losses import smoothed_cross_entropy
-from bert_jax.tasks.rows import RowBuilder, Rows, row_windows, side_by_side
+from bert_jax.tasks.rows import RowBuilder, Rows, side_by_side
 from bert_jax.tasks.text import mean_of_windows
 
 
@@ -77,9 +77,8 @@ class MultipleChoice(Task):
                     f"{record.where} has {len(texts)} candidates, and the first example "
                     f"{self.count}: give all examples as many"
                 )
-            length, stride = self.settings.max_length, self.settings.stride
             candidates = [
-                row_windows(contexts[index], candidate, length, stride)
+                builder.windows(index, contexts[index], candidate, self.settings.stride)
                 for candidate in tokenizer.encode(texts)
             ]
             label = {"labels": self.gold(record)} if purpose != PREDICT else {}

@@ -145,6 +145,16 @@ class RowBuilder:
                 framed[2 + len(first) : -1] = values[len(first) :]
             self._of_token.setdefault(name, []).append(framed)
 
+    def windows(
+        self, example: int, first: np.ndarray, second: np.ndarray | None, stride: int
+    ) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """See `row_windows`; an example is cut where both texts of its pair are too long."""
+        rows = row_windows(first, second, self._max_length, stride)
+        a, b = rows[0]
+        if second is not None and b is not None and len(a) < len(first) and len(b) < len(second):
+            self._cut.add(example)
+        return rows
+
     def label(self, **values: object) -> None:
         """Values of the unit that was just completed."""
         for name, value in values.items():

@@ -13,7 +13,7 @@ from bert_jax.model import Batch
 from bert_jax.tasks.base import PREDICT, Task
 from bert_jax.tasks.data import Record
 from bert_jax.tasks.heads import ROW, Head, TaskModel
-from bert_jax.tasks.rows import RowBuilder, Rows, row_windows
+from bert_jax.tasks.rows import RowBuilder, Rows
 
 
 class TextTask(Task):
@@ -51,8 +51,7 @@ class TextTask(Task):
         builder = RowBuilder(tokenizer.vocabulary, self.settings.max_length)
         for index, record in enumerate(records):
             label = {"labels": self.label_of(record)} if purpose != PREDICT else {}
-            length, stride = self.settings.max_length, self.settings.stride
-            for row in row_windows(first[index], second[index], length, stride):
+            for row in builder.windows(index, first[index], second[index], self.settings.stride):
                 builder.add(index, *row)
                 builder.label(**label)
         return builder.build({"labels": self.label_type})

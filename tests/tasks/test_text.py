@@ -49,6 +49,8 @@ def test_texts_that_are_cut_are_counted_and_windows_cut_none(fields, tokenizer, 
     assert max(divided.lengths) <= 32
     found = mean_of_units(np.arange(len(divided), dtype=float)[:, None], divided, 2)
     assert found[:, 0].tolist() == [(len(divided) - 2) / 2, len(divided) - 1]
+    both = [{"text": LONG, "other": LONG}]
+    assert rows_of(tokenizer, both, max_length=32, stride=8, **fields)[1].cut == (fields == PAIR)
 
 
 def test_windows_of_several_texts_are_units_side_by_side(tokenizer):
