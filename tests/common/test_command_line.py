@@ -43,6 +43,10 @@ CONFIG = f"--config={ROOT}/configs/bert.py:tiny"
             "--workdir=s3://bucket/run",
             "--workdir=s3://bucket/run: give a path of a local or mounted",
         ),
+        (
+            "--compile_cache=gs://bucket/programs",
+            "--compile_cache=gs://bucket/programs: URLs are not supported here",
+        ),
     ],
 )
 def test_a_wrong_flag_ends_in_one_clear_line(flag, message, monkeypatch):
