@@ -106,7 +106,7 @@ def measured_steps(
 
 
 def steps_that_fit(
-    available: float, step_seconds: float, evaluation: Evaluation, eval_every: float
+    available: float, step_seconds: float, evaluation: Evaluation, eval_every: float | int
 ) -> int:
     """Steps for which there is time, with their evaluations and the one after the last step.
 

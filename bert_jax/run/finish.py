@@ -44,7 +44,8 @@ def finish(directory: Path) -> None:
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
 
     def write() -> None:
-        is_exported, warnings = False, []
+        is_exported = False
+        warnings: list[str] = []
         if reason := _why_not_exportable(run.model):
             console.say(f"\nNot exported: {reason}")
         else:

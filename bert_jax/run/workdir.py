@@ -129,8 +129,8 @@ def claim(
     if not steps:
         shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)
     if steps[-1:] != [config.total_steps]:
-        for place in {workdir, home(workdir)}:  # of an earlier run in this directory
-            (place / FINISHED).unlink(missing_ok=True)
+        (workdir / FINISHED).unlink(missing_ok=True)  # of an earlier run in this directory
+        (home(workdir) / FINISHED).unlink(missing_ok=True)  # nothing else removes it in a bucket
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
     if order:
         with finished_file(workdir / TOKEN_ORDER) as unfinished:
