@@ -39,8 +39,9 @@ def use(directory: str | None) -> str | None:
     path = None if directory == OFF else _directory(directory)
     # A bucket, which JAX opens itself, is seen by all.
     if path and jax.process_count() > 1 and "://" not in path:
-        problem = processes.of_first(lambda: _problem(Path(path)), f"make {path}")
-        if not problem and (blind := processes.blind_to(Path(path))):
+        place = Path(path)
+        problem = processes.of_first(lambda: _problem(place), f"make {path}")
+        if not problem and (blind := processes.blind_to(place)):
             problem = f"{', '.join(blind)} does not see {path} of process 0"
         if problem:
             console.say(
