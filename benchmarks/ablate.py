@@ -35,17 +35,22 @@ FIGURES = ("mlm_accuracy", "mask_only_accuracy", "mlm_loss")
 PLATEAU = 6.6  # nats of the train loss, below the unigram entropy of the held-out text (8k pieces)
 
 
-def parse_arm(text: str) -> tuple[str, dict]:
-    """`name: field=value, field=value`; values as Python writes them, else text."""
-    name, _, rest = text.partition(":")
+def parse_fields(text: str) -> dict:
+    """`field=value, field=value`; values as Python writes them, else text."""
     fields = {}
-    for part in filter(None, map(str.strip, rest.split(", "))):
+    for part in filter(None, map(str.strip, text.split(", "))):
         field, _, value = part.partition("=")
         try:
             fields[field] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             fields[field] = value
-    return name.strip(), fields
+    return fields
+
+
+def parse_arm(text: str) -> tuple[str, dict]:
+    """`name: field=value, field=value`."""
+    name, _, fields = text.partition(":")
+    return name.strip(), parse_fields(fields)
 
 
 def left_plateau(curve: Iterable[Point]) -> int | None:
@@ -54,7 +59,7 @@ def left_plateau(curve: Iterable[Point]) -> int | None:
 
 
 def main() -> None:
-    base = named(FLAGS.recipe, **parse_arm(f"{BASE}: {FLAGS.set}")[1])
+    base = named(FLAGS.recipe, **parse_fields(FLAGS.set))
     base.total_steps, base.log_every, base.eval_every = FLAGS.steps, 10, float(FLAGS.steps)
     left = FLAGS.runs
     store = TokenStore.open(Path(FLAGS.store))

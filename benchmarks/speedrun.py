@@ -10,8 +10,9 @@ width and held-out masks:
   `--search_minutes` each, and the batch then the better of the track's and half of it, unless
   --peer_rate and --peer_rows give them
 * `classic`: BERT's recipe in our code, at the peer's rate and batch, for as many steps as the peer
-* `recipe`: `--recipe`, once for each of `--recipe_minutes`: a schedule is laid over the whole of a
-  run, so the shortest run that ends with an accuracy shows the time to it
+* `recipe`: `--recipe` with the fields of `--set`, once for each of `--recipe_minutes`: a schedule
+  is laid over the whole of a run, so the shortest run that ends with an accuracy shows the time to
+  it
 
 Each arm's steps are timed first and its schedule laid over the time. Evaluation and compiling are
 not counted. Writes curves.jsonl, curves.svg and table.md: the time to 20, 30 and 40 %, to the
@@ -36,6 +37,7 @@ from absl import flags
 from matplotlib import pyplot as plt
 from ml_collections import ConfigDict
 
+from benchmarks.ablate import parse_fields
 from benchmarks.learning import Point, learn
 from bert_jax.common import command_line, memory
 from bert_jax.config import changed, named, parse
@@ -53,7 +55,7 @@ TRACKS = {
 }
 LENGTH = 128
 TIMED = 12  # steps of a trial run that the schedule is laid out by
-EVALUATIONS = 12
+EVALUATIONS = 8  # of a run; of those that search, one
 TARGETS = (0.2, 0.3, 0.4)
 ARMS = ("peer", "classic", "recipe")
 
@@ -61,7 +63,8 @@ ARMS = ("peer", "classic", "recipe")
 def config_of(arm: str, rows: int = 0) -> ConfigDict:
     """The config of an arm; the peer has that of `classic`. `rows` 0: the config's own batch."""
     size = TRACKS[FLAGS.track]
-    rows = rows or named(FLAGS.recipe).global_batch_size
+    changes = parse_fields(FLAGS.set)
+    rows = rows or named(FLAGS.recipe, **changes).global_batch_size
     fields = {
         "seed": FLAGS.seed,
         "global_batch_size": rows,
@@ -75,7 +78,7 @@ def config_of(arm: str, rows: int = 0) -> ConfigDict:
     }
     if arm == "recipe":
         fields |= {"model.intermediate_size": 2 * size["width"], "warmup_steps": 0.1}
-        return named(FLAGS.recipe, **fields)
+        return named(FLAGS.recipe, **changes | fields)
     fields |= {
         "stream.objective": "packed",
         "model.next_sentence": False,
@@ -98,7 +101,7 @@ def laid_out(config: ConfigDict, store: TokenStore, seconds: float) -> ConfigDic
     *_, last = learn(changed(config, fields), store)
     each = seconds_of(last) / (TIMED - 1)
     total = max(TIMED, int(seconds / each))
-    return changed(config, {"total_steps": total, "eval_every": 1 / EVALUATIONS})
+    return changed(config, {"total_steps": total, "eval_every": 1 / FLAGS.arm_evaluations})
 
 
 def train(arm: str, rate: float, rows: int, seconds: float, steps: int) -> Iterator[Point]:
@@ -109,7 +112,9 @@ def train(arm: str, rate: float, rows: int, seconds: float, steps: int) -> Itera
         config.learning_rate = rate
     if arm != "peer":
         if steps:
-            config = changed(config, {"total_steps": steps, "eval_every": 1 / EVALUATIONS})
+            config = changed(
+                config, {"total_steps": steps, "eval_every": 1 / FLAGS.arm_evaluations}
+            )
         else:
             config = laid_out(config, store, seconds)
         return learn(config, store)
@@ -155,11 +160,19 @@ def peer_curve(
         steps = max(TIMED, int(seconds / (seconds_of(last) / (TIMED - 1))))
     peer = Peer(model, rate, dtype, is_compiled=is_compiled)
     batches = (stream.batch(step) for step in itertools.count())
-    every = max(1, round(steps / EVALUATIONS))
+    every = -(-steps // FLAGS.arm_evaluations)
     return train_peer(peer, model, batches, held_out, steps, every)
 
 
-def run(arm: str, name: str, rate: float, rows: int, seconds: float, steps: int = 0) -> list[Point]:
+def run(
+    arm: str,
+    name: str,
+    rate: float,
+    rows: int,
+    seconds: float,
+    steps: int = 0,
+    evaluations: int = EVALUATIONS,
+) -> list[Point]:
     """The curve of an arm in a process of its own; read, if it is there already."""
     path = Path(FLAGS.out) / f"{name}.jsonl"
     if not path.exists():
@@ -171,6 +184,7 @@ def run(arm: str, name: str, rate: float, rows: int, seconds: float, steps: int 
                 f"--arm_rows={rows}",
                 f"--arm_seconds={seconds}",
                 f"--arm_steps={steps}",
+                f"--arm_evaluations={evaluations}",
                 f"--arm_file={unfinished}",
             ]
             command = [sys.executable, "-m", "benchmarks.speedrun", *sys.argv[1:], *arguments]
@@ -197,8 +211,11 @@ def main() -> None:
     seconds = 60 * FLAGS.minutes
     rate, rows = best_peer(60 * FLAGS.search_minutes or seconds / 6)
     curves = {"peer": run("peer", "peer", rate, rows, seconds)}
-    curves["classic"] = run("classic", "classic", rate, rows, seconds, curves["peer"][-1].step)
-    for minutes in map(float, FLAGS.recipe_minutes or [FLAGS.minutes]):
+    if "classic" in FLAGS.arms:
+        steps = curves["peer"][-1].step
+        curves["classic"] = run("classic", "classic", rate, rows, seconds, steps)
+    of_recipe = map(float, FLAGS.recipe_minutes or [FLAGS.minutes])
+    for minutes in of_recipe if "recipe" in FLAGS.arms else ():
         name = f"recipe, {minutes:g} min"
         curves[name] = run("recipe", f"recipe-{minutes:g}", 0.0, 0, 60 * minutes)
     (out / "curves.jsonl").write_text(
@@ -215,19 +232,19 @@ def main() -> None:
 
 
 def best_peer(seconds: float) -> tuple[float, int]:
-    """The peer's learning rate, and then its batch, with the best accuracy after a short run."""
+    """The peer's learning rate, and then its batch, with the lowest loss after a short run."""
 
-    def accuracy(rate: float, rows: int) -> float:
-        points = run("peer", f"peer-{rate:g}-{rows}", rate, rows, seconds)
-        return points[-1].held_out["mlm_accuracy"]
+    def loss(rate: float, rows: int) -> float:
+        points = run("peer", f"peer-{rate:g}-{rows}", rate, rows, seconds, evaluations=1)
+        return points[-1].held_out["mlm_loss"]
 
     whole = TRACKS[FLAGS.track]["rows"]
     first = FLAGS.peer_rows or whole
     rates = [FLAGS.peer_rate] if FLAGS.peer_rate else list(map(float, FLAGS.rates))
-    rate = rates[0] if len(rates) == 1 else max(rates, key=lambda rate: accuracy(rate, first))
+    rate = rates[0] if len(rates) == 1 else min(rates, key=lambda rate: loss(rate, first))
     if FLAGS.peer_rows:
         return rate, FLAGS.peer_rows
-    return rate, max((whole, whole // 2), key=lambda rows: accuracy(rate, rows))
+    return rate, min((whole, whole // 2), key=lambda rows: loss(rate, rows))
 
 
 def time_to(points: Sequence[Point], accuracy: float) -> float | None:
@@ -294,8 +311,10 @@ if __name__ == "__main__":
     flags.DEFINE_enum(
         "track", "cpu", list(TRACKS), "Size: 4 x 256 on rows of 32, or 12 x 768 of 256"
     )
+    flags.DEFINE_list("arms", ["classic", "recipe"], "Which are trained beside the peer")
     flags.DEFINE_float("minutes", 30.0, "Training time of each arm")
     flags.DEFINE_string("recipe", "configs/quickstart.py", "Our config")
+    flags.DEFINE_string("set", "", "Fields of it: `field=value, field=value`")
     flags.DEFINE_list("recipe_minutes", [], "Training times of its runs; empty: --minutes")
     flags.DEFINE_list("rates", ["3e-4", "1e-3", "2e-3", "4e-3"], "Learning rates of the peer")
     flags.DEFINE_float("search_minutes", 0.0, "Training time of each rate; 0: a sixth of --minutes")
@@ -311,5 +330,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("arm_rows", 0, "With --arm: rows of a batch; 0: of the config")
     flags.DEFINE_float("arm_seconds", 0.0, "With --arm: the training time")
     flags.DEFINE_integer("arm_steps", 0, "With --arm: the steps, instead of the time")
+    flags.DEFINE_integer("arm_evaluations", EVALUATIONS, "With --arm: evaluations")
     flags.DEFINE_string("arm_file", "", "With --arm: file for the curve")
     command_line.run(main)

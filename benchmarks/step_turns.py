@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 from absl import flags
 
-from benchmarks.ablate import BASE, parse_arm
+from benchmarks.ablate import BASE, parse_arm, parse_fields
 from bert_jax.common import command_line, memory
 from bert_jax.config import changed, named, parse
 from bert_jax.corpus.store import TokenStore
@@ -41,7 +41,7 @@ class Arm:
     """A compiled step and its state."""
 
     def __init__(self, fields: dict, store: TokenStore):
-        config = changed(named(FLAGS.recipe, **parse_arm(f"x: {FLAGS.set}")[1]), fields)
+        config = changed(named(FLAGS.recipe, **parse_fields(FLAGS.set)), fields)
         settings = parse(config, distilling.load(config))
         mesh = sharding.make_mesh(settings.training.mesh)
         stream = TrainBatches(store, settings.stream)

@@ -27,6 +27,7 @@ from bert_jax.interop.extension import extend
 from bert_jax.interop.folder_tokenizer import open_folder_tokenizer, open_wordpiece
 from bert_jax.interop.sentence_transformers import POOLINGS
 from bert_jax.interop.tensor_files import Dtype
+from bert_jax.interop.tokenizer_check import SAMPLES
 from bert_jax.run import exports, imported, pretrained
 from bert_jax.run.workdir import HUGGING_FACE, Run, load_run
 
@@ -173,7 +174,8 @@ def export() -> None:
     )
     print(f"Outputs: {_comparison(run, out, settings, texts)}")
     if FLAGS.check and (FLAGS.onnx or FLAGS.int8):
-        print("\n".join(exports.verify_onnx(run, out, settings, texts)))
+        # With samples, since all lines may be shorter or longer than those that are compared.
+        print("\n".join(exports.verify_onnx(run, out, settings, [*texts, *SAMPLES])))
     code = exports.usage(run, out, settings)
     print(f"\nIn Python, with torch and transformers installed:\n\n{_indented(code)}\n")
 

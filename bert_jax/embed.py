@@ -5,8 +5,10 @@ Writes a vector for each line of a text file, in its order: `.npy`, an array [li
 `transformers`.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ from bert_jax.common.atomic import finished_file
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.readers.text import CONVERT
 from bert_jax.inference.embed import POOLINGS
+from bert_jax.interop.sentence_transformers import Modules, read_modules
 from bert_jax.run import pretrained
 
 FLAGS = flags.FLAGS
@@ -31,9 +34,12 @@ def define_flags() -> None:
     flags.DEFINE_integer("step", None, "Step of the checkpoint to load. Default: the newest")
     flags.DEFINE_string("input", None, "A text file, one text a line", required=True)
     flags.DEFINE_string("out", None, "The file to write: x.npy or x.parquet", required=True)
-    flags.DEFINE_enum("pooling", "mean", POOLINGS, "mean of a text's tokens, or the first token")
-    flags.DEFINE_bool("normalize", False, "Divide each vector by its length")
-    flags.DEFINE_integer("max_length", 512, "Tokens of a text; longer ones are cut", lower_bound=3)
+    folder = "Default: what a folder of sentence-transformers says, else"
+    what = "mean of a text's tokens, or the first token"
+    flags.DEFINE_enum("pooling", None, POOLINGS, f"{what}. {folder} mean")
+    flags.DEFINE_bool("normalize", None, f"Divide each vector by its length. {folder} not")
+    what = "Tokens of a text; longer ones are cut"
+    flags.DEFINE_integer("max_length", None, f"{what}. {folder} 512", lower_bound=3)
     flags.DEFINE_integer("batch_size", 64, "Texts of a batch", lower_bound=1)
 
 
@@ -55,17 +61,33 @@ def main() -> None:
         raise UserError(f"--input={source} has no lines")
     console.begin(f"Embedding the {count:,} lines of {source} with {FLAGS.workdir}")
     model = pretrained.load(FLAGS.workdir, FLAGS.step)
+    modules = _modules(model.path)
     vectors = model.embed_batches(
         _lines(source),
-        pooling=FLAGS.pooling,
-        normalize=FLAGS.normalize,
-        max_length=FLAGS.max_length,
+        pooling=modules.pooling,
+        normalize=modules.normalize,
+        max_length=modules.max_length,
         batch_size=FLAGS.batch_size,
     )
     write = _write_npy if out.suffix == ".npy" else _write_parquet
     with finished_file(out) as unfinished:
         write(unfinished, vectors, (count, model.config.hidden_size), source)
     print(f"Wrote {out}: {count:,} vectors of {model.config.hidden_size} numbers.")
+
+
+def _modules(folder: Path) -> Modules:
+    """What the flags say, and the folder where they say nothing."""
+    names = [field.name for field in dataclasses.fields(Modules)]
+    given: dict[str, Any] = {
+        name: FLAGS[name].value for name in names if FLAGS[name].value is not None
+    }
+    modules = dataclasses.replace(read_modules(folder), **given)
+    if not modules.pooling:
+        raise UserError(
+            f"{folder} makes its vectors by other modules than the mean or the first token (see "
+            f"its modules.json): choose one of {', '.join(POOLINGS)} with --pooling"
+        )
+    return modules
 
 
 def _lines(path: Path) -> Iterator[str]:

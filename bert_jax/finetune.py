@@ -167,6 +167,8 @@ def train_seed(
         run.expect_same_data(result.get("data", {}), result["step"])
         return result
     directory.mkdir(parents=True, exist_ok=True)
+    for task in run.tasks:  # without the thresholds of an earlier seed
+        task.task.restore(task.learned)
 
     # --- The compiled steps: one for each task, on one state.
     steps = [of_task.with_seed(seed) for of_task in compiled]

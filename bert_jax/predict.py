@@ -19,7 +19,7 @@ from bert_jax.common.atomic import finished_file
 from bert_jax.common.errors import UserError
 from bert_jax.run import finetuned
 from bert_jax.tasks.batches import RowBatches
-from bert_jax.tasks.data import stream
+from bert_jax.tasks.data import TFDS, stream
 from bert_jax.tasks.evaluation import compile_forward, predict
 from bert_jax.training import sharding
 from bert_jax.training.settings import MeshSettings
@@ -39,9 +39,13 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    out = Path(FLAGS.out)
-    if out.exists() and out.samefile(FLAGS.input):
+    source, out = Path(FLAGS.input), Path(FLAGS.out)
+    if not FLAGS.input.startswith(TFDS) and not source.is_file():
+        raise UserError(f"--input={source} is missing: there is no such file")
+    if out.exists() and source.exists() and out.samefile(source):
         raise UserError(f"--out={out} is the input: name another file")
+    if not out.parent.is_dir():
+        raise UserError(f"--out={out}: there is no directory {out.parent}")
     console.begin(f"Predicting {FLAGS.input} with {FLAGS.workdir}")
     count = write(out, predictions(Path(FLAGS.workdir), FLAGS.input, FLAGS.task))
     print(f"Wrote {out}: {count:,} predictions.")

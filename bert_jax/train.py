@@ -68,30 +68,37 @@ def train(
       UserError: the config, the corpus or the directory is invalid; the message gives the fix.
       SystemExit: a signal stopped the run, which is saved; the status asks to be started again.
     """
-    # --- Check everything that can be checked before any work is done.
     directory = Path(directory)
     if preset:
         budget.expect_used(config, preset.config)
     agreement.expect_equal_processes(config)
-    config = continuation.as_begun(directory, config)
-    initial.resolve(config)
-    settings = parse(config)
-    mesh = sharding.make_mesh(settings.training.mesh)
-    if config.model.compute_dtype == AUTO:
-        device = mesh.devices.flat[0]
-        config.model.compute_dtype = processes.of_first(
-            lambda: fast_dtype(device), "choose the compute dtype"
-        )
-    settings = parse(config, distilling.load(config))
-    models = settings.models(vocab_size(settings.corpus.tokenizer))
-    check(settings.training, settings.stream.phases, models, mesh)
-    trackers.check(settings.tracker)
-    # The lock is held until the end: a second process would delete what this one writes.
+    # The lock is held until the end: a second process would delete what this one writes. All
+    # processes wait for it here, so that none reads the directory before an earlier run has ended.
     with workdir.lock(directory), StopRequests() as stop_requests:
-        bucket.pull(directory)
-        if from_step is not None and jax.process_index() == 0:
-            continuation.go_back(directory, config, from_step)
         agreement.expect_shared_workdir(directory)
+        bucket.pull(directory)
+
+        # --- Check everything that can be checked before any work is done.
+        config = continuation.as_begun(directory, config)
+        initial.resolve(directory, config)
+        settings = parse(config)
+        mesh = sharding.make_mesh(settings.training.mesh)
+        if config.model.compute_dtype == AUTO:
+            device = mesh.devices.flat[0]
+            config.model.compute_dtype = processes.of_first(
+                lambda: fast_dtype(device), "choose the compute dtype"
+            )
+        settings = parse(config, distilling.load(config))
+        models = settings.models(vocab_size(settings.corpus.tokenizer))
+        check(settings.training, settings.stream.phases, models, mesh)
+        trackers.check(settings.tracker)
+
+        # --- Train; after a spike of the loss, go back and train on.
+        if from_step is not None:
+            processes.of_first(
+                lambda: continuation.go_back(directory, config, from_step),
+                f"go back to step {from_step}",
+            )
         clock = clock or Clock()
         while True:
             changes = continuation.check(directory, config)
@@ -103,7 +110,13 @@ def train(
                 # As any resume, before the spike; without the batches that led there.
                 clock = Clock()
                 settings = parse(config, settings.teacher)  # its steps may have been measured
-                rollback.go_back(directory / workdir.CHECKPOINTS, settings.spikes, spike)
+                rollback.go_back(
+                    directory / workdir.CHECKPOINTS,
+                    settings.spikes,
+                    spike,
+                    initial.begins_at(config),
+                    settings.checkpoint_every,
+                )
                 bucket.push(directory)
 
 
@@ -133,7 +146,7 @@ def train_locked(
             config.total_steps = budget.measured_steps(config, settings, store, mesh, order)
         settings = parse(config, settings.teacher)
     phases = settings.stream.phases
-    spikes = processes.of_first(lambda: rollback.read(directory), f"read {directory}")
+    spikes = processes.of_first(lambda: initial.spikes(directory, config), f"read {directory}")
     stream = TrainBatches(store, settings.stream, rollback.batches(spikes))
     check_predictions(stream, store.vocabulary)  # that the corpus suits the objective
     if jax.process_index() == 0:
@@ -204,6 +217,7 @@ def train_locked(
     )
     reporter.start(config_hash(config), changes)
     if jax.process_index() == 0:
+        rollback.write(directory, spikes)
         workdir.write_config(directory, config)
     with (
         stop_requests.during_steps(),

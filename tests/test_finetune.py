@@ -10,6 +10,7 @@ import pytest
 from bert_jax import predict
 from bert_jax.common.errors import UserError
 from bert_jax.run import finetuned, finetuning, pretrained
+from tests import commands
 from tests.finetunings import finetune, sentiment, tiny
 
 
@@ -102,6 +103,20 @@ def test_an_input_without_examples_is_refused_and_leaves_no_file(classified, tmp
             tmp_path / "out.jsonl", predict.predictions(classified, str(tmp_path / "empty.tsv"))
         )
     assert [path.name for path in tmp_path.iterdir()] == ["empty.tsv"]
+
+
+def test_files_that_cannot_be_predicted_to_are_refused_at_once(tmp_path):
+    for name in ("in.tsv", "out.jsonl"):
+        (tmp_path / name).write_text("sentence\n")
+    for source, out, message in (
+        ("in.tvs", "out.jsonl", "in.tvs is missing"),
+        ("in.tsv", "none/out.jsonl", f"there is no directory {tmp_path / 'none'}"),
+        ("in.tsv", "in.tsv", "in.tsv is the input"),
+    ):
+        flags = (f"--workdir={tmp_path}", f"--input={tmp_path / source}", f"--out={tmp_path / out}")
+        done = commands.run(predict.define_flags, predict.main, *flags)
+        assert done.status != 0
+        assert message in done.err
 
 
 def test_another_config_is_refused_before_anything_is_written(config, classified):

@@ -87,6 +87,39 @@ def test_a_task_from_data_to_predictions(name, finished, tmp_path, capsys):
         assert [ours.get(key) for key in keys] == [line.get(key) for key in keys]
 
 
+def test_a_seed_does_not_depend_on_the_thresholds_of_another(finished, tmp_path):
+    kind, file, text, fields = CASES["multi_label"]
+    (tmp_path / file).write_text(text)
+    fields = {"total_steps": 4, "eval_every": 2, **fields}
+    config = tiny(kind, finished.workdir, tmp_path / file, **fields, seeds=2)
+    both = finetune(config, tmp_path / "both")
+    alone = finetune(
+        tiny(kind, finished.workdir, tmp_path / file, **fields, seed=1), tmp_path / "alone"
+    )
+    one, other = (
+        json.loads((directory / "seeds" / "1" / "result.json").read_text())
+        for directory in (both, alone)
+    )
+    assert one == other
+
+
+def test_both_texts_of_a_pair_are_of_one_segment_where_the_encoder_has_one(finished, tmp_path):
+    """As in imported RoBERTa: the export is compared with transformers."""
+    (tmp_path / "a.jsonl").write_text(lines(PAIRS))
+    init = f"random:{tmp_path / 'one_segment.py'}"
+    (tmp_path / "one_segment.py").write_text(
+        "from bert_jax.config import named\n"
+        "def get_config(arg=''):\n"
+        "    fields = {'model.token_types': 1, 'model.next_sentence': False,\n"
+        "              'stream.objective': 'packed', 'tokenizer.vocab_size': 100}\n"
+        "    return named('configs/bert.py:tiny', **fields)\n"
+    )
+    fields = {"data.text_pair": "text_pair", "total_steps": 2}
+    directory = finetune(tiny("regression", init, tmp_path / "a.jsonl", **fields), tmp_path / "run")
+    settings = json.loads((directory / "hf" / "tokenizer_config.json").read_text())
+    assert "token_type_ids" not in settings["model_input_names"]
+
+
 def test_sentence_transformers_encode_as_the_similarity_task_does(finished, tmp_path):
     library = pytest.importorskip("sentence_transformers")
     (tmp_path / "a.jsonl").write_text(lines(PAIRS))

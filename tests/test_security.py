@@ -16,7 +16,7 @@ from bert_jax.corpus.store import MANIFEST, TokenStore, token_counts
 from bert_jax.corpus.store.token_store import fingerprint
 from bert_jax.interop.tensor_files import read_tensors
 from bert_jax.run import finish
-from bert_jax.run.workdir import FINISHED, HUGGING_FACE, TOKEN_ORDER, token_order
+from bert_jax.run.workdir import FINISHED, HUGGING_FACE, TOKEN_ORDER, saved_token_order
 from bert_jax.tasks import cache
 from tests.runs import ROOT, tiny
 
@@ -72,7 +72,7 @@ def test_arrays_that_are_pickles_run_no_code(pickled, store, tmp_path):
     pickled(tmp_path / TOKEN_ORDER)
     settings = parse(tiny("text:unused", **{"model.head": "sampled"}))
     with pytest.raises(UserError, match=rf"{TOKEN_ORDER} is damaged"):
-        token_order(tmp_path, settings)
+        saved_token_order(tmp_path, settings)
     with (tmp_path / "rows.npz").open("wb") as file:
         np.savez(file, group=np.array([RunsCode(pickled.made)], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):

@@ -16,6 +16,7 @@ from bert_jax.corpus.filters.dedup import document_hash, text_hash
 from bert_jax.corpus.filters.heldout import HeldOut
 from bert_jax.corpus.filters.selection import Selection, expect_enough, select
 from bert_jax.corpus.progress import progress
+from bert_jax.corpus.readers.text import StandardInput
 from bert_jax.corpus.report import read_repeated, warn, write_report
 from bert_jax.corpus.scratch import building, commit, refusals_named, scratch_of
 from bert_jax.corpus.settings import Needs, Settings
@@ -101,15 +102,16 @@ def _build(
     # 1. Read everything: hashes, counts and a sample for the tokenizer.
     sizes = [bundle.size for bundle in bundles]
     samples = _sample_bytes([bundle.size * bundle.source.share for bundle in bundles], settings)
-    surveys = engine(
-        "reading",
-        survey,
-        [
-            (bundle, work / f"survey-{index:05d}", samples[index], settings_of[index])
-            for index, bundle in enumerate(bundles)
-        ],
-        sizes,
-    )
+    calls = [
+        (bundle, work / f"survey-{index:05d}", samples[index], settings_of[index])
+        for index, bundle in enumerate(bundles)
+    ]
+    for bundle, directory, _, own in calls:
+        if any(isinstance(part, StandardInput) for part in bundle.parts):
+            # This process alone has it: the engine finds the survey made, and its text kept. Its
+            # size is unknown: it may give as much to the sample as all others together.
+            survey(bundle, directory, sum(samples), own)
+    surveys = engine("reading", survey, calls, sizes)
 
     # 2. Decide what is stored: no duplicates, and which documents are held out.
     with progress("looking for duplicates", 0):

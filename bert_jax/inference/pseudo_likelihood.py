@@ -91,6 +91,7 @@ def masked_with(
     if masking == "token":
         return slice(place, place + 1)
     begins = vocabulary.starts_word[ids] | vocabulary.is_special[ids]
+    begins[1] = True  # byte-level models leave out the first word's space
     stop = place + 1 + int(np.argmax(begins[place + 1 :]))
     start = place
     while masking == "whole_word" and not begins[start]:

@@ -78,7 +78,7 @@ def export(
             tokenizer_directory,
             folder,
             max_length=model_config.max_position_embeddings,
-            token_types=model_config.token_types > 0,
+            token_types=model_config.token_types > 1,
             lines=lines,
         )
         save_weights(tensors, folder, dtype)

@@ -1,12 +1,71 @@
 """The files that make an exported encoder a model of sentence-transformers (version 6)."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from bert_jax.common.errors import UserError
 from bert_jax.interop.export_folder import write_json
 
 POOLINGS = ("mean", "cls")
+MODULES = "modules.json"
+_OLD_NAMES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}  # before 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Modules:
+    """How a folder makes a vector of a text.
+
+    Attributes:
+      pooling: one of `POOLINGS`; "": one that we do not have, or layers after it.
+      normalize: whether vectors are divided by their length.
+      max_length: tokens of a text; longer ones are cut.
+    """
+
+    pooling: str = "mean"
+    normalize: bool = False
+    max_length: int = 512
+
+
+def read_modules(folder: Path) -> Modules:
+    """What a folder says about its vectors; the defaults where it has no `modules.json`.
+
+    Raises:
+      UserError: a file is no JSON, or not what the library writes.
+    """
+    if not (folder / MODULES).is_file():
+        return Modules()
+    try:
+        paths = {
+            module["type"].rpartition(".")[2]: module["path"] for module in _read(folder / MODULES)
+        }
+        pooling = _pooling(_read(folder / paths["Pooling"] / "config.json"))
+        lengths = (
+            _read(folder / "sentence_bert_config.json").get("max_seq_length"),
+            _read(folder / "tokenizer_config.json").get("model_max_length"),
+        )
+        length = next((int(length) for length in lengths if length), Modules.max_length)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise UserError(
+            f"{folder / MODULES}, or a file that it names, is not as sentence-transformers writes "
+            f"it ({error!r})"
+        ) from error
+    is_known = paths.keys() <= {"Transformer", "Pooling", "Normalize"}
+    return Modules(pooling if is_known else "", "Normalize" in paths, length)
+
+
+def _pooling(config: dict[str, Any]) -> str:
+    """One of `POOLINGS`, or "" for another one, or several at once."""
+    chosen = [name for name, value in config.items() if name.startswith("pooling_mode_") and value]
+    old = "+".join(_OLD_NAMES.get(name, name) for name in chosen)
+    mode = config.get("pooling_mode") or old or "mean"
+    return mode if mode in POOLINGS else ""
+
+
+def _read(path: Path) -> Any:
+    """The JSON of a file; an empty object where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def write_modules(
@@ -46,7 +105,7 @@ def write_modules(
         if values is not None:
             (folder / path).mkdir()
             write_json(folder / path / "config.json", values)
-    write_json(folder / "modules.json", listed)
+    write_json(folder / MODULES, listed)
     write_json(folder / "sentence_bert_config.json", {"transformer_task": "feature-extraction"})
     write_json(
         folder / "config_sentence_transformers.json",

@@ -82,7 +82,7 @@ def export(
     def write(folder: Path) -> None:
         write_json(folder / "config.json", values)
         tokenizers.export(
-            tokenizer_directory, folder, max_length=max_length, token_types=config.token_types > 0
+            tokenizer_directory, folder, max_length=max_length, token_types=config.token_types > 1
         )
         write_safetensors(tensors, folder)
         if kind.pooling:
@@ -119,7 +119,7 @@ def verify(
     transformers.logging.disable_progress_bar()
     model = getattr(transformers, architecture).from_pretrained(folder, local_files_only=True)
     inputs = {"input_ids": torch.tensor(batch["input_ids"].astype(np.int64))}
-    if model.config.model_type == "bert":
+    if getattr(model.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = torch.tensor(batch["token_type_ids"].astype(np.int64))
     inputs["attention_mask"] = torch.tensor((batch["segment_ids"] > 0).astype(np.int64))
     with torch.no_grad():

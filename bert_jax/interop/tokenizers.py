@@ -32,7 +32,7 @@ def export(
       tokenizer_directory: a tokenizer that `bert_jax.corpus` saved.
       out: an existing folder.
       max_length: tokens that the model takes at most.
-      token_types: whether the model has segments, and so takes `token_type_ids`.
+      token_types: whether the model tells segments apart, and so takes `token_type_ids`.
       lines: real text to compare ids on, besides the samples of `tokenizer_check`.
 
     Raises:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -46,9 +47,12 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
 
     Raises:
       UserError: one of them may not change; the message shows all that may not. Or the directory
-        holds an encoder that was imported, which has no optimizer state to continue with.
+        holds an encoder that was imported, which has no optimizer state to continue with; or
+        another kind of directory, whose files a run would overwrite.
     """
     path = workdir / CONFIG
+    if path.exists():
+        _expect_run(workdir, read_config(path))
     if (workdir / IMPORTED).exists():
         raise UserError(
             f"--workdir={workdir} holds an imported encoder: train from it in another --workdir, "
@@ -71,6 +75,26 @@ def check(workdir: Path, config: ConfigDict) -> list[Change]:
         steps = saved_steps(home(workdir) / CHECKPOINTS)
         expect_same_past(parse(load_config(workdir)), parse(config), steps[-1], steps)
     return found
+
+
+def _expect_run(workdir: Path, values: Any) -> None:
+    """Raise if `config.json` is not that of a run.
+
+    Raises:
+      UserError: it is that of something else.
+    """
+    if isinstance(values, dict) and "task" in values:
+        kind = "a fine-tuning"
+    elif isinstance(values, dict) and "model_type" in values:
+        kind = "a folder of transformers"
+    elif not isinstance(values, dict) or "total_steps" not in values:
+        kind = f"a {CONFIG} that is not a run's"
+    else:
+        return
+    raise UserError(
+        f"--workdir={workdir} holds {kind}, and training there would overwrite its files: name "
+        "another --workdir"
+    )
 
 
 def as_begun(workdir: Path, config: ConfigDict) -> ConfigDict:

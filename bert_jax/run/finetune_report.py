@@ -38,7 +38,8 @@ def write(
         lines = (
             run.directory / SEEDS / str(best["seed"]) / f"predictions-{prepared.task.name}.jsonl"
         )
-        found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+        with lines.open(encoding="utf-8") as file:  # texts may hold what splitlines() divides at
+            found = [json.loads(line) for line in file]
         blocks += of_task(run, prepared, results[prepared.task.name], found)
     config = page.details("Config", page.code((run.directory / "config.json").read_text()))
     path = run.directory / FILE

@@ -19,7 +19,7 @@ from bert_jax.corpus.store import TokenStore
 from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.load import is_model_folder
 from bert_jax.model import Params
-from bert_jax.run import pretrained, workdir
+from bert_jax.run import pretrained, rollback, workdir
 from bert_jax.run.pretrained import split_step
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
@@ -50,8 +50,14 @@ class Source(NamedTuple):
         return str(self.directory) if self.step is None else f"{self.directory}@{self.step}"
 
 
-def resolve(config: ConfigDict) -> None:
+def resolve(directory: Path, config: ConfigDict) -> None:
     """Check `config.init_from` and `config.init_state`, and add the step to the former.
+
+    A run that has checkpoints of its own needs its source no more: it may be gone.
+
+    Args:
+      directory: of the run.
+      config: of the run.
 
     Raises:
       UserError: there is no such run or checkpoint, or it is damaged.
@@ -61,6 +67,8 @@ def resolve(config: ConfigDict) -> None:
             f"config.init_state is {config.init_state!r}: choose one of {', '.join(INIT_STATES)}"
         )
     if not config.init_from:
+        return
+    if processes.of_first(lambda: workdir.has_checkpoints(directory), f"read {directory}"):
         return
     source = Source(*split_step(config.init_from))
     if not (source.directory / workdir.CONFIG).is_file():
@@ -89,6 +97,23 @@ def resolve(config: ConfigDict) -> None:
             f"config.init_from={config.init_from} with config.init_state=all continues at step "
             f"{step}: set config.total_steps, which is {config.total_steps}, above it"
         )
+
+
+def begins_at(config: ConfigDict) -> int:
+    """The step of a run's first state: 0, or that at which it branches off another run."""
+    if not config.init_from or config.init_state != "all":
+        return 0
+    _, step = split_step(config.init_from)
+    return step or 0
+
+
+def spikes(directory: Path, config: ConfigDict) -> list[dict[str, Any]]:
+    """The spikes that the run in `directory` left out; a branch begins with those of its source."""
+    found = rollback.read(directory)
+    if found or workdir.has_checkpoints(directory) or not (begin := begins_at(config)):
+        return found
+    source, _ = split_step(config.init_from)
+    return [spike for spike in rollback.read(source) if spike["first"] < begin]
 
 
 def first_state(
@@ -144,8 +169,9 @@ def _expect_same_tokenizer(source: Source, store: TokenStore) -> None:
 
 def _expect_same_order(source: Source, settings: RunSettings, store: TokenStore) -> None:
     """Heads that treat frequent tokens differently must agree on which these are."""
-    theirs = workdir.token_order(source.directory, parse(workdir.load_config(source.directory)))
-    if theirs and theirs != workdir.token_order(source.directory / "new", settings, store):
+    config = workdir.load_config(source.directory)
+    theirs = workdir.saved_token_order(source.directory, parse(config))
+    if theirs and theirs != workdir.counted_token_order(settings, store):
         raise UserError(
             f"config.init_from={source} has the head {settings.model['head']}, whose classes "
             "follow the order of frequency in its own corpus, and this run has another corpus: use "

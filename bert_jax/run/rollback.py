@@ -20,7 +20,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.run.progress import Reporter
 from bert_jax.stream.left_out import LeftOut, leave_out
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.saved import saved_steps
+from bert_jax.training.saved import saved_steps, set_aside
 from bert_jax.training.spikes import SpikeError, SpikeSettings
 
 FILE = "left_out.json"
@@ -48,9 +48,10 @@ def batches(spikes: list[dict[str, Any]]) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(*part) for part in spikes[-1]["left_out"]) if spikes else ()
 
 
-def first_step(settings: SpikeSettings, spike: SpikeError) -> int:
-    """The first step whose batch is left out."""
-    return max(spike.phase.start, spike.step - settings.left_out)
+def write(directory: Path, spikes: list[dict[str, Any]]) -> None:
+    """Record the spikes so far, as `read` returns them."""
+    if spikes:
+        write_json(directory / FILE, spikes)
 
 
 @contextlib.contextmanager
@@ -65,7 +66,9 @@ def recorded(reporter: Reporter, checkpoints: Checkpoints) -> Iterator[None]:
         raise
 
 
-def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> None:
+def go_back(
+    checkpoints: Path, settings: SpikeSettings, spike: SpikeError, begin: int, checkpoint_every: int
+) -> None:
     """Leave out the batches of the steps up to the spike; the run then goes on before them.
 
     The checkpoints after that are removed first: a process that is killed in between finds the
@@ -75,14 +78,17 @@ def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> No
       checkpoints: directory of all checkpoints of the run, which is in the workdir.
       settings: of the run.
       spike: that was found.
+      begin: the step of the run's first state: 0, or that at which it branches off.
+      checkpoint_every: of the run.
 
     Raises:
-      UserError: `settings.rollbacks` spikes were left out before.
+      UserError: `settings.rollbacks` spikes were left out before; or a run that saved checkpoints
+        before the first batch to leave out has none of them any more.
     """
     workdir = checkpoints.parent
     saved = home(workdir) / checkpoints.name  # in a bucket, if the workdir is a copy of one
     spikes = read(workdir)
-    first = first_step(settings, spike)
+    first = max(begin, spike.phase.start, spike.step - settings.left_out)
     if len(spikes) >= settings.rollbacks:
         earlier = ", ".join(f"{each['loss']:.3g} at step {each['step']}" for each in spikes)
         raise UserError(
@@ -92,6 +98,15 @@ def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> No
             "config.optimizer.clip_norm, compute in float32; or allow more rollbacks, or train on "
             "with config.spikes.threshold=0. The checkpoints are those before the spike"
         )
+    steps = saved_steps(saved)
+    if steps and steps[0] > max(first, begin + checkpoint_every):
+        raise UserError(
+            f"{spike}, and no checkpoint is left of those before step {first}, the first of "
+            f"config.spikes.left_out={settings.left_out} that are to be left out (saved: "
+            f"{', '.join(map(str, steps))}): all of the run would be lost. Set "
+            f"config.spikes.left_out to {spike.step - steps[0]} or fewer and a larger "
+            "config.keep_checkpoints, and start again; or train on with config.spikes.threshold=0"
+        )
     console.say(
         f"Warning: {spike}. Going back to before step {first}; the batches of the steps {first} to "
         f"{spike.step - 1} are left out from now on ({len(spikes) + 1} of at most "
@@ -99,9 +114,9 @@ def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> No
     )
     if jax.process_index() != 0:
         return
-    for step in saved_steps(saved):
+    for step in steps:
         if step > first:
-            remove_tree((saved / str(step)).rename(saved / f"{step}.spike"))
+            remove_tree(set_aside(saved / str(step), ".spike"))
     left_out = leave_out(batches(spikes), spike.phase, first, spike.step)
     found = {
         "step": spike.step,
@@ -111,4 +126,4 @@ def go_back(checkpoints: Path, settings: SpikeSettings, spike: SpikeError) -> No
         "deviations": round(spike.deviations, 1),
         "left_out": [list(part) for part in left_out],
     }
-    write_json(workdir / FILE, [*spikes, found])
+    write(workdir, [*spikes, found])

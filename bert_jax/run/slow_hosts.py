@@ -1,5 +1,6 @@
 """Which of a run's processes hold up the others: their figures, gathered where they are logged."""
 
+import itertools
 import json
 import socket
 import statistics
@@ -12,6 +13,7 @@ from bert_jax.common import console, processes
 
 INPUT_SHARE = 0.1  # of a step: a process that waits longer for its input holds up the others
 SLOWER = 1.2  # times the median step
+_numbers = itertools.count()  # of the gatherings: all processes begin them in the same order
 
 
 class Pace(NamedTuple):
@@ -27,6 +29,7 @@ class Gathering:
 
     def __init__(self):
         """Nothing is gathered yet."""
+        self._number = next(_numbers)  # after a rollback, the same steps are published again
         self._last: int | None = None  # the step of the record before
         self._said: set[tuple[int, str]] = set()
 
@@ -41,15 +44,18 @@ class Gathering:
         if jax.process_count() == 1:
             return
         mine = Pace(socket.gethostname(), step_seconds, input_seconds)
-        processes.publish(_key(step) + str(jax.process_index()), json.dumps(mine))
+        processes.publish(self._key(step) + str(jax.process_index()), json.dumps(mine))
         if jax.process_index() == 0 and self._last is not None:
-            found = processes.take_all(_key(self._last))
+            found = processes.take_all(self._key(self._last))
             for process, what in slow({int(i): Pace(*json.loads(p)) for i, p in found.items()}):
                 kind = what.split()[0]
                 if (process, kind) not in self._said:
                     console.say(f"Warning: {what}")
                     self._said.add((process, kind))
         self._last = step
+
+    def _key(self, step: int) -> str:
+        return f"bert_jax/pace/{self._number}/{step}/"
 
 
 def slow(paces: Mapping[int, Pace]) -> list[tuple[int, str]]:
@@ -84,7 +90,3 @@ def slow(paces: Mapping[int, Pace]) -> list[tuple[int, str]]:
                 )
             )
     return found
-
-
-def _key(step: int) -> str:
-    return f"bert_jax/pace/{step}/"

@@ -30,6 +30,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from bert_jax.common import processes
 from bert_jax.common.atomic import finished_directory, finished_file, write_text
 from bert_jax.common.bucket import CHECKPOINTS, home
 from bert_jax.common.errors import UserError
@@ -88,31 +89,41 @@ def lock(workdir: Path) -> Iterator[None]:
                 workdir.rmdir()
 
 
-def token_order(
-    workdir: Path, settings: RunSettings, store: TokenStore | None = None
-) -> tuple[int, ...]:
-    """The ids from the most frequent to the rarest, if the run's head asks for them, else ().
+def token_order(workdir: Path, settings: RunSettings, store: TokenStore) -> tuple[int, ...]:
+    """What process 0 finds: of a run with checkpoints the saved order, else that of the store.
 
-    They are part of the run: once it has checkpoints, they stay as they were.
+    Every process must call it.
+    """
 
-    Args:
-      workdir: of the run.
-      settings: of the run.
-      store: to count in, for a run that starts.
+    def find() -> tuple[int, ...]:
+        if has_checkpoints(workdir):
+            return saved_token_order(workdir, settings)
+        return counted_token_order(settings, store)
+
+    return tuple(processes.of_first(find, f"order the tokens in {workdir}"))
+
+
+def saved_token_order(workdir: Path, settings: RunSettings) -> tuple[int, ...]:
+    """The ids from the most frequent to the rarest when the run in `workdir` began.
+
+    () if its head does not ask for them, or an earlier version began it: in the order of the ids.
 
     Raises:
       UserError: the file with them is damaged.
     """
     path = workdir / TOKEN_ORDER
+    if not HEADS[settings.model["head"]].uses_frequency or not path.exists():
+        return ()
+    try:
+        return tuple(np.load(path, allow_pickle=False).tolist())
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it from a copy") from error
+
+
+def counted_token_order(settings: RunSettings, store: TokenStore) -> tuple[int, ...]:
+    """The ids from the most frequent in `store` to the rarest; () if no head asks for them."""
     if not HEADS[settings.model["head"]].uses_frequency:
         return ()
-    if path.exists() and (store is None or has_checkpoints(workdir)):
-        try:
-            return tuple(np.load(path, allow_pickle=False).tolist())
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{path} is damaged ({error}): restore it from a copy") from error
-    if store is None or has_checkpoints(workdir):
-        return ()  # a run of an earlier version, in the order of the ids
     return tuple(np.argsort(-store.token_counts, kind="stable").tolist())
 
 
@@ -228,7 +239,7 @@ def load_run(workdir: Path, step: int | None = None, flag: str = "--workdir") ->
     _, abstract_params = abstract(settings.model_config(size))
     step, params = restore_params(home(workdir) / CHECKPOINTS, step, abstract_params)
     phase = settings.stream.phase_before(step)
-    model = settings.model_config(size, phase, token_order(workdir, settings))
+    model = settings.model_config(size, phase, saved_token_order(workdir, settings))
     # Inputs may have any length, and the devices may be others than those of the training.
     model = dataclasses.replace(model, attention_backend="auto", rows="packed")
     return Run(workdir, settings, model, step, params)

@@ -30,5 +30,6 @@ def unknown(label: str, known: Sequence[str], record: Record, what: str = "label
     more = ", ..." if len(known) > 10 else ""
     return UserError(
         f"{record.where}: the {what} {label!r} is not one of the training examples' "
-        f"({', '.join(known[:10])}{more}): fix it, or add training examples with it"
+        f"({', '.join(known[:10])}{more}): fix it, or add training examples with it (config.data."
+        "limit and the share that is held out for validation leave some out)"
     )

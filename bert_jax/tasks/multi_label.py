@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 from sklearn import metrics as sklearn_metrics
 
 from bert_jax.common.errors import UserError
@@ -43,7 +43,7 @@ class MultiLabel(TextTask):
 
     def gold(self, record: Record) -> list[str]:
         value = record.value(self.settings.data.label, "label")
-        parts = value if isinstance(value, list) else str(value or "").split(",")
+        parts = value if isinstance(value, list) else str("" if value is None else value).split(",")
         return [str(part).strip() for part in parts if str(part).strip()]
 
     def label_of(self, record: Record) -> np.ndarray:
@@ -74,9 +74,7 @@ class MultiLabel(TextTask):
     def calibrate(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> None:
         gold = np.array([self.label_of(record) for record in records])
         shares = np.array([list(p["probabilities"].values()) for p in predictions])
-        candidates = np.unique(np.quantile(shares, np.linspace(0.0, 1.0, 200)))
-        scores = [_micro_f1(gold, shares > threshold) for threshold in candidates]
-        self.threshold = float(candidates[int(np.argmax(scores))])
+        self.threshold = best_threshold(shares.ravel(), gold.ravel())
 
     def constant(self, training: Sequence[Record], records: Sequence[Record]) -> list[Prediction]:
         shares = np.mean([self.label_of(record) for record in training], axis=0)
@@ -107,6 +105,18 @@ class MultiLabel(TextTask):
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.threshold = state["threshold"]
+
+
+def best_threshold(shares: Float[np.ndarray, "N"], gold: Float[np.ndarray, "N"]) -> float:
+    """The threshold above which labels are given with the best F1: halfway between two shares."""
+    order = np.argsort(-shares, kind="stable")
+    shares = np.append(shares[order], 0.0)
+    given = np.arange(1, len(order) + 1)
+    scores = 2 * np.cumsum(gold[order]) / (given + gold.sum())
+    scores[shares[1:] == shares[:-1]] = -1.0  # equal shares are given together
+    best = int(np.argmax(scores))
+    halfway = (shares[best] + shares[best + 1]) / 2
+    return float(halfway if halfway < shares[best] else shares[best + 1])
 
 
 def _micro_f1(gold: np.ndarray, chosen: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,14 @@ class Prepared:
     """A task with its data.
 
     Attributes:
+      learned: the state of the task before any training, which moves its thresholds.
       records, rows: by split: `train`, `validation` and, where there is one, `test`.
       files: of the rows, by split.
       fingerprint: of everything that the rows depend on.
     """
 
     task: Task
+    learned: dict[str, Any]
     tokenizer: Tokenizer
     records: dict[str, list[Record]]
     rows: dict[str, Rows]
@@ -72,7 +75,7 @@ def prepare(
             purpose = TRAIN if split == "train" else EVALUATE
             rows[split] = task.features(found, tokenizer, purpose)
     fingerprint = str(randomness.key(0, str(sorted(key.items()))).tolist())
-    return Prepared(task, tokenizer, records, rows, files, fingerprint)
+    return Prepared(task, task.state(), tokenizer, records, rows, files, fingerprint)
 
 
 class TaskOrder:

@@ -26,6 +26,7 @@ from bert_jax.tasks.scores.answers import exact_match, f1
 from bert_jax.tasks.words import WordEncoder, words_of
 
 DEFAULT_STRIDE = 64
+NO_SPAN = 1e9  # the margin of no answer where no span fits
 MAX_QUESTION = 64  # tokens; longer questions are cut, as BERT's
 
 
@@ -162,7 +163,7 @@ class QuestionAnswering(Task):
             {"text": context[answer.start : answer.end], "probability": float(share)}
             for answer, share in zip(best, shares / shares.sum(), strict=False)
         ]
-        margin = null - best[0].score if best else np.inf
+        margin = null - best[0].score if best else NO_SPAN
         is_none = self.has_no_answers and margin > self.threshold
         return {
             "answer": "" if is_none or not listed else listed[0]["text"],

@@ -51,7 +51,7 @@ class Similarity(Task):
             raise UserError(f"config.similarity is {self.mode!r}: choose {' or '.join(MODES)}")
         if not settings.data.text_pair:
             raise UserError("config.data.text_pair is empty: name the column of the second text")
-        self.low, self.high = 0.0, 1.0
+        self.low, self.high = 0.0, 1.0  # the range of the data's scores, as far as it is known
         self.in_batch = self.mode != "regression"
 
     def learn(self, records: Sequence[Record]) -> None:
@@ -139,6 +139,12 @@ class Similarity(Task):
     ) -> dict[str, float]:
         gold = np.array([self.gold(record) for record in records])
         return correlations(gold, np.array([prediction["score"] for prediction in predictions]))
+
+    def calibrate(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> None:
+        """Take the range of the scores from the validation split, where training knows none."""
+        scores = [self.gold(record) for record in records]
+        if self.mode != "regression" and min(scores) < max(scores):
+            self.low, self.high = min(scores), max(scores)
 
     def wrongness(self, prediction: Prediction, record: Record) -> float:
         """Of scores on two scales: where the data's is taken as a share of its range."""

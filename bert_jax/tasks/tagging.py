@@ -72,7 +72,7 @@ class Tagging(Task):
           UserError: there are none.
         """
         value = record.value(self.settings.data.tokens, "tokens")
-        found = value.split() if isinstance(value, str) else list(value)
+        found = value.split() if isinstance(value, str) else list(value or [])
         if not found or not all(isinstance(word, str) and word.strip() for word in found):
             raise UserError(f"{record.where}: the sentence is empty, or one of its words is")
         return found

@@ -1,11 +1,14 @@
 """Words as pieces: each distinct word is encoded once; where each piece begins in its word."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from bert_jax.corpus.tokenizers.base import Tokenizer
+
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # of some bytes of a character, decoded
 
 
 class WordEncoder:
@@ -31,8 +34,9 @@ class WordEncoder:
     def starts(self, word: str) -> list[int]:
         """Where each piece of a word begins in it, in characters.
 
-        Found by decoding longer and longer beginnings. Where the tokenizer changes the text, so
-        that lengths differ, all pieces stand for the whole word.
+        Found by decoding longer and longer beginnings, and looking for what each piece adds. The
+        tokenizer may change case, accents and compatible characters (½, ℃, …), and leave out
+        unknown ones. Where it changes more, all pieces stand for the whole word.
         """
         if word not in self._starts:
             self._starts[word] = self._find_starts(word)
@@ -40,12 +44,25 @@ class WordEncoder:
 
     def _find_starts(self, word: str) -> list[int]:
         ids = self.ids(word).tolist()
-        ends = [
-            len(re.sub(r"\s", "", self._tokenizer.decode(ids[: n + 1]))) for n in range(len(ids))
-        ]
-        if ends[-1] != len(word) or ends != sorted(ends):
-            return [0] * len(ids)
-        return [0, *ends[:-1]]
+        folded = [_folded(character) for character in word]
+        whole = "".join(folded)
+        # Which character of the word each folded one comes from.
+        origins = [index for index, part in enumerate(folded) for _ in part] + [len(word)]
+        starts, place, before = [], 0, ""
+        for count in range(1, len(ids) + 1):
+            decoded = _folded(self._tokenizer.decode(ids[:count])).rstrip(INCOMPLETE)
+            found = whole.find(decoded[len(before) :], place)
+            if found < 0 or not decoded.startswith(before):
+                return [0] * len(ids)
+            starts.append(origins[found])
+            place, before = found + len(decoded) - len(before), decoded
+        return starts
+
+
+def _folded(text: str) -> str:
+    """What tokenizers leave of a text, whether they change it or not: no case, accents, spaces."""
+    parts = unicodedata.normalize("NFKD", text).lower()
+    return "".join(c for c in parts if not unicodedata.combining(c) and not c.isspace())
 
 
 def words_of(text: str) -> list[tuple[str, int]]:

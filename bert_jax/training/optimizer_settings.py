@@ -48,6 +48,11 @@ def optimizer_settings(
     total_steps = sections[-1].start + sections[-1].steps
     for name in ("decay_steps", "average_last"):
         values[name] = steps(f"optimizer.{name}", values[name], total_steps)
+    if values["average_last"] > total_steps:
+        raise UserError(
+            f"config.optimizer.average_last is {values['average_last']}, and the run has "
+            f"{total_steps} steps: set it to so many or fewer, or to a share of the run, below 1"
+        )
     values["rates"] = _rates(values["rates"])
     return OptimizerSettings(sections, learning_rate, hidden_size, **values)
 

@@ -72,13 +72,13 @@ def set_aside_damaged(directory: AnyPath) -> None:
     for step, damage in damaged.items():
         console.say(
             f"Note: the checkpoint {directory / str(step)} is damaged: {damage}. The run goes on "
-            f"from step {whole}; the damaged one is now {_set_aside(directory / str(step)).name}"
+            f"from step {whole}; the damaged one is now {set_aside(directory / str(step)).name}"
         )
     for step in saved_steps(directory):
         if step < whole and (what := digests.damage(directory / str(step), METRICS)):
             console.say(
                 f"Note: the checkpoint {directory / str(step)} is damaged: {what}. It is now "
-                f"{_set_aside(directory / str(step)).name}"
+                f"{set_aside(directory / str(step)).name}"
             )
 
 
@@ -86,7 +86,7 @@ def set_aside_after(directory: AnyPath, step: int) -> None:
     """Rename the checkpoints after `step` to `<step>.later`, and say so."""
     for later in saved_steps(directory):
         if later > step:
-            name = _set_aside(directory / str(later), LATER).name
+            name = set_aside(directory / str(later), LATER).name
             console.say(f"Note: the checkpoint of step {later} is now {directory / name}")
 
 
@@ -119,7 +119,8 @@ def choose(directory: AnyPath, step: int | None) -> int:
     return step
 
 
-def _set_aside(path: AnyPath, ending: str = DAMAGED) -> AnyPath:
+def set_aside(path: AnyPath, ending: str = DAMAGED) -> AnyPath:
+    """Rename a checkpoint to `<step><ending>`, in place of what has that name already."""
     target = path.with_name(path.name + ending)
     remove_tree(target)
     return path.rename(target)

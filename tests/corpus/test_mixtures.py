@@ -208,15 +208,19 @@ def test_a_file_in_two_sources_is_refused(tmp_path):
 
 
 def test_standard_input_is_a_source(tmp_path):
-    content = write_text(tmp_path / "a.txt", documents(120)).read_bytes()
+    """Beside another source, too, whose workers have a standard input of their own."""
+    texts = documents(120)
+    write_text(tmp_path / "a.txt", texts[:60])
+    content = write_text(tmp_path / "b.txt", texts[60:]).read_bytes()
+    mixture = f"a=text:{tmp_path / 'a.txt'} + b=text:"
     code = (
-        "import sys; from tests.corpus.corpora import tiny_config; "
-        "from tests.corpus.corpora import build_store; "
-        f"build_store(tiny_config('text:-', corpus_workers=2), {str(tmp_path / 'store')!r})"
+        "from tests.corpus.corpora import build_store, tiny_config; "
+        f"build_store(tiny_config({mixture + '-'!r}, corpus_workers=2), "
+        f"{str(tmp_path / 'store')!r})"
     )
     subprocess.run([sys.executable, "-c", code], input=content, cwd=os.getcwd(), check=True)
     store = TokenStore.open(tmp_path / "store")
-    same = build_store(tiny_config(f"text:{tmp_path / 'a.txt'}"), tmp_path / "same")
+    same = build_store(tiny_config(f"{mixture}{tmp_path / 'b.txt'}"), tmp_path / "same")
     assert store.fingerprint == same.fingerprint
 
 

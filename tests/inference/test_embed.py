@@ -1,5 +1,9 @@
 """Sentence vectors: what pooling says, in the order of the texts, whatever their lengths."""
 
+import dataclasses
+import json
+import shutil
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -8,6 +12,7 @@ from bert_jax import embed as command
 from bert_jax.inference.embed import embed
 from bert_jax.interop import parity_outputs
 from bert_jax.interop.hugging_face import export
+from bert_jax.interop.sentence_transformers import Modules, read_modules, write_modules
 from bert_jax.run import pretrained
 from tests import commands
 
@@ -42,6 +47,33 @@ def test_the_command_writes_a_vector_for_each_line(folder, tmp_path):
         for text in TEXTS
     ]
     np.testing.assert_allclose(vectors, alone, atol=1e-5)
+
+
+def test_a_folder_of_sentence_transformers_says_how_and_flags_win(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "hf")
+    write_modules(copy, width=16, pooling="cls", normalize=True, max_length=6)
+    assert read_modules(copy) == Modules("cls", True, 6)
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    flags = (f"--workdir={copy}", f"--input={tmp_path / 'texts.txt'}", f"--out={tmp_path}/x.npy")
+    model = pretrained.load(folder)
+    for more, wanted in (
+        ((), Modules("cls", True, 6)),
+        (("--pooling=mean", "--nonormalize", "--max_length=9"), Modules("mean", False, 9)),
+    ):
+        done = commands.run(*EMBED, *flags, *more)
+        assert done.status == 0, done.err
+        parts = model.embed_batches(TEXTS, **dataclasses.asdict(wanted))
+        np.testing.assert_allclose(np.load(tmp_path / "x.npy"), np.concatenate([*parts]), atol=1e-5)
+
+    # As versions before 6 write it, and a pooling that we do not have.
+    (copy / "sentence_bert_config.json").write_text('{"max_seq_length": 7}')
+    for name, pooling in (("mean_tokens", "mean"), ("cls_token", "cls"), ("max_tokens", "")):
+        config = {"word_embedding_dimension": 16, f"pooling_mode_{name}": True}
+        (copy / "1_Pooling" / "config.json").write_text(json.dumps(config))
+        assert read_modules(copy) == Modules(pooling, True, 7)
+    done = commands.run(*EMBED, *flags)
+    assert done.status != 0
+    assert "choose one of mean, cls with --pooling" in done.err
 
 
 def test_vectors_are_those_of_transformers(folder):

@@ -52,6 +52,9 @@ def test_what_is_masked_with_a_token(wordpiece_directory):
         "word_l2r": [[1, 2, 3], [2, 3], [4]],
         "whole_word": [[1, 2, 3], [1, 2, 3], [4]],
     }
+    ids = np.array([known.cls_id, rest, rest, start, known.sep_id])  # no space before the first
+    masked = [list(range(5))[masked_with(ids, place, known, "whole_word")] for place in (1, 2, 3)]
+    assert masked == [[1, 2], [1, 2], [3]]
 
 
 def test_evaluate_counts_the_pairs_that_are_right(classic, redrawn, wordpiece_directory, tmp_path):

@@ -112,9 +112,11 @@ def test_vectors_of_a_published_sentence_encoder_are_its_own(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pretraining", "encoder"])
-def test_onnx_computes_the_same_and_int8_says_what_it_loses(finished, tmp_path, kind):
+def test_onnx_computes_the_same_and_int8_says_what_it_loses(finished, tmp_path, kind, monkeypatch):
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
+    if kind == "encoder":  # no held-out line has enough tokens
+        monkeypatch.setattr(exports, "heldout_lines", lambda run: ["a", "the"])
     out = tmp_path / "hf"
     flags = (f"--workdir={finished.workdir}", f"--out={out}", f"--kind={kind}", "--int8")
     done = commands.run(*EXPORT, *flags)

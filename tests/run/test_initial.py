@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bert_jax.common.errors import UserError
+from bert_jax.run import initial
 from bert_jax.run.workdir import load_run
 from tests.runs import assert_same_bytes, records, tiny, train, whole_state
 
@@ -37,6 +38,13 @@ def test_parameters_begin_a_run_at_step_0_and_the_checkpoint_is_recorded(
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     # The same command again: a later checkpoint of that run would not make this another one.
     assert "is finished" in train(config, tmp_path / "run").said
+
+
+def test_a_run_with_checkpoints_needs_its_source_no_more(corpus, tmp_path):
+    config = tiny(corpus, init_from="nowhere@500")
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    initial.resolve(tmp_path, config)
+    assert config.init_from == "nowhere@500"
 
 
 @pytest.mark.parametrize(

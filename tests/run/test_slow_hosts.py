@@ -46,6 +46,8 @@ gathering = Gathering()
 for step in (20, 40, 60):
     gathering.add(step, 1.0, 0.7 * jax.process_index())
     processes.exchange("", "come here")
+Gathering().add(60, 1.0, 0.0)  # after a rollback in the same processes
+processes.exchange("", "come here")
 """
 
 

@@ -89,6 +89,20 @@ def test_a_damaged_config_is_named(tmp_path):
         workdir.load_config(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"task": "classification", "total_steps": 0}, "a fine-tuning"),
+        ({"model_type": "bert"}, "a folder of transformers"),
+        ({"name": "x"}, r"a config\.json that is not a run's"),
+    ],
+)
+def test_another_kind_of_directory_is_refused(tmp_path, values, kind):
+    begin(tmp_path, values, checkpoint=False)
+    with pytest.raises(UserError, match=rf"{tmp_path} holds {kind}, and training there would"):
+        continuation.check(tmp_path, default_config())
+
+
 def test_a_directory_in_use_is_refused_and_nothing_in_it_touched(tmp_path):
     config = default_config()
     config.model.next_sentence = False
@@ -167,7 +181,7 @@ def test_the_order_of_frequency_is_that_of_the_corpus_and_stays_with_the_run(
     config.model.head, config.model.sampled_negatives = "sampled", 20
     order = workdir.token_order(tmp_path, parse(config), store)
     workdir.claim(tmp_path, config, store, order)
-    assert workdir.token_order(tmp_path, parse(config)) == order
+    assert workdir.saved_token_order(tmp_path, parse(config)) == order
     counts = store.token_counts[list(order)]
     assert sorted(order) == list(range(200))
     assert (np.diff(counts) <= 0).all()

@@ -9,7 +9,7 @@ import pytest
 
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
-from bert_jax.training.optimizers import make_optimizer
+from bert_jax.training.optimizers import make_optimizer, restart_schedules
 from bert_jax.training.parameter_rules import check_rules
 
 B1, B2, EPSILON, DECAY, RATE, MATRIX_RATE = 0.9, 0.95, 1e-6, 0.1, 0.03, 0.05
@@ -72,12 +72,15 @@ def settings(name, **fields):
     return parse(config).training.optimizer
 
 
-def ours(given, shapes=SHAPES):
-    """The parameters after each step, with the gradients `draw(1)`, `draw(2)`, ..."""
+def ours(given, shapes=SHAPES, begin=lambda state: state):
+    """The parameters after each step, with the gradients `draw(1)`, `draw(2)`, ...
+
+    `begin` makes the first state of the optimizer of a new one.
+    """
     with jax.enable_x64(True):
         optimizer = make_optimizer(given).update
         params = tree(jax.tree.map(jnp.asarray, draw(0, shapes)))
-        state = optimizer.init(params)
+        state = begin(optimizer.init(params))
         update = jax.jit(optimizer.update)
         found = []
         for step in range(STEPS):
@@ -260,17 +263,40 @@ def test_factors_scale_the_update_and_freeze():
     np.testing.assert_array_equal(scaled["norm"]["scale"], plain["norm"]["scale"])
 
 
-def test_the_mean_of_the_last_steps_is_what_a_run_ends_with():
-    given = settings("adamw", average_last=3)
+def averaging(last, **fields):
+    """Settings of a run of STEPS steps that ends with the mean of its last ones."""
+    given = settings("adamw", **fields)
     section = given.sections[0]._replace(steps=STEPS)
-    given = dataclasses.replace(given, sections=(section,))
-    averaged, plain = ours(given), ours(dataclasses.replace(given, average_last=0))
-    jax.tree.map(np.testing.assert_array_equal, averaged[-2], plain[-2])
+    return dataclasses.replace(given, sections=(section,), average_last=last)
+
+
+@pytest.mark.parametrize(
+    ("begin", "averaged"),
+    [
+        (lambda state: state, 3),
+        # Made longer after a mean over other steps: it begins anew in the last steps.
+        (lambda state: state._replace(averaged=jnp.float32(7), mean=tree(draw(9))), 3),
+        # A branch that begins when the last steps have begun: the mean is over those that it makes.
+        (lambda state: state._replace(steps=jnp.int32(STEPS - 2)), 2),
+        # A warm optimizer in a new run.
+        (lambda state: restart_schedules(state._replace(steps=jnp.int32(8))), 3),
+    ],
+)
+def test_the_mean_of_the_last_steps_is_what_a_run_ends_with(begin, averaged):
+    plain = ours(averaging(0))
+    made = STEPS if averaged == 3 else 2  # steps up to the end of the run
+    found = ours(averaging(3), begin=begin)
+    jax.tree.map(np.testing.assert_array_equal, found[made - 2], plain[made - 2])
     jax.tree.map(
         lambda found, *last: np.testing.assert_allclose(found, np.mean(last, axis=0), rtol=1e-5),
-        averaged[-1],
-        *plain[-3:],
+        found[made - 1],
+        *plain[made - averaged : made],
     )
+
+
+def test_a_mean_of_more_steps_than_a_run_has_is_refused():
+    with pytest.raises(UserError, match=r"average_last is 11, and the run has 10 steps: set it to"):
+        settings("adamw", average_last=11)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
 from bert_jax.corpus.store import TokenStore
-from bert_jax.run import goodput, metrics, rollback
+from bert_jax.run import goodput, initial, metrics, rollback
 from bert_jax.run.progress import Reporter
 from bert_jax.run.workdir import CHECKPOINTS
 from bert_jax.stream.batches import TrainBatches
@@ -82,6 +82,45 @@ def test_a_stream_shifts_and_later_phases_of_the_same_length_repeat_nothing(fini
     np.testing.assert_array_equal(
         np.concatenate(shifted)[: -3 * 8], np.concatenate(straight)[3 * 8 :]
     )
+
+
+SPIKE = SpikeError(31, PHASES[0], 9.0, 5.0, 40.0)
+
+
+def saved(workdir, *names):
+    for name in names:
+        (workdir / CHECKPOINTS / name).mkdir(parents=True)
+        (workdir / CHECKPOINTS / name / "file").touch()
+    return workdir / CHECKPOINTS
+
+
+def test_going_back_removes_what_a_killed_process_had_begun_to_remove(tmp_path):
+    checkpoints = saved(tmp_path, "10", "20", "30", "30.spike")
+    rollback.go_back(checkpoints, SETTINGS, SPIKE, begin=0, checkpoint_every=10)
+    assert {path.name for path in checkpoints.iterdir()} == {"10", "20"}
+    assert [spike["first"] for spike in rollback.read(tmp_path)] == [27]
+
+
+def test_a_run_whose_earlier_checkpoints_are_gone_is_not_thrown_away(tmp_path):
+    checkpoints = saved(tmp_path, "30")
+    with pytest.raises(UserError, match=r"no checkpoint is left .* \(saved: 30\).* to 1 or fewer"):
+        rollback.go_back(checkpoints, SETTINGS, SPIKE, begin=0, checkpoint_every=10)
+    assert (checkpoints / "30" / "file").exists()
+    assert rollback.read(tmp_path) == []
+    # It is the first one of a run that branched off at step 28.
+    rollback.go_back(checkpoints, SETTINGS, SPIKE, begin=28, checkpoint_every=10)
+    assert not (checkpoints / "30").exists()
+    assert [spike["first"] for spike in rollback.read(tmp_path)] == [28]
+
+
+def test_a_branch_leaves_out_what_its_source_had_left_out_by_then(tmp_path):
+    spikes = [{"first": 16, "left_out": [[0, 16, 20]]}, {"first": 36, "left_out": []}]
+    rollback.write(tmp_path, spikes)
+    config = default_config()
+    config.init_from, config.init_state = f"{tmp_path}@30", "all"
+    assert initial.spikes(tmp_path / "branch", config) == spikes[:1]
+    config.init_state = "params"
+    assert initial.spikes(tmp_path / "branch", config) == []
 
 
 FIELDS = {

@@ -19,7 +19,7 @@ from bert_jax.corpus.readers.text import decoded
 from bert_jax.corpus.settings import Reading
 
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t"}  # the first one that gives the column is taken
-_MAX_CELL = 1 << 26  # characters; a quote that is never closed is noticed there
+MAX_CELL = 1 << 26  # characters; a quote that is never closed is noticed there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _Rows:
         self.line = 1
 
     def __iter__(self) -> Iterator[list[str] | csv.Error]:
-        csv.field_size_limit(_MAX_CELL)
+        csv.field_size_limit(MAX_CELL)
         while True:
             try:
                 row = next(self._reader, None)

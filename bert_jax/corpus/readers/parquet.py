@@ -122,6 +122,8 @@ def list_parts(location: str, reading: Reading) -> list[ParquetPart]:
     parts = []
     for file in files:
         groups = _row_groups(file.path, reading.field)
+        if not groups:  # it is listed all the same, as empty files of other kinds are
+            parts.append(ParquetPart(file.path, (), 0, 0, file.size, reading))
         starts = [0, *itertools.accumulate(rows for rows, _ in groups)]
         gathered: list[int] = []
         size = 0

@@ -151,13 +151,23 @@ def labelled(location: str, data_dir: str = "") -> Iterator[dict[str, Any]]:
         raise UserError(f"tfds:{location} cannot be loaded ({reason})") from error
     features = builder.info.features
     for example in tensorflow_datasets.as_numpy(examples):
-        yield {name: _plain(value, features[name]) for name, value in example.items()}
+        yield _plain(example, features)
 
 
 def _plain(value: Any, feature: Any) -> Any:
-    """A text, a class's name (-1, an unknown one, stays a number), or a number."""
+    """Texts, classes' names (-1, an unknown one, stays a number), numbers; lists and dicts of them.
+
+    `feature` is that of the value, or of its elements: a sequence of dicts comes as a dict of
+    arrays.
+    """
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    if hasattr(feature, "int2str") and value >= 0:
+    names_classes = hasattr(feature, "int2str")  # a sequence of classes seems to do so, too
+    inner = getattr(feature, "feature", feature)
+    if isinstance(value, dict):
+        return {name: _plain(part, inner[name]) for name, part in value.items()}
+    if getattr(value, "ndim", 0) and (names_classes or value.dtype == object):
+        return [_plain(part, inner) for part in value]
+    if names_classes and value >= 0:
         return feature.int2str(int(value))
     return value.tolist() if hasattr(value, "tolist") else value

@@ -1,10 +1,11 @@
 """Labelled data: readers by format, and the splits of a task.
 
-To add a format, write a function of (path, DataSettings) that gives records, and register it here.
+To add a format, write a function of (path, DataSettings, labelled) that gives records, and register
+it here. `labelled`: whether labels must be there and right; they need not for predictions.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bert_jax.common.errors import UserError
@@ -15,7 +16,7 @@ from bert_jax.tasks.data.records import DataSettings, Record
 from bert_jax.tasks.data.squad import squad
 from bert_jax.tasks.data.tables import csv, jsonl, parquet, tsv
 
-FORMATS: dict[str, Callable[[Path, DataSettings], Iterator[Record]]] = {
+FORMATS: dict[str, Callable[[Path, DataSettings, bool], Iterator[Record]]] = {
     "csv": csv,
     "tsv": tsv,
     "jsonl": jsonl,
@@ -55,7 +56,7 @@ def stream(path: str, settings: DataSettings, field: str) -> Iterator[Record]:
             f"{', '.join(FORMATS)}"
         )
     try:
-        yield from FORMATS[format](file, settings)
+        yield from FORMATS[format](file, settings, field != "input")
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8 text: {CONVERT}") from error
 
@@ -88,7 +89,8 @@ def splits(settings: DataSettings) -> dict[str, list[Record]]:
     if settings.validation:
         found["validation"] = read(settings.validation, settings, "validation")
     else:
-        held = [_share(record) < settings.validation_fraction for record in found["train"]]
+        share = settings.validation_fraction
+        held = [_share(record, _texts(record, settings)) < share for record in found["train"]]
         found["validation"] = [
             r for r, is_held in zip(found["train"], held, strict=True) if is_held
         ]
@@ -108,9 +110,18 @@ def splits(settings: DataSettings) -> dict[str, list[Record]]:
     return found
 
 
-def _share(record: Record) -> float:
-    """A number in [0, 1) that depends on the content of a record alone."""
-    text = "\x1f".join(f"{key}={record.values[key]}" for key in sorted(record.values, key=str))
+def _texts(record: Record, settings: DataSettings) -> list[str]:
+    """The columns with the text; of a question that with the context, for all questions on it."""
+    if "context" in record.values:
+        return ["context"]
+    names = (settings.text, settings.text_pair, settings.tokens)
+    return [name for name in names if name in record.values] or list(record.values)
+
+
+def _share(record: Record, names: Iterable[str] = ()) -> float:
+    """A number in [0, 1) that depends on these columns of a record alone; none: on all."""
+    columns = sorted(names or record.values, key=str)
+    text = "\x1f".join(f"{key}={record.values[key]}" for key in columns)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -129,4 +140,4 @@ def _expect_distinct_ids(records: list[Record], path: str) -> None:
         seen[str(name)] = record.where
 
 
-__all__ = ["FORMATS", "DataSettings", "Record", "read", "splits", "stream"]
+__all__ = ["FORMATS", "TFDS", "DataSettings", "Record", "read", "splits", "stream"]

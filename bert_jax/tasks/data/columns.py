@@ -9,10 +9,11 @@ from bert_jax.tasks.data.records import DataSettings, Record
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
 
-def conll(path: Path, settings: DataSettings) -> Iterator[Record]:
+def conll(path: Path, settings: DataSettings, labelled: bool) -> Iterator[Record]:
     """Sentences between blank lines; the columns `tokens` and `tags` by number (-1: the last).
 
-    Columns are separated by tabs or, in files without tabs, by spaces.
+    Columns are separated by tabs or, in files without tabs, by spaces. Where labels are not needed,
+    a single column is the words.
     """
     token, tag = (_number(settings, name) for name in ("tokens", "tags"))
     for first, lines in _sentences(path):
@@ -22,22 +23,28 @@ def conll(path: Path, settings: DataSettings) -> Iterator[Record]:
             if not line.startswith("-DOCSTART-")
         ]
         for index, row in enumerate(rows):
-            if len(row) != len(rows[0]) or len(row) < 2:
+            if len(row) != len(rows[0]) or (labelled and len(row) < 2):
                 raise UserError(
                     f"{path}, line {first + index} has {len(row)} columns, and the sentence begins "
                     f"with {len(rows[0])}: a word and its tag are expected in each line"
                 )
-        if rows:
-            values = {"tokens": [row[token] for row in rows], "tags": [row[tag] for row in rows]}
-            yield Record(values, f"{path}, line {first}")
+        if not rows:
+            continue
+        where = f"{path}, line {first}"
+        number = token if len(rows[0]) > 1 else 0
+        values = {"tokens": _column(rows, number, "tokens", where)}
+        if labelled:
+            values["tags"] = _column(rows, tag, "tags", where)
+        yield Record(values, where)
 
 
-def conllu(path: Path, settings: DataSettings) -> Iterator[Record]:
+def conllu(path: Path, settings: DataSettings, labelled: bool) -> Iterator[Record]:
     """The words of CoNLL-U with the column that config.data.tags names (upos by default).
 
     Words are the syntactic ones: lines of multiword ranges (`3-4`) and of empty nodes (`5.1`) have
     no tags of their own and are left out.
     """
+    del labelled
     name = "upos" if settings.tags in ("tags", "", "-1") else settings.tags
     if name not in CONLLU:
         raise UserError(f"config.data.tags={name!r}: CoNLL-U has the columns {', '.join(CONLLU)}")
@@ -71,6 +78,16 @@ def _sentences(path: Path) -> Iterator[tuple[int, list[str]]]:
                 lines = []
     if lines:
         yield number - len(lines) + 1, lines
+
+
+def _column(rows: list[list[str]], number: int, name: str, where: str) -> list[str]:
+    try:
+        return [row[number] for row in rows]
+    except IndexError as error:
+        raise UserError(
+            f"{where}: config.data.{name}={number}, and there are {len(rows[0])} columns: give a "
+            "number, 0 for the first and -1 for the last"
+        ) from error
 
 
 def _number(settings: DataSettings, name: str) -> int:

@@ -9,10 +9,12 @@ from bert_jax.common.errors import UserError
 from bert_jax.tasks.data.records import DataSettings, Record
 
 
-def squad(path: Path, settings: DataSettings) -> Iterator[Record]:
+def squad(path: Path, settings: DataSettings, labelled: bool) -> Iterator[Record]:
     """A record a question: `id`, `question`, `context`, `answers` [(text, start)].
 
-    Answers that are not in their context where the file says are left out, counted and named.
+    Answers that are not in their context where the file says are left out, counted and named, and a
+    question that is left with none is as well. Where labels are not needed it stays, and `answers`
+    may be missing.
     """
     del settings
     try:
@@ -25,7 +27,8 @@ def squad(path: Path, settings: DataSettings) -> Iterator[Record]:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
                     name, context = str(question["id"]), paragraph["context"]
-                    stated = [(a["text"], int(a["answer_start"])) for a in question["answers"]]
+                    given = question["answers"] if labelled else question.get("answers", [])
+                    stated = [(a["text"], int(a["answer_start"])) for a in given]
                     answers = [
                         (text, start)
                         for text, start in stated
@@ -33,7 +36,7 @@ def squad(path: Path, settings: DataSettings) -> Iterator[Record]:
                     ]
                     if len(answers) < len(stated):
                         wrong.append(name)
-                        if not answers:
+                        if labelled and not answers:
                             continue
                     values = {
                         "id": name,

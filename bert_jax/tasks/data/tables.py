@@ -9,30 +9,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert_jax.common.errors import UserError
+from bert_jax.corpus.readers.delimited import MAX_CELL
 from bert_jax.tasks.data.records import DataSettings, Record
 
 
-def csv(path: Path, settings: DataSettings) -> Iterator[Record]:
+def csv(path: Path, settings: DataSettings, labelled: bool) -> Iterator[Record]:
     """Comma-separated values; cells may be quoted and hold several lines."""
+    del labelled
+    csv_library.field_size_limit(MAX_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv_library.reader(file, strict=True)
         try:
             yield from _table(path, ((rows.line_num, row) for row in rows if row), settings)
         except csv_library.Error as error:
-            raise UserError(f"{path}, line {rows.line_num}: {error}") from error
+            raise UserError(
+                f"{path}, line {rows.line_num}: a row that cannot be read ({error}): fix it (a "
+                "quote that is never closed?), or name a .tsv, whose cells are not quoted"
+            ) from error
 
 
-def tsv(path: Path, settings: DataSettings) -> Iterator[Record]:
+def tsv(path: Path, settings: DataSettings, labelled: bool) -> Iterator[Record]:
     """Tab-separated values, taken as they are."""
+    del labelled
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
         rows = ((number, line.split("\t")) for number, line in lines if line)
         yield from _table(path, rows, settings)
 
 
-def jsonl(path: Path, settings: DataSettings) -> Iterator[Record]:
+def jsonl(path: Path, settings: DataSettings, labelled: bool) -> Iterator[Record]:
     """JSON lines: an object a line."""
-    del settings
+    del settings, labelled
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -47,9 +54,9 @@ def jsonl(path: Path, settings: DataSettings) -> Iterator[Record]:
             yield Record(values, where)
 
 
-def parquet(path: Path, settings: DataSettings) -> Iterator[Record]:
+def parquet(path: Path, settings: DataSettings, labelled: bool) -> Iterator[Record]:
     """A parquet file."""
-    del settings
+    del settings, labelled
     from pyarrow import ArrowInvalid
     from pyarrow import parquet as reader
 

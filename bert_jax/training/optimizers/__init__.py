@@ -18,7 +18,7 @@ from bert_jax.training.optimizers.muon import muon
 from bert_jax.training.optimizers.normuon import normuon
 from bert_jax.training.optimizers.soap import soap
 from bert_jax.training.optimizers.stable_adamw import stable_adamw
-from bert_jax.training.optimizers.wrappers import average_tail, scale_by_rules
+from bert_jax.training.optimizers.wrappers import AverageState, average_tail, scale_by_rules
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.settings import OptimizerSettings
 
@@ -58,15 +58,26 @@ def make_optimizer(settings: OptimizerSettings) -> Optimizer:
 
 
 def restart_schedules(opt_state: Any) -> Any:
-    """The state with its learning-rate schedules at step 0; moments and their counts stay."""
+    """The state with its schedules, and the average of the last parameters, at step 0.
+
+    Moments and their counts stay.
+    """
 
     def restart(node: Any) -> Any:
         if isinstance(node, optax.ScaleByScheduleState):
             return node._replace(count=jnp.zeros_like(node.count))
+        if isinstance(node, AverageState):
+            return node._replace(
+                inner=restart_schedules(node.inner),
+                steps=jnp.zeros_like(node.steps),
+                averaged=jnp.zeros_like(node.averaged),
+            )
         return node
 
     return jax.tree.map(
-        restart, opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState)
+        restart,
+        opt_state,
+        is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState | AverageState),
     )
 
 

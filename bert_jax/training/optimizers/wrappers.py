@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from bert_jax.training.parameter_rules import assign
 
@@ -27,10 +27,19 @@ def scale_by_rules(rules: Sequence[tuple[str, float]]) -> optax.GradientTransfor
 
 
 class AverageState(NamedTuple):
-    """The state of the optimizer inside, and the mean of the parameters of the last steps."""
+    """The state of the optimizer inside, and the mean of the parameters of the last steps.
+
+    Attributes:
+      inner: of the optimizer.
+      steps: of the run.
+      averaged: how many steps the mean is over; a float, so that it stays as it was together with
+        the mean if an update is not finite and therefore left out.
+      mean: of no meaning while `averaged` is 0.
+    """
 
     inner: Any
     steps: Int[Array, ""]
+    averaged: Float[Array, ""]
     mean: Any
 
 
@@ -50,12 +59,12 @@ def average_tail(
 
     def init(params):
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return AverageState(inner.init(params), jnp.zeros((), jnp.int32), zeros)
+        return AverageState(inner.init(params), jnp.int32(0), jnp.float32(0), zeros)
 
     def update(gradient, state, params=None):
         updates, of_inner = inner.update(gradient, state.inner, params)
-        number = state.steps - (total_steps - last) + 1  # of this step in the mean, from 1
-        share = jnp.where(number > 0, 1 / jnp.maximum(number, 1), 0.0)
+        count = jnp.where(state.steps >= total_steps - last, state.averaged + 1, 0.0)
+        share = jnp.where(count > 0, 1 / jnp.maximum(count, 1), 0.0)
         mean = jax.tree.map(
             lambda mean, param, update: mean + share * (param + update - mean),
             state.mean,
@@ -69,6 +78,7 @@ def average_tail(
             mean,
             params,
         )
-        return updates, AverageState(of_inner, state.steps + 1, mean)
+        count = jnp.where(is_end, 0.0, count)  # a run that is made longer averages anew
+        return updates, AverageState(of_inner, state.steps + 1, count, mean)
 
     return optax.GradientTransformation(init, update)

@@ -8,7 +8,7 @@ from bert_jax.common.errors import UserError
 from bert_jax.corpus.readers import parquet as source
 from bert_jax.corpus.readers.parquet import list_parts
 from bert_jax.corpus.settings import Reading
-from tests.corpus.corpora import documents, read
+from tests.corpus.corpora import build_store, documents, read, tiny_config
 
 TEXTS = documents(40)
 READING = Reading(documents="blank_line", field="text", invalid_utf8="refuse")
@@ -41,6 +41,17 @@ def test_columns_that_are_missing_or_no_text_are_refused(path):
         list_parts(str(path), dataclasses.replace(READING, field="body"))
     with pytest.raises(UserError, match=r"field='id' holds int64, not text"):
         list_parts(str(path), dataclasses.replace(READING, field="id"))
+
+
+def test_a_file_without_a_row_group_is_a_part_without_documents(tmp_path, path):
+    schema = parquet.read_schema(path)
+    with parquet.ParquetWriter(tmp_path / "empty.parquet", schema):
+        pass
+    parts = list_parts(str(tmp_path), READING)
+    assert [len(list(part.documents())) for part in parts] == [41, 0]
+    config = tiny_config(f"parquet:{tmp_path}/*.parquet")
+    store = build_store(config, tmp_path / "store")
+    assert build_store(config, tmp_path / "store").fingerprint == store.fingerprint
 
 
 def test_damaged_files_are_named(path):

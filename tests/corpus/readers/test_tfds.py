@@ -12,23 +12,28 @@ from bert_jax.corpus.settings import Reading
 from tests.corpus.corpora import build_store, documents, tiny_config, write_text
 
 TEXTS = documents(120)
+NESTED = {"tags": ["B", "O"], "answers": {"text": ["one"], "start": [0]}}
+EMPTY = {"body": "", "year": 2, "tags": [], "answers": {"text": [], "start": []}}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     import tensorflow_datasets
+    from tensorflow_datasets import features
 
     data_dir = tmp_path_factory.mktemp("tfds")
     texts = ["\n".join(text) for text in TEXTS]
     tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
         name="stories",
         version="1.0.0",
-        features=tensorflow_datasets.features.FeaturesDict(
-            {"body": tensorflow_datasets.features.Text(), "year": np.int64}
+        features=features.FeaturesDict(
+            {"body": features.Text(), "year": np.int64}
+            | {"tags": features.Sequence(features.ClassLabel(names=["O", "B"]))}
+            | {"answers": features.Sequence({"text": features.Text(), "start": np.int32})}
         ),
         split_datasets={
-            "train": [(i, {"body": text, "year": i}) for i, text in enumerate(texts)],
-            "test": [(0, {"body": "one\ntwo", "year": 1}), (1, {"body": "", "year": 2})],
+            "train": [(i, {"body": text, "year": i} | NESTED) for i, text in enumerate(texts)],
+            "test": [(0, {"body": "one\ntwo", "year": 1} | NESTED), (1, EMPTY)],
         },
         data_dir=str(data_dir),
         disable_shuffling=True,
@@ -104,6 +109,6 @@ def test_what_is_not_there_is_refused_with_what_is(data_dir):
 
 def test_labelled_examples_are_plain_values(data_dir):
     found = list(tfds.labelled("stories:test", str(data_dir)))
-    assert found == [{"body": "one\ntwo", "year": 1}, {"body": "", "year": 2}]
+    assert found == [{"body": "one\ntwo", "year": 1} | NESTED, EMPTY]
     with pytest.raises(UserError, match="tfds:stories:dev cannot be loaded"):
         next(tfds.labelled("stories:dev", str(data_dir)))

@@ -7,7 +7,7 @@ import pytest
 
 from bert_jax.common.errors import UserError
 from bert_jax.config.finetuning import default_config
-from bert_jax.tasks.data import DataSettings, read, splits
+from bert_jax.tasks.data import DataSettings, read, splits, stream
 
 SETTINGS = DataSettings(**default_config().data.to_dict())
 CONLLU = """# text = Vámonos al mar
@@ -46,8 +46,11 @@ def test_columns_by_number_mean_no_header(tmp_path):
 
 
 def test_a_csv_has_quoted_cells(tmp_path):
-    path = write(tmp_path, "a.csv", 'text,label\n"one, two\nthree",1\n')
-    assert values(path) == [{"text": "one, two\nthree", "label": "1"}]
+    long = "long " * 50_000
+    path = write(tmp_path, "a.csv", f'text,label\n"one, two\nthree",1\n{long},2\n')
+    first, second = values(path)
+    assert first == {"text": "one, two\nthree", "label": "1"}
+    assert second == {"text": long, "label": "2"}
 
 
 def test_multiword_ranges_and_empty_nodes_have_no_tags(tmp_path):
@@ -69,6 +72,30 @@ def test_squad_answers_that_are_not_in_their_context_are_named(tmp_path, capsys)
     found = values(write(tmp_path, "a.json", json.dumps(data)))
     assert [record["id"] for record in found] == ["q2"]
     assert "1 questions have answers that are not in their context" in capsys.readouterr().out
+
+
+def test_predictions_need_no_labels(tmp_path):
+    questions = [
+        {"id": "q1", "question": "Who?"},
+        {"id": "q2", "question": "Where?", "answers": [{"text": "Rome", "answer_start": 0}]},
+    ]
+    data = {"data": [{"paragraphs": [{"context": "Ada was here.", "qas": questions}]}]}
+    squad = write(tmp_path, "a.json", json.dumps(data))
+    with pytest.raises(UserError, match="no SQuAD json: 'answers' is missing"):
+        values(squad)
+    found = stream(squad, SETTINGS, "input")
+    assert [(r.values["id"], r.values["answers"]) for r in found] == [("q1", []), ("q2", [])]
+    words = write(tmp_path, "a.conll", "EU\nrejects\n\nPeter\n")
+    with pytest.raises(UserError, match="line 1 has 1 columns"):
+        values(words)
+    found = stream(words, dataclasses.replace(SETTINGS, tokens="1"), "input")
+    assert [record.values["tokens"] for record in found] == [["EU", "rejects"], ["Peter"]]
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path):
+    path = write(tmp_path, "a.conll", "EU NNP B-NP B-ORG\n")
+    with pytest.raises(UserError, match=r"line 1: config\.data\.tags=9, and there are 4 columns"):
+        values(path, tags="9")
 
 
 def test_parquet(tmp_path):
@@ -95,6 +122,7 @@ def test_a_split_by_hash_does_not_depend_on_the_order(tmp_path):
     ("name", "text", "message"),
     [
         ("a.tsv", "text\tlabel\na\tb\tc\n", "line 2 has 3 cells, and the first line has 2"),
+        ("a.csv", 'text,label\n"a,b\n', "line 2: a row that cannot be read .*never closed"),
         ("a.csv", 'text,label\n"a",b,c\n', "line 2 has 3 cells, and the first line has 2"),
         ("a.tsv", "text\tlabel\n", "holds no example"),
         ("a.conll", "\n\t\n", "holds no example"),
