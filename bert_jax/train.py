@@ -84,7 +84,10 @@ def train(
         settings = parse(config)
         mesh = sharding.make_mesh(settings.training.mesh)
         if config.model.compute_dtype == AUTO:
-            config.model.compute_dtype = fast_dtype(mesh.devices.flat[0])
+            device = mesh.devices.flat[0]
+            config.model.compute_dtype = processes.of_first(
+                lambda: fast_dtype(device), "choose the compute dtype"
+            )
         settings = parse(config, distilling.load(config))
         models = settings.models(vocab_size(settings.corpus.tokenizer))
         check(settings.training, settings.stream.phases, models, mesh)
@@ -105,6 +108,7 @@ def train(
                 )
             except SpikeError as spike:
                 # As any resume, before the spike; without the batches that led there.
+                clock = Clock()
                 settings = parse(config, settings.teacher)  # its steps may have been measured
                 rollback.go_back(
                     directory / workdir.CHECKPOINTS,
@@ -114,7 +118,6 @@ def train(
                     settings.checkpoint_every,
                 )
                 bucket.push(directory)
-                clock.switch("starting")
 
 
 def train_locked(
@@ -137,9 +140,10 @@ def train_locked(
         tokenizer = load_tokenizer(store.tokenizer_directory)
         distilling.expect_same_vocabulary(settings.teacher, tokenizer)
     order = workdir.token_order(directory, settings, store)
-    if not config.total_steps:  # the run is given in time
+    is_measured = not config.total_steps  # the run is given in time
+    if is_measured:
         with clock.spending("preparing"):
-            config.total_steps = budget.measured_steps(config.budget, settings, store, mesh, order)
+            config.total_steps = budget.measured_steps(config, settings, store, mesh, order)
         settings = parse(config, settings.teacher)
     phases = settings.stream.phases
     spikes = processes.of_first(lambda: initial.spikes(directory, config), f"read {directory}")
@@ -177,7 +181,7 @@ def train_locked(
     )
     if first_step == settings.total_steps and is_finished:
         console.say(f"The run in {place} is finished ({first_step} steps); nothing to do.")
-        return finish.say_next_steps(directory)
+        return finish.say_finished(directory)
     kept: dict[str, str] = {}
     if first_step:
         console.say(f"Continuing at step {first_step} of {settings.total_steps} in {place}.")
@@ -189,6 +193,8 @@ def train_locked(
         console.say(f"Starting a run of {settings.total_steps} steps in {place}.")
         state = initial.first_state(config, settings, steps_of_phase[0], store, stream)
         first_step = int(state.step)
+        if jax.process_index() == 0:
+            presets.write(directory, preset)
 
     # --- The batches. TensorFlow takes seconds to import, and only the pipeline needs it.
     from bert_jax.stream import pipeline
@@ -213,7 +219,6 @@ def train_locked(
     if jax.process_index() == 0:
         rollback.write(directory, spikes)
         workdir.write_config(directory, config)
-        presets.write(directory, preset)
     with (
         stop_requests.during_steps(),
         reporter.watching(),
@@ -256,7 +261,7 @@ def train_locked(
     reporter.close()
     checkpoints.close()
     stop_requests.end_if_stopped()
-    if config.budget:
+    if is_measured:
         console.say(budget.took(config.budget, clock.seconds()))
 
     # --- The result: a Hugging Face folder, the report, and what to do with them.

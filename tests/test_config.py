@@ -118,6 +118,11 @@ def get_config(arg=""):
 """
 
 
+def test_a_config_file_need_not_take_an_argument(tmp_path):
+    (tmp_path / "own.py").write_text(CONFIG.replace('arg=""', "").replace("if arg:", "if False:"))
+    assert load_config(f"{tmp_path}/own.py", "").to_dict() == default_config().to_dict()
+
+
 def flags_of(tmp_path, arg, *arguments):
     """The config of a file, with fields from a command line."""
     (tmp_path / "config.py").write_text(CONFIG)

@@ -14,6 +14,8 @@ from bert_jax.config import parse
 from bert_jax.corpus.store import TokenStore
 from bert_jax.interop import parity
 from bert_jax.run import finish, metrics
+from bert_jax.run import preset as presets
+from bert_jax.run.preset import Preset
 from bert_jax.run.workdir import (
     CHECKPOINTS,
     FINISHED,
@@ -165,7 +167,9 @@ def test_a_kill_between_the_last_save_and_the_export_changes_no_byte(
         with pytest.raises(KilledError):
             train(tiny(corpus), workdir)
     assert not (workdir / HUGGING_FACE).exists()
-    said = train(tiny(corpus), workdir).said
+    preset = Preset("another.py", tiny(corpus))
+    said = train(tiny(corpus), workdir, preset=preset).said
+    assert not (workdir / presets.FILE).exists()  # the run began with another one
     assert "Continuing at step 20 of 20" in said
     assert records(workdir) == records(finished.workdir)
     assert_same_bytes(whole_state(workdir), whole_state(finished.workdir))

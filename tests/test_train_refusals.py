@@ -79,6 +79,13 @@ def test_a_corpus_that_is_not_there_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_workdir_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match=rf"--workdir={workdir} cannot be made \("):
+            train_module.train(tiny("text:/nowhere"), workdir)
+
+
 def test_a_refused_config_leaves_the_run_as_it_was(corpus, finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished.workdir, workdir)

@@ -24,6 +24,7 @@ def exclusive(path: BucketPath, refusal: str) -> Iterator[None]:
       UserError: another process holds it; `refusal`, with the holder appended.
     """
     from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
+    from google.auth.exceptions import GoogleAuthError
 
     blob, watch, text = _blob(path), Watch(refusal), lease.signature()
     stopped = threading.Event()
@@ -52,7 +53,7 @@ def exclusive(path: BucketPath, refusal: str) -> Iterator[None]:
     def keep_alive() -> None:
         nonlocal generation
         while not stopped.wait(lease.HEARTBEAT):
-            with contextlib.suppress(GoogleAPIError, OSError):  # away for a moment
+            with contextlib.suppress(GoogleAPIError, GoogleAuthError, OSError):  # away for a moment
                 newer = write(generation)
                 if newer is None:
                     print(f"error: {path} was taken over by another process.", flush=True)

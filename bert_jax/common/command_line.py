@@ -86,6 +86,7 @@ def define_compile_cache() -> None:
         "Directory that keeps compiled programs for later starts; 'off': none. Default: "
         "JAX_COMPILATION_CACHE_DIR, else ~/.cache/bert_jax/compiled",
     )
+    define_as_local("compile_cache")
 
 
 def config() -> ConfigDict:
@@ -191,8 +192,8 @@ def _with_config_file(argument: str) -> str:
     if not argument.startswith(("--config=", "-config=")):
         return argument
     flag, _, value = argument.partition("=")
-    name, colon, arg = value.partition(":")
-    return f"{flag}={config_files.find(name)}{colon}{arg}"
+    name, _, arg = value.partition(":")
+    return f"{flag}={config_files.find(name)}{arg and f':{arg}'}"
 
 
 def _config_problem(message: str) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import re
+import tempfile
 from pathlib import Path
 
 import jax
@@ -36,12 +37,16 @@ def use(directory: str | None) -> str | None:
       The directory; None where nothing is kept.
     """
     path = None if directory == OFF else _directory(directory)
-    if path and jax.process_count() > 1:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        if blind := processes.blind_to(Path(path)):
+    # A bucket, which JAX opens itself, is seen by all.
+    if path and jax.process_count() > 1 and "://" not in path:
+        place = Path(path)
+        problem = processes.of_first(lambda: _problem(place), f"make {path}")
+        if not problem and (blind := processes.blind_to(place)):
+            problem = f"{', '.join(blind)} does not see {path} of process 0"
+        if problem:
             console.say(
-                f"Note: no compiled programs are kept: {', '.join(blind)} does not see "
-                f"{path} of process 0. Give --compile_cache=DIR on a file system that all share"
+                f"Note: no compiled programs are kept: {problem}. Give --compile_cache=DIR on a "
+                "file system that all share"
             )
             path = None
     if path:
@@ -57,6 +62,16 @@ def _directory(directory: str | None) -> str:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     root = Path(directory) if directory else Path(base) / "bert_jax" / "compiled"
     return str(root / processor())
+
+
+def _problem(directory: Path) -> str:
+    """Why nothing can be written to the directory, which is made; empty: it can."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return ""
+    except OSError as error:
+        return f"{directory} cannot be written to ({error.strerror})"
 
 
 def processor() -> str:

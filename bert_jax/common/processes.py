@@ -98,15 +98,24 @@ def of_first(action: Callable[[], T], what: str) -> T:
     """What `action` returns in process 0, in all processes. Every process must call it.
 
     Args:
-      action: called in process 0 alone; returns what JSON can hold.
+      action: called in process 0 alone; returns what JSON can hold. A tuple becomes a list.
       what: `action` does; process 0 is waited for to do it.
     """
     if jax.process_count() == 1:
-        return action()
+        return json.loads(json.dumps(action()))
     key = f"bert_jax/exchange/{next(_numbers)}/0"
     if jax.process_index() == 0:
         publish(key, json.dumps(action()))
     return json.loads(_wait_for(key, f"process 0 to {what}"))
+
+
+def barrier(what: str) -> None:
+    """Wait until process 0 has come here as well. Every process must call it.
+
+    Args:
+      what: process 0 is waited for to do.
+    """
+    of_first(lambda: None, what)
 
 
 def blind_to(directory: AnyPath) -> list[str]:

@@ -12,8 +12,11 @@ from bert_jax.common.errors import UserError
 
 
 def load_config(path: str, arg: str = "") -> ConfigDict:
-    """The config that the file `path` returns, as with `--config=path:arg`."""
-    return runpy.run_path(path)["get_config"](arg)
+    """The config that the file `path` returns, as with `--config=path:arg`.
+
+    Without an argument none is passed, so that `get_config` need not take one.
+    """
+    return runpy.run_path(path)["get_config"](*filter(None, [arg]))
 
 
 def named(name: str, **fields: Any) -> ConfigDict:

@@ -7,6 +7,7 @@ step, this measurement) and after (the export) is not in it.
 """
 
 import functools
+import math
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -55,14 +56,18 @@ def expect_used(config: ConfigDict, preset: ConfigDict) -> None:
 
 
 def measured_steps(
-    budget: str, settings: RunSettings, store: TokenStore, mesh: Mesh, order: tuple[int, ...]
+    config: ConfigDict,
+    settings: RunSettings,
+    store: TokenStore,
+    mesh: Mesh,
+    order: tuple[int, ...],
 ) -> int:
     """How many steps, with their evaluations, the run's devices make in the budget.
 
     Args:
-      budget: `config.budget`.
-      settings: parsed without knowing the steps: the phases are shares, and only the shape of the
-        schedule depends on their number.
+      config: of the run.
+      settings: the same, parsed without knowing the steps: the phases are shares, and only the
+        shape of the schedule depends on their number.
       store: of the run.
       mesh: of the run.
       order: of the tokens, for heads that need it.
@@ -70,11 +75,11 @@ def measured_steps(
     Raises:
       UserError: the budget is too short for a run.
     """
-    available = seconds("budget", budget)
+    available = seconds("budget", config.budget)
     stream = TrainBatches(store, settings.stream)
     phases = settings.stream.phases
     models = settings.models(store.vocabulary.size, order)
-    console.say(f"Measuring the step, to fit the run into its budget of {budget}.")
+    console.say(f"Measuring the step, to fit the run into its budget of {config.budget}.")
     step_seconds, evaluation = 0.0, Evaluation(0.0, 0.0)
     for phase, model in zip(phases, models, strict=True):
         steps = compile_steps(settings.training, model, mesh)
@@ -82,21 +87,40 @@ def measured_steps(
         step_seconds += share * _time_steps(phase, steps, stream, mesh, available * share)
         if phase is phases[-1]:
             evaluation = _time_evaluation(settings, steps, store, mesh)
-    evaluations = -(-settings.total_steps // settings.eval_every)
-    left = available - evaluation.compiling - evaluations * evaluation.seconds
-    total = int(left / step_seconds)
-    total = processes.of_first(lambda: total, "measure the step")
+    total = processes.of_first(
+        lambda: steps_that_fit(available, step_seconds, evaluation, config.eval_every),
+        "measure the step",
+    )
     if total < FEWEST:
         raise UserError(
-            f"config.budget={budget} is too short: a step takes {step_seconds:.2g} s here, and the "
-            f"{evaluations} evaluations {evaluation.seconds:.2g} s each; give more time, or lower "
-            "config.eval_batches or config.global_batch_size"
+            f"config.budget={config.budget} is too short: a step takes {step_seconds:.2g} s here, "
+            f"and an evaluation {evaluation.seconds:.2g} s (config.eval_every="
+            f"{config.eval_every:g}); give more time, or lower config.eval_batches or "
+            "config.global_batch_size"
         )
     console.say(
         f"A step takes {1e3 * step_seconds:.3g} ms, an evaluation {evaluation.seconds:.2g} s: "
         f"{total} steps."
     )
     return total
+
+
+def steps_that_fit(
+    available: float, step_seconds: float, evaluation: Evaluation, eval_every: float | int
+) -> int:
+    """Steps for which there is time, with their evaluations and the one after the last step.
+
+    Args:
+      available: seconds.
+      step_seconds: of one step.
+      evaluation: its cost.
+      eval_every: `config.eval_every`: steps, or below 1 a share of the run.
+    """
+    is_share = eval_every < 1
+    evaluations = math.ceil(round(1 / eval_every, 6)) if is_share else 1
+    per_step = 0.0 if is_share else evaluation.seconds / eval_every
+    left = available - evaluation.compiling - evaluations * evaluation.seconds
+    return max(0, int(left / (step_seconds + per_step)))
 
 
 def took(budget: str, spent: Mapping[str, float]) -> str:

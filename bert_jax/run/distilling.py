@@ -40,6 +40,11 @@ def load(config: ConfigDict) -> Teacher | None:
     name = settings.distillation.teacher
     if not name:
         return None
+    if "://" in name:
+        raise UserError(
+            f"config.distillation.teacher={name}: URLs are not supported here: copy the teacher to "
+            "a mounted file system and name the copy"
+        )
     source = Source(*pretrained.split_step(name))
     try:
         if not source.is_folder:  # a step that all processes take, even if the teacher trains on

@@ -1,5 +1,6 @@
 """The end of a run: export to Hugging Face, print sample predictions, write the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -19,42 +20,60 @@ from bert_jax.run.workdir import HUGGING_FACE, TOKENIZER, Run, load_run
 
 def say_if_not_exportable(model: ModelConfig) -> None:
     """Warn before the training that the trained model will have no Hugging Face folder."""
+    if reason := _why_not_exportable(model):
+        console.say(f"Note: this run trains, but will not be exported to Hugging Face: {reason}")
+
+
+def _why_not_exportable(model: ModelConfig) -> str | None:
     try:
         architecture(model)
-    except UserError as error:
-        console.say(f"Note: this run trains, but will not be exported to Hugging Face: {error}")
+    except UserError as error:  # no class of transformers computes some encoders
+        return str(error)
+    return None
 
 
 def finish(directory: Path) -> None:
     """Export to Hugging Face, print sample predictions, write the report and `finished.json`.
 
-    A failed check of the export becomes a warning in the report: the run itself is complete.
+    A failed check of the export becomes a warning in the report: the run itself is complete. Where
+    the export is refused, as its folder was changed, there is no `finished.json`: the next start
+    tries again.
     """
     if jax.process_index() != 0:
         bucket.pull(directory)  # what process 0 wrote since
     run = load_run(directory)  # by all processes: Orbax makes them wait for each other
 
     def write() -> None:
-        warnings = export(run, directory / HUGGING_FACE)
+        is_exported = False
+        warnings: list[str] = []
+        if reason := _why_not_exportable(run.model):
+            console.say(f"\nNot exported: {reason}")
+        else:
+            try:
+                warnings = export(run, directory / HUGGING_FACE)
+                is_exported = True
+            except UserError as error:
+                warnings = [f"the run was not exported: {error}, and run the same command again"]
         show_predictions(directory, mask_text(load_tokenizer(run.tokenizer_directory)))
         report.write(directory, warnings)
-        workdir.mark_finished(directory, run.step, warnings)
+        if is_exported or reason:
+            workdir.mark_finished(directory, run.step, warnings, is_exported)
         bucket.push(directory)
-        say_next_steps(directory)
+        say_next_steps(directory, is_exported, warnings)
 
     # The others wait here, and not at their end: the runtime kills who waits there for 300 s.
     processes.of_first(write, f"export the run to {directory / HUGGING_FACE}")
 
 
 def export(run: Run, folder: Path) -> list[str]:
-    """Export a run to `folder`, compare its logits, and return the warnings."""
+    """Export a run to `folder`, compare its logits, and return the warnings.
+
+    Raises:
+      UserError: the run cannot be exported, or `folder` holds other files; it is as it was.
+    """
     settings = exports.Settings()
-    try:
-        lines = exports.heldout_lines(run)
-        exports.export(run, folder, settings, lines)
-    except UserError as error:  # no class of transformers computes some encoders
-        console.say(f"\nNot exported: {error}")
-        return []
+    lines = exports.heldout_lines(run)
+    exports.export(run, folder, settings, lines)
     console.say(f"\nExported {folder}.")
     try:
         difference = exports.verify(run, folder, settings, lines)
@@ -91,8 +110,22 @@ def mask_text(tokenizer: Tokenizer) -> str:
     return tokenizer.piece(tokenizer.vocabulary.mask_id)
 
 
-def say_next_steps(directory: Path) -> None:
-    """Print the last held-out figures, the commands to use next, and the run's warnings."""
+def say_finished(directory: Path) -> None:
+    """`say_next_steps` for a run that an earlier process finished."""
+    finished = workdir.read_finished(directory) or {"warnings": []}
+    is_there = (bucket.home(directory) / HUGGING_FACE).is_dir()
+    # Earlier versions wrote no `exported`.
+    say_next_steps(directory, is_there and finished.get("exported", True), finished["warnings"])
+
+
+def say_next_steps(directory: Path, is_exported: bool, warnings: Sequence[str]) -> None:
+    """Print the last held-out figures, the commands to use next, and the warnings.
+
+    Args:
+      directory: of the run.
+      is_exported: whether the folder in it is that of the last step.
+      warnings: of the end of the run.
+    """
     evaluations = [record for record in metrics.read(directory) if record["split"] != "train"]
     if evaluations:
         last = evaluations[-1]
@@ -105,7 +138,7 @@ def say_next_steps(directory: Path) -> None:
     is_here = isinstance(place, Path)
     code = pytorch_lines(folder if is_here else Path(HUGGING_FACE), mask)
     lines = "\n".join(f"    {line}".rstrip() for line in code.splitlines())
-    if folder.is_dir():
+    if is_exported:
         what = f"with the folder {folder}" if is_here else f"after gcloud storage cp -r {folder} ."
         lines = f"and from PyTorch, {what}:\n\n{lines}"
     else:
@@ -117,5 +150,5 @@ def say_next_steps(directory: Path) -> None:
         f"    python -m bert_jax.evaluate --workdir={place}\n"
         f"{lines}"
     )
-    for warning in (workdir.read_finished(directory) or {"warnings": []})["warnings"]:
+    for warning in warnings:
         console.say(f"\nWarning: {warning}")

@@ -21,7 +21,7 @@ class StepWatch:
     """Reads the figures of steps in order. What it decides depends on them alone.
 
     Attributes:
-      skipped: steps whose update was left out, since the caller emptied it.
+      skipped: steps whose update was left out, since the caller emptied it; part of the memory.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class StepWatch:
         self._in_a_row = before.get("skipped_in_a_row", 0)
         self._losses = SpikeWatch(spikes, before.get("phase", 0), before.get("losses", ()))
         self._unread: list[tuple[int, Phase, StepFigures]] = []  # on the device
-        self.skipped: list[int] = []
+        self.skipped: list[int] = list(before.get("skipped", ()))
 
     def memory(self) -> str:
         """What must be saved with a state, so that a resumed run decides as this one does."""
@@ -54,6 +54,7 @@ class StepWatch:
                 "phase": self._losses.phase,
                 "losses": list(self._losses.losses),
                 "skipped_in_a_row": self._in_a_row,
+                "skipped": self.skipped,
             }
         )
 

@@ -25,7 +25,7 @@ def open_or_build(settings: RunSettings, workdir: Path) -> TokenStore:
 
     if jax.process_index() == 0:
         store = of_this_process()
-    processes.of_first(lambda: None, f"prepare the token store {store_directory}")
+    processes.barrier(f"prepare the token store {store_directory}")
     if jax.process_index() == 0:
         return store
     if not processes.appears(store_directory / MANIFEST):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from bert_jax.common.bucket import home
 from bert_jax.common.errors import UserError
 
 
@@ -99,4 +100,5 @@ def _client(name: str) -> Any:
 
 
 def _name(workdir: Path) -> str:
-    return "/".join(workdir.resolve().parts[-2:])
+    place = home(workdir)  # a copy of a bucket is elsewhere at each start
+    return "/".join((place.resolve() if isinstance(place, Path) else place).parts[-2:])

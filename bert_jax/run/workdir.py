@@ -12,7 +12,8 @@
 * `metrics.jsonl`, one object a line, and TensorBoard's files in `tensorboard/`
 * `hf/`, the last checkpoint as a Hugging Face folder
 * `report.html`, the run in curves and figures, renewed at every evaluation
-* `finished.json`, written last: the step at which the run was exported and reported, and warnings
+* `finished.json`, written last: the step at which the run was exported and reported, whether there
+  was a class of transformers to export it to, and warnings
 * `imported.json`, where the encoder is from, if `convert import` made the directory
 * `lock`, while a process trains here
 """
@@ -61,13 +62,20 @@ def lock(workdir: Path) -> Iterator[None]:
     is removed again if the block leaves nothing in it.
 
     Raises:
-      UserError: a live process of another run holds it; nothing in `workdir` was touched.
+      UserError: a live process of another run holds it; nothing in `workdir` was touched. Or
+        `workdir` cannot be made.
     """
     if jax.process_index() != 0:
         yield
         return
     is_new = not workdir.exists()
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be made ({error.strerror}: {error.filename}): name a "
+            "directory that you may write to"
+        ) from error
     refusal = (
         f"--workdir={home(workdir)} is in use by another run: wait until that ends, stop it, or "
         "give this one another --workdir"
@@ -133,6 +141,7 @@ def claim(
         shutil.rmtree(workdir / TOKENIZER, ignore_errors=True)
     if steps[-1:] != [config.total_steps]:
         (workdir / FINISHED).unlink(missing_ok=True)  # of an earlier run in this directory
+        (home(workdir) / FINISHED).unlink(missing_ok=True)  # nothing else removes it in a bucket
     _keep_tokenizer(workdir / TOKENIZER, store.tokenizer_directory)
     if order:
         with finished_file(workdir / TOKEN_ORDER) as unfinished:
@@ -151,14 +160,15 @@ def has_checkpoints(workdir: Path) -> bool:
     return bool(saved_steps(home(workdir) / CHECKPOINTS))
 
 
-def mark_finished(workdir: Path, step: int, warnings: list[str]) -> None:
+def mark_finished(workdir: Path, step: int, warnings: list[str], is_exported: bool = True) -> None:
     """Record that the run was exported and reported at `step`, its last, and with what warnings."""
-    text = json.dumps({"step": step, "warnings": warnings}, indent=2)
+    values = {"step": step, "exported": is_exported, "warnings": warnings}
+    text = json.dumps(values, indent=2)
     write_text(workdir / FINISHED, text + "\n")
 
 
 def read_finished(workdir: Path) -> dict[str, Any] | None:
-    """What `mark_finished` recorded: `step` and `warnings`. None: the run is not finished."""
+    """What `mark_finished` recorded: `step`, `exported`, `warnings`. None: not finished."""
     try:
         return json.loads((workdir / FINISHED).read_text())
     except (FileNotFoundError, ValueError):

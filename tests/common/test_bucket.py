@@ -5,17 +5,21 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
 import pytest
+from google.auth.exceptions import RefreshError
+from google.cloud.storage import Blob
 
 from bert_jax import checkpoints as checkpoints_command
 from bert_jax.common import bucket, lease
 from bert_jax.common.bucket_lock import exclusive
 from bert_jax.common.errors import UserError
-from bert_jax.run import finish
-from bert_jax.run.workdir import load_run
+from bert_jax.corpus.store import TokenStore
+from bert_jax.run import finish, trackers
+from bert_jax.run.workdir import FINISHED, claim, load_run
 from tests import commands
 from tests.gcs import Server
 from tests.runs import ROOT, records, tiny, train
@@ -52,6 +56,7 @@ def test_files_go_to_the_bucket_and_come_back(server):
     assert (there / "metrics.jsonl").read_text() == "1\n2\n"
     assert (there / "hf" / "config.json").read_text() == "{}"
     assert str(bucket.home(there) / "x") == "gs://files/a/run/x"
+    assert trackers._name(there) == trackers._name(here) == "a/run"
 
 
 def test_an_object_whose_name_leads_out_of_the_copy_is_refused(server):
@@ -97,6 +102,9 @@ def test_a_run_in_a_bucket_resumes_from_its_newest_whole_checkpoint(
     command = checkpoints_command
     listed = commands.run(command.define_flags, command.main, f"--workdir={url}").out
     assert listed.count("whole") == 3
+    config.total_steps = 40  # a longer run, killed before it is finished
+    claim(again, config, TokenStore.open(tmp_path / "store"))
+    assert not (bucket.opened(url) / FINISHED).exists()
 
 
 def test_the_lock_in_a_bucket_has_one_owner(server, monkeypatch, capsys):
@@ -111,6 +119,24 @@ def test_the_lock_in_a_bucket_has_one_owner(server, monkeypatch, capsys):
 
     def left_by(host):
         path.write_text(f'{{"host": "{host}", "machine": "{host}", "pid": 1}}')
+
+    with exclusive(path, "in use"):
+        refused = []
+
+        def without_credentials(*_, **__):
+            refused.append(None)
+            raise RefreshError("the credentials could not be renewed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Blob, "upload_from_string", without_credentials)
+            deadline = time.monotonic() + 30
+            while not refused:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        generation, _ = server.objects.content["locks", "run/lock"]
+        while server.objects.content["locks", "run/lock"][0] == generation:  # alive again
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     left_by("node7")
     with exclusive(path, "in use"):  # silent for STALE seconds

@@ -50,6 +50,12 @@ def test_a_wrong_flag_ends_in_one_clear_line(flag, message, monkeypatch):
     assert message in commands.run(*TRAIN, CONFIG, flag).error()
 
 
+def test_a_compile_cache_on_a_url_is_refused():
+    flag = "--compile_cache=gs://bucket/programs"
+    error = commands.run(command_line.define_compile_cache, lambda: None, flag).error()
+    assert error.startswith(f"error: {flag}: URLs are not supported here")
+
+
 def test_a_config_file_with_a_former_name_is_told_the_new_one(tmp_path):
     text = "from bert_jax.config import default_config\ndef get_config(arg=''):\n"
     text += "    config = default_config()\n    config.stream.mask_share = 0.5\n    return config\n"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bert_jax.common import processes
 from bert_jax.run.agreement import difference, expect_equal_processes, facts
 from tests.runs import tiny, two_processes
 
@@ -50,6 +51,10 @@ def test_one_process_has_no_one_to_agree_with(corpus):
     expect_equal_processes(tiny(corpus))
 
 
+def test_one_process_gets_what_several_would():
+    assert processes.of_first(lambda: {"steps": (1, 2)}, "count") == {"steps": [1, 2]}
+
+
 # What process `index` of two does, by the name of the case in argv[1].
 PROGRAM = """
 import os, sys, time
@@ -83,11 +88,12 @@ tried("not shared", lambda: agreement.expect_shared_workdir(own))
 tried("first", lambda: processes.of_first(lambda: [index, "said"], "say"))
 tried("slow first", lambda: processes.of_first(lambda: time.sleep(0.5), "sleep a little"))
 tried("cache", lambda: Path(compile_cache.use(str(here / "cache"))).parent.name)
+tried("no cache", lambda: compile_cache.use("/proc/programs"))
 tried("own cache", lambda: compile_cache.use(str(own / "cache")))
 print(index, "keeps programs:", jax.config.jax_enable_compilation_cache, flush=True)
 if index == 0:
     time.sleep(float(sys.argv[2]))
-processes.of_first(lambda: None, "end")
+processes.barrier("end")
 """
 
 
@@ -101,6 +107,7 @@ def test_two_processes_compare_what_they_run_and_see(tmp_path):
         assert f"{process} not shared refused: process 1 on " in said
         assert f"{process} first [0, 'said']" in said
         assert f"{process} cache cache" in said
+        assert f"{process} no cache None" in said
         assert f"{process} own cache None" in said
         assert f"{process} keeps programs: False" in said
     assert "config.seed is 0 in process 0" in said
@@ -108,4 +115,5 @@ def test_two_processes_compare_what_they_run_and_see(tmp_path):
     assert "Process 1 on" in said
     assert "waits for process 0 to sleep a little since 0 s." in said
     assert "Note: no compiled programs are kept: process 1 on " in said
+    assert "Note: no compiled programs are kept: /proc/programs" in said
     assert not list(tmp_path.glob("*.token"))

@@ -8,6 +8,7 @@ import pytest
 from bert_jax.common.errors import UserError
 from bert_jax.config import named
 from bert_jax.run import budget
+from bert_jax.run.budget import Evaluation, steps_that_fit
 from tests.runs import assert_same_bytes, records, tiny, train, whole_state
 
 
@@ -44,12 +45,24 @@ def test_a_budget_becomes_steps_once_and_a_resumed_run_is_the_same(timed, tmp_pa
     again = train(timed(), tmp_path / "again").said
     assert "Measuring" not in again
     assert f"of {total} in" in again
+    assert "Training took" in said
+    assert "Training took" not in again  # this process did not make all of it
     one, other = (whole_state(tmp_path / name, total) for name in ("run", "again"))
     assert_same_bytes(one, other)
     assert records(tmp_path / "run") == records(tmp_path / "again")
 
     with pytest.raises(UserError, match='budget was "6s" and is now "9s"'):
         train(timed("9s"), tmp_path / "run")
+
+
+def test_evaluations_are_paid_from_the_budget_however_many_there_will_be():
+    cost = Evaluation(seconds=5.0, compiling=3.0)
+    assert steps_that_fit(128.0, 0.1, cost, eval_every=0.2) == 1000  # 5 evaluations
+    assert steps_that_fit(128.0, 0.1, cost, eval_every=0.3) == 1050  # 4: the last one is extra
+    for eval_every in (50, 400, 7000):
+        total = steps_that_fit(1e4, 0.1, cost, eval_every)
+        assert 9990.0 <= 3.0 + 0.1 * total + 5.0 * -(-total // eval_every) <= 1e4
+    assert steps_that_fit(6.0, 0.1, cost, eval_every=500) == 0
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_another_vocabulary_is_refused_with_both_fingerprints(corpus, finished, 
     ("changed", "message"),
     [
         ({"distillation.teacher": "nowhere"}, r"distillation\.teacher=nowhere: .*nowhere"),
+        ({"distillation.teacher": "gs://b/run@5"}, r"teacher=gs://b/run@5: URLs are not supported"),
         ({"distillation.teacher": "{}@7"}, r"teacher=.*@7: .*holds the steps 10, 15, 20"),
         ({"model.max_position_embeddings": 128}, "has positions for 64 tokens, and .* rows of 128"),
     ],

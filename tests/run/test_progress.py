@@ -17,14 +17,20 @@ from bert_jax.training.step import SKIPPED, StepFigures
 
 @pytest.fixture
 def reporter(tmp_path):
+    return begin(tmp_path, 0)
+
+
+def begin(directory, first_step, memory=""):
     config = default_config()
     config.total_steps, config.warmup_steps, config.log_every = 40, 1, 4
     config.max_skipped_updates = 6
     settings = parse(config)
     mesh = sharding.make_mesh(settings.training.mesh)
-    reporter = Reporter(settings, tmp_path, mesh, settings.model_config(100), 0)
+    reporter = Reporter(
+        settings, directory, mesh, settings.model_config(100), first_step, memory=memory
+    )
     phase = settings.stream.phases[0]
-    reporter.begin_phase(phase, 0)
+    reporter.begin_phase(phase, first_step)
     return reporter, phase
 
 
@@ -42,6 +48,21 @@ def test_updates_that_were_left_out_are_counted_and_named(reporter, tmp_path, ca
     counts = {record["step"]: record[SKIPPED] for record in metrics.read(tmp_path)}
     assert counts == {4: 2.0, 8: 1.0, 12: 1.0}
     assert "of step 2, 3 was not finite; 2 of 4 updates were left out" in capsys.readouterr().out
+
+
+def test_one_that_was_left_out_before_a_save_is_counted_after_a_resume(reporter, tmp_path):
+    reporter, phase = reporter
+    for step in range(1, 7):
+        reporter.train(step, phase, figures(step == 5))
+    with reporter.pause(figures(False), "saving"):
+        memory = reporter.memory()
+    reporter.close()
+    again, _ = begin(tmp_path, 6, memory)
+    for step in (7, 8):
+        again.train(step, phase, figures(False))
+    again.close()
+    counts = {record["step"]: record[SKIPPED] for record in metrics.read(tmp_path)}
+    assert counts == {4: 0.0, 8: 1.0}
 
 
 def test_many_left_out_in_a_row_stop_the_run(reporter):

@@ -8,7 +8,7 @@ import pytest
 from bert_jax.common.errors import UserError
 from bert_jax.config import default_config, parse
 from bert_jax.corpus.store import TokenStore
-from bert_jax.run import initial, metrics, rollback
+from bert_jax.run import goodput, initial, metrics, rollback
 from bert_jax.run.progress import Reporter
 from bert_jax.run.workdir import CHECKPOINTS
 from bert_jax.stream.batches import TrainBatches
@@ -169,6 +169,9 @@ def test_a_run_leaves_out_the_batches_before_a_spike_and_a_killed_one_the_same(
     events = [(e["event"], e["step"]) for e in metrics.read_events(run.workdir)]
     assert ("rollback", 14) in events
     assert ("skipped", 13) in events
+    times = metrics.read_events(run.workdir)
+    whole = times[-1]["time"] - times[0]["started"]
+    assert sum(goodput.total(times).values()) == pytest.approx(whole, abs=0.5)
     assert [r["step"] for r in records(run.workdir) if r["split"] == "train"] == [*range(1, 21)]
 
     workdir = tmp_path / "killed"
