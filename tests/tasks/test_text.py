@@ -57,7 +57,7 @@ def test_windows_of_several_texts_are_units_side_by_side(tokenizer):
     """A context beside two candidates, of which one leaves less room and so has more windows."""
     choice = task("multiple_choice", max_length=32, stride=8)
     examples = records(
-        {"text": LONG, "choices": ["a", "a short book " * 3], "label": 1},
+        {"text": LONG, "choices": ["a", "a short book"], "label": 1},
         {"text": "short", "choices": ["a", "b"], "label": 0},
     )
     choice.learn(examples)
