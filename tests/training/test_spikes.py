@@ -190,6 +190,13 @@ def test_a_run_leaves_out_the_batches_before_a_spike_and_a_killed_one_the_same(
     assert metrics.comparable(workdir) == metrics.comparable(run.workdir)
     assert rollback.read(workdir) == rollback.read(run.workdir)
 
+    # A branch leaves out what its source had left out.
+    place = {"init_from": f"{run.workdir}@16", "corpus.directory": f"{run.workdir}/corpus"}
+    branch = tmp_path / "branch"
+    train(tiny(corpus, **FIELDS, **place, init_state="all"), branch)
+    assert rollback.read(branch) == rollback.read(run.workdir)
+    assert_same_bytes(whole_state(branch), whole_state(run.workdir))
+
     # A run that leaves the window out from its start ends in the same bytes.
     monkeypatch.undo()  # batch 13 is as it should be, and used by no step
     clean = tmp_path / "clean"
