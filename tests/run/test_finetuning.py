@@ -61,7 +61,7 @@ def test_several_seeds_give_the_mean_and_the_standard_deviation(
     values = [0.7, 0.8, 0.9]
     settings = parse(config())
     tokenizer = load_tokenizer(tokenizer_directory)
-    prepared = Prepared(settings.tasks[0], tokenizer, {"test": []}, {}, {}, "")
+    prepared = Prepared(settings.tasks[0], {}, tokenizer, {"test": []}, {}, {}, "")
     mesh = sharding.make_mesh(settings.mesh)
     run = Finetuning(settings, tmp_path, mesh, CLASSIC, [prepared], [])
     seeds = [
