@@ -75,7 +75,7 @@ def test_settings_that_cannot_work_are_refused_before_any_work(field, value, mes
 def test_a_corpus_that_is_not_there_leaves_nothing_behind(tmp_path):
     config = tiny("text:/nowhere/*.txt")
     with pytest.raises(UserError, match=r"no file matches '/nowhere/\*\.txt'"):
-        train_module.train(config, tmp_path / "run", preset=Preset("bert:tiny", config))
+        train_module.train(config, tmp_path / "runs" / "run", preset=Preset("bert:tiny", config))
     assert not list(tmp_path.iterdir())
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax.common import console, processes
+from bert_jax.common.bucket import AnyPath, home
 from bert_jax.common.errors import UserError
 from bert_jax.config import RunSettings, parse
 from bert_jax.corpus.store import TokenStore
@@ -20,7 +21,7 @@ from bert_jax.corpus.tokenizers.load import load_tokenizer
 from bert_jax.interop.load import is_model_folder
 from bert_jax.model import Params
 from bert_jax.run import pretrained, rollback, workdir
-from bert_jax.run.pretrained import split_step
+from bert_jax.run.pretrained import split_step, with_step
 from bert_jax.stream.batches import TrainBatches
 from bert_jax.stream.identity import expect_same, identity
 from bert_jax.training import saved
@@ -39,8 +40,8 @@ class Source(NamedTuple):
     step: int | None  # None: the newest whole one; or a folder of `transformers`
 
     @property
-    def checkpoints(self) -> Path:
-        return self.directory / workdir.CHECKPOINTS
+    def checkpoints(self) -> AnyPath:
+        return home(self.directory) / workdir.CHECKPOINTS
 
     @property
     def is_folder(self) -> bool:
@@ -91,7 +92,7 @@ def resolve(directory: Path, config: ConfigDict) -> None:
         )
     except UserError as error:
         raise UserError(f"config.init_from={config.init_from}: {error}") from error
-    config.init_from = str(source._replace(step=step))
+    config.init_from = with_step(config.init_from, step)
     if config.init_state == "all" and step >= config.total_steps:
         raise UserError(
             f"config.init_from={config.init_from} with config.init_state=all continues at step "
@@ -138,7 +139,7 @@ def first_state(
     if not config.init_from:
         return steps.init()
     source = Source(*split_step(config.init_from))
-    console.say(f"It begins with {source} (config.init_state={config.init_state}).")
+    console.say(f"It begins with {config.init_from} (config.init_state={config.init_state}).")
     if source.is_folder:
         return _with_params(source, _folder_params(source, store), steps)
     assert source.step is not None

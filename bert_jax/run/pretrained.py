@@ -144,11 +144,21 @@ def load(
 
 def split_step(name: str, step: int | None = None) -> tuple[Path, int | None]:
     """`runs/mine@500` as the path and the step; a `step` that is given by itself wins."""
+    path, found = _split(name)
+    return bucket.opened(path), found if step is None else step
+
+
+def with_step(name: str, step: int) -> str:
+    """`name`, as `split_step` takes it, with this step: a bucket stays a bucket."""
+    return f"{_split(name)[0]}@{step}"
+
+
+def _split(name: str) -> tuple[str, int | None]:
     path, _, text = name.rpartition("@")
     is_url = name.startswith("gs://")
     if path and text.isdigit() and (is_url or not Path(name).exists()):
-        return bucket.opened(path), int(text) if step is None else step
-    return bucket.opened(name), step
+        return path, int(text)
+    return name, None
 
 
 def _as_list(texts: str | Sequence[str]) -> Sequence[str]:

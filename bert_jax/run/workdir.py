@@ -58,8 +58,8 @@ LOCK = "lock"
 def lock(workdir: Path) -> Iterator[None]:
     """Keep other runs out of `workdir` during the block.
 
-    Of several processes of one run, the first one holds the lock. A directory that is made for it
-    is removed again if the block leaves nothing in it.
+    Of several processes of one run, the first one holds the lock. What is made of the
+    directory and those above it is removed again if the block leaves nothing in it.
 
     Raises:
       UserError: a live process of another run holds it; nothing in `workdir` was touched. Or
@@ -68,7 +68,7 @@ def lock(workdir: Path) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    is_new = not workdir.exists()
+    made = [path for path in (workdir, *workdir.parents) if not path.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,9 +84,9 @@ def lock(workdir: Path) -> Iterator[None]:
         with exclusive(home(workdir) / LOCK, refusal):
             yield
     finally:
-        if is_new:
-            with contextlib.suppress(OSError):  # there is something in it
-                workdir.rmdir()
+        with contextlib.suppress(OSError):  # there is something in it
+            for path in made:
+                path.rmdir()
 
 
 def token_order(workdir: Path, settings: RunSettings, store: TokenStore) -> tuple[int, ...]:

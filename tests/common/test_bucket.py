@@ -19,7 +19,7 @@ from bert_jax.common.bucket_lock import exclusive
 from bert_jax.common.errors import UserError
 from bert_jax.corpus.store import TokenStore
 from bert_jax.run import finish, trackers
-from bert_jax.run.workdir import FINISHED, claim, load_run
+from bert_jax.run.workdir import CONFIG, FINISHED, claim, load_run, read_config
 from tests import commands
 from tests.gcs import Server
 from tests.runs import ROOT, records, tiny, train
@@ -102,6 +102,9 @@ def test_a_run_in_a_bucket_resumes_from_its_newest_whole_checkpoint(
     command = checkpoints_command
     listed = commands.run(command.define_flags, command.main, f"--workdir={url}").out
     assert listed.count("whole") == 3
+    place = {"corpus.directory": str(tmp_path / "store"), "init_from": url}
+    train(tiny(corpus, **place, total_steps=5), tmp_path / "run")
+    assert read_config(tmp_path / "run" / CONFIG)["init_from"] == f"{url}@20"
     config.total_steps = 40  # a longer run, killed before it is finished
     claim(again, config, TokenStore.open(tmp_path / "store"))
     assert not (bucket.opened(url) / FINISHED).exists()
