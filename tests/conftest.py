@@ -6,13 +6,17 @@ from importlib import metadata
 
 # Before JAX starts: eight virtual devices, so that every sharding runs in every test session, and
 # quick compilation, which is most of the tests' time: no optimization, and, where XLA still can,
-# kernels written without MLIR, which halves it again.
+# kernels written without MLIR, which halves it again. On a busy machine the eight wait for one
+# another for longer than the 40 seconds after which XLA would end the process.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 "
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
-if metadata.version("jaxlib").startswith("0.10."):  # later ones do not know the flag
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+if metadata.version("jaxlib").startswith("0.10."):  # later ones may not know the flags
+    os.environ["XLA_FLAGS"] += (
+        " --xla_cpu_use_fusion_emitters=false"
+        " --xla_cpu_collective_call_terminate_timeout_seconds=600"
+    )
 os.environ["JAX_PLATFORMS"] = os.environ.get("BERT_JAX_TEST_PLATFORM", "cpu")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
